@@ -1,0 +1,43 @@
+# make demo    set up, then run the main job
+# make test    set up, then lint and test
+# make bench   set up, then measure beside the peers
+# make lint    only ruff, mypy and pyright
+# make clean   back to a fresh checkout
+
+PYTHON ?= python3
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test bench lint clean
+
+demo: .venv/dev
+	$(BIN)/hybrid-compute demo
+
+test: lint
+	$(BIN)/pytest
+
+bench: .venv/bench
+	$(BIN)/python -m benchmarks
+
+lint: .venv/dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/basedpyright
+
+clean:
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# A stamp for each extra: a second run finds it newer than pyproject.toml and installs nothing.
+.venv/dev .venv/bench: .venv/%: pyproject.toml | $(BIN)/pip
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	touch $@
+
+# Debian keeps ensurepip, and with it `venv` as everybody knows it, in a package of its own (python3-venv).
+# Without it the environment starts empty and the pip outside fills it; nothing is installed outside.
+$(BIN)/pip:
+	if $(PYTHON) -m ensurepip --version >/dev/null 2>&1; \
+	then $(PYTHON) -m venv --clear .venv; \
+	else $(PYTHON) -m venv --clear --without-pip .venv && \
+	     $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; fi

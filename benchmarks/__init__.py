@@ -1,0 +1,12 @@
+"""Hybrid Compute side by side with its peers, on this machine, in one run.
+
+    python -m benchmarks [--quick] [--only GROUP ...] [--rounds N] [--json FILE]
+
+A contender is one way to get one thing done: the bare mechanism that nobody can beat (the limit), ours, or
+a peer. Each runs in a fresh process, all of them in turn, round after round, so that whatever else the machine
+does hits them alike; a figure is the median over the rounds. Trust the ratios: absolute times belong to this
+machine.
+
+The groups about latency run twice. `free`: the system places the processes, mostly on separate cores, where
+waking a sleeping core costs more than all the rest. `pinned`: one core holds the contender and its workers.
+"""

@@ -1,0 +1,20 @@
+"""The groups of contenders, one module each: the limit, ours and the peers side by side."""
+
+from __future__ import annotations
+
+from benchmarks.contenders import (
+    arrays,
+    asynchronous,
+    burst,
+    concurrent5,
+    lag,
+    lifecycle,
+    routing,
+    sync,
+    trivial,
+)
+
+GROUPS = {
+    module.group.name: module.group
+    for module in (sync, asynchronous, concurrent5, trivial, burst, arrays, lifecycle, lag, routing)
+}

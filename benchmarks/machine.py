@@ -1,0 +1,68 @@
+"""Where the figures come from: the machine, its load, the versions; and where on it a process may run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from importlib import metadata
+from typing import Any, Literal, TypeAlias
+
+Placement: TypeAlias = Literal["free", "pinned"]
+
+PACKAGES = (
+    "hybrid-compute",
+    "numpy",
+    "uvloop",
+    "anyio",
+    "loky",
+    "joblib",
+    "psutil",
+    "msgspec",
+    "cloudpickle",
+)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if can_pin() else os.cpu_count() or 1
+
+
+def can_pin() -> bool:
+    return hasattr(os, "sched_setaffinity")
+
+
+def pin_to_one_core() -> None:
+    """Keep this process, and all children it will have, on one core."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def facts() -> dict[str, Any]:
+    return {
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cores": cores(),
+        "load average": load_average(),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "node": _node_version(),
+        "packages": {package: _version(package) for package in PACKAGES},
+        "placements": "free and pinned to one core" if can_pin() else "free (this system cannot pin a process)",
+    }
+
+
+def load_average() -> list[float]:
+    return [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else []
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _node_version() -> str | None:
+    node = shutil.which("node")
+    if node is None:
+        return None
+    return subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout.strip()

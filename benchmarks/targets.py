@@ -1,0 +1,281 @@
+"""What this library has set out to reach, as data: a name, how it follows from the figures, and the bound.
+
+Ratios compare contenders of one interleaved run. A target whose figures are missing says which; that is no error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from benchmarks.contenders import lifecycle
+from benchmarks.contenders.arrays import ECHO
+from benchmarks.contenders.burst import GATHER, MAP, SUBMIT
+from benchmarks.contenders.lag import LAG
+from benchmarks.contenders.routing import KINDS, MIX
+from benchmarks.harness import NotAsked, NotMeasured, Results
+from benchmarks.machine import Placement
+from benchmarks.measure import Series
+
+Lookup: TypeAlias = Callable[["Figure"], Series]
+Formula: TypeAlias = Callable[[Lookup], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """Where one number of the report stands."""
+
+    group: str
+    measure: str
+    contender: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    name: str
+    formula: Formula
+    bound: float
+    at_least: bool = False
+    unit: str = ""
+    placements: tuple[Placement, ...] = ("free",)
+
+    def met_by(self, measured: float) -> bool:
+        return measured >= self.bound if self.at_least else measured <= self.bound
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    target: Target
+    placement: Placement
+    measured: float | None
+    reason: str = ""
+
+    @property
+    def word(self) -> str:
+        if self.measured is None:
+            return "not measured"
+        return "met" if self.target.met_by(self.measured) else "MISSED"
+
+
+# Formulas
+
+
+def value(figure: Figure, *, per: float = 1.0) -> Formula:
+    return lambda look: look(figure).p50 / per
+
+
+def p95(figure: Figure) -> Formula:
+    return lambda look: _known(look(figure).p95)
+
+
+def p99_above(figure: Figure, floor: Figure) -> Formula:
+    return lambda look: _known(look(figure).p99) - _known(look(floor).p99)
+
+
+def times(figure: Figure, other: Figure, *, per: float = 1.0) -> Formula:
+    """`figure` as a multiple of `other`, medians of both. `per` brings other units to one."""
+    return lambda look: look(figure).p50 / look(other).p50 / per
+
+
+def times_best(figure: Figure, *others: Figure) -> Formula:
+    """`figure` as a multiple of the best of `others`."""
+
+    def formula(look: Lookup) -> float:
+        series = [look(other) for other in others]
+        best = max if series[0].higher_is_better else min
+        return look(figure).p50 / best(each.p50 for each in series)
+
+    return formula
+
+
+def worst(*formulas: Formula) -> Formula:
+    return lambda look: max(formula(look) for formula in formulas)
+
+
+def _known(percentile: float | None) -> float:
+    if percentile is None:
+        raise NotMeasured("too few samples for this percentile")
+    return percentile
+
+
+# Figures that are used more than once
+
+SYNC = Figure("sync", "call", "BlockingRuntime.run")
+SYNC_PIPE = Figure("sync", "call", "raw pipe, 64 B")
+ASYNC = Figure("async", "asyncio", "Runtime.run")
+ASYNC_BACKEND = Figure("async", "asyncio", "WorkerBackend alone")
+ASYNC_PIPE = Figure("async", "asyncio", "raw pipe, add_reader")
+ASYNC_POOL = Figure("async", "asyncio", "run_in_executor(ProcessPoolExecutor)")
+UVLOOP = Figure("async", "uvloop", "Runtime.run")
+UVLOOP_BACKEND = Figure("async", "uvloop", "WorkerBackend alone")
+UVLOOP_PIPE = Figure("async", "uvloop", "raw pipe, add_reader")
+GATHERED = Figure("burst", GATHER, "Runtime.run, asyncio")
+GATHERED_POOL = Figure("burst", GATHER, "run_in_executor(ProcessPoolExecutor), asyncio")
+MAPPED = Figure("burst", MAP, "BlockingRuntime.map")
+MAPPED_POOLS = (
+    Figure("burst", MAP, "ProcessPoolExecutor.map, chunksize 512"),
+    Figure("burst", MAP, "multiprocessing.Pool.starmap"),
+)
+ARRAY = Figure("arrays", ECHO, "BlockingRuntime.run")
+ARRAY_ARENA = Figure("arrays", ECHO, "BlockingRuntime.run, array in the arena")
+
+
+def _concurrent(workers: int) -> Formula:
+    ours = Figure("concurrent5", "asyncio", f"Runtime.run, {workers} worker{'s' if workers > 1 else ''}")
+    node = Figure("concurrent5", "asyncio", f"Node worker_threads, {workers} worker{'s' if workers > 1 else ''}")
+    return times(ours, node)
+
+
+def _learned(measure: str) -> Formula:
+    auto, *fixed = (Figure("routing", measure, f"Runtime.run, {name}") for name in ("auto", "local", "worker"))
+    return times_best(auto, *fixed)
+
+
+BOTH: tuple[Placement, ...] = ("free", "pinned")
+
+TARGETS = (
+    Target("sync: BlockingRuntime.run / raw pipe", times(SYNC, SYNC_PIPE), 1.35, placements=BOTH),
+    Target("sync: the same, the looser bound for the whole runtime", times(SYNC, SYNC_PIPE), 1.6, placements=BOTH),
+    Target(
+        "sync: ProcessPoolExecutor / ours",
+        times(Figure("sync", "call", "ProcessPoolExecutor (fork)"), SYNC),
+        10,
+        at_least=True,
+        placements=BOTH,
+    ),
+    Target(
+        "sync: multiprocessing.Pool / ours",
+        times(Figure("sync", "call", "multiprocessing.Pool (fork)"), SYNC),
+        4,
+        at_least=True,
+        placements=BOTH,
+    ),
+    Target("asyncio: WorkerBackend alone / raw pipe", times(ASYNC_BACKEND, ASYNC_PIPE), 1.25, placements=BOTH),
+    Target("asyncio: Runtime.run / raw pipe", times(ASYNC, ASYNC_PIPE), 1.5, placements=BOTH),
+    Target("uvloop: WorkerBackend alone / raw pipe", times(UVLOOP_BACKEND, UVLOOP_PIPE), 1.3, placements=BOTH),
+    Target("uvloop: Runtime.run / raw pipe", times(UVLOOP, UVLOOP_PIPE), 1.5, placements=BOTH),
+    Target(
+        "asyncio: run_in_executor(ProcessPoolExecutor) / WorkerBackend alone",
+        times(ASYNC_POOL, ASYNC_BACKEND),
+        9,
+        at_least=True,
+        placements=BOTH,
+    ),
+    Target(
+        "asyncio: run_in_executor(ProcessPoolExecutor) / Runtime.run",
+        times(ASYNC_POOL, ASYNC),
+        8,
+        at_least=True,
+        placements=BOTH,
+    ),
+    Target(
+        "asyncio: anyio.to_process / ours",
+        times(Figure("async", "asyncio", "anyio.to_process"), ASYNC),
+        4.5,
+        at_least=True,
+        placements=BOTH,
+    ),
+    Target("5 at once: ours, 1 worker / Node, 1 worker", _concurrent(1), 1.0, placements=BOTH),
+    Target("5 at once: ours, 2 workers / Node, 2 workers", _concurrent(2), 1.0, placements=BOTH),
+    Target("burst: gather, ours", value(GATHERED), 250_000, at_least=True, unit="calls/s"),
+    Target(
+        "burst: gather, ours / run_in_executor(ProcessPoolExecutor)",
+        times(GATHERED, GATHERED_POOL),
+        25,
+        at_least=True,
+    ),
+    Target(
+        "burst: BlockingRuntime.map / ProcessPoolExecutor.submit",
+        times(MAPPED, Figure("burst", SUBMIT, "ProcessPoolExecutor.submit")),
+        30,
+        at_least=True,
+    ),
+    Target(
+        "burst: BlockingRuntime.map / multiprocessing.Pool.apply_async",
+        times(MAPPED, Figure("burst", SUBMIT, "multiprocessing.Pool.apply_async")),
+        15,
+        at_least=True,
+    ),
+    Target(
+        "burst: BlockingRuntime.map / the best chunked map",
+        times_best(MAPPED, *MAPPED_POOLS),
+        2,
+        at_least=True,
+    ),
+    Target(
+        "64 MiB echo: ProcessPoolExecutor / ours",
+        times(Figure("arrays", ECHO, "ProcessPoolExecutor (fork)"), ARRAY),
+        60,
+        at_least=True,
+    ),
+    Target(
+        "64 MiB echo: new SharedMemory for each message / ours",
+        times(Figure("arrays", ECHO, "new SharedMemory for each message"), ARRAY),
+        20,
+        at_least=True,
+    ),
+    Target(
+        "64 MiB echo: pickle 5 over a socketpair / ours",
+        times(Figure("arrays", ECHO, "pickle 5 out of band over a socketpair"), ARRAY),
+        5,
+        at_least=True,
+    ),
+    Target("64 MiB echo, already in the arena", value(ARRAY_ARENA, per=1e-3), 30, unit="us"),
+    Target("64 MiB echo, already in the arena, the looser bound", value(ARRAY_ARENA, per=1e-3), 60, unit="us"),
+    Target("64 MiB echo, already in the arena / small sync call", times(ARRAY_ARENA, SYNC, per=1e-3), 4),
+    Target(
+        "one more worker to its first result",
+        value(Figure("lifecycle", lifecycle.EXTRA, "Runtime")),
+        2,
+        unit="ms",
+    ),
+    Target("PSS per idle worker, 16 workers", value(Figure("lifecycle", lifecycle.PSS, "Runtime")), 2, unit="MB"),
+    Target(
+        "kill, replace, answer, p95: asyncio",
+        p95(Figure("lifecycle", lifecycle.KILL, "Runtime")),
+        5,
+        unit="ms",
+    ),
+    Target(
+        "kill, replace, answer, p95: sync",
+        p95(Figure("lifecycle", lifecycle.KILL, "BlockingRuntime")),
+        5,
+        unit="ms",
+    ),
+    Target("import hybrid_compute", value(Figure("lifecycle", lifecycle.IMPORT, "hybrid_compute")), 60, unit="ms"),
+    Target(
+        "learned-trivial call in this process",
+        value(Figure("trivial", "call", "Runtime.run, auto")),
+        3,
+        unit="us",
+    ),
+    Target(
+        "event loop p99 lag under load, above idle",
+        p99_above(Figure("lag", LAG, "Runtime.run"), Figure("lag", LAG, "idle loop")),
+        2,
+        unit="ms",
+    ),
+    Target("routing: learned / best fixed place, mix", _learned(MIX), 1.1),
+    Target("routing: the same, worst single kind", worst(*(_learned(kind) for kind in KINDS)), 1.1),
+)
+
+
+def judge(results: Results, targets: tuple[Target, ...] = TARGETS) -> Iterator[Verdict]:
+    """A verdict for each target at each placement. Targets of groups that were not run are left out."""
+    for target in targets:
+        for placement in target.placements:
+            if (verdict := _judge(results, target, placement)) is not None:
+                yield verdict
+
+
+def _judge(results: Results, target: Target, placement: Placement) -> Verdict | None:
+    def look(figure: Figure) -> Series:
+        return results.find(figure.group, figure.measure, figure.contender, placement)
+
+    try:
+        return Verdict(target, placement, target.formula(look))
+    except NotMeasured as missing:
+        return Verdict(target, placement, None, str(missing))
+    except NotAsked:
+        return None

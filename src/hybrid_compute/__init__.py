@@ -1,0 +1,71 @@
+"""Hybrid Compute: run a task wherever it runs best.
+
+    async with Runtime() as rt:
+        result = await rt.run(resize, image, width=640)
+
+These are the public names. Each is loaded on first use, so importing the package is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hybrid_compute import errors as errors
+    from hybrid_compute.arrays import empty as empty
+    from hybrid_compute.backends.base import Backend as Backend
+    from hybrid_compute.backends.local import LocalBackend as LocalBackend
+    from hybrid_compute.backends.pool import Lifetime as Lifetime
+    from hybrid_compute.backends.queue import QueueLimits as QueueLimits
+    from hybrid_compute.backends.worker import WorkerBackend as WorkerBackend
+    from hybrid_compute.blocking import BlockingRuntime as BlockingRuntime
+    from hybrid_compute.futures import WorkerExecutor as WorkerExecutor
+    from hybrid_compute.reporting import progress as progress
+    from hybrid_compute.runtime import Runtime as Runtime
+    from hybrid_compute.tasks import Task as Task
+    from hybrid_compute.tasks import TaskRegistry as TaskRegistry
+    from hybrid_compute.tasks import task as task
+
+_WHERE = {
+    "Backend": "hybrid_compute.backends.base",
+    "BlockingRuntime": "hybrid_compute.blocking",
+    "Lifetime": "hybrid_compute.backends.pool",
+    "LocalBackend": "hybrid_compute.backends.local",
+    "QueueLimits": "hybrid_compute.backends.queue",
+    "Runtime": "hybrid_compute.runtime",
+    "Task": "hybrid_compute.tasks",
+    "TaskRegistry": "hybrid_compute.tasks",
+    "WorkerBackend": "hybrid_compute.backends.worker",
+    "WorkerExecutor": "hybrid_compute.futures",
+    "empty": "hybrid_compute.arrays",
+    "progress": "hybrid_compute.reporting",
+    "task": "hybrid_compute.tasks",
+}
+
+__all__ = [
+    "Backend",
+    "BlockingRuntime",
+    "Lifetime",
+    "LocalBackend",
+    "QueueLimits",
+    "Runtime",
+    "Task",
+    "TaskRegistry",
+    "WorkerBackend",
+    "WorkerExecutor",
+    "empty",
+    "errors",
+    "progress",
+    "task",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return importlib.import_module("hybrid_compute.errors")
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_WHERE[name]), name)
+    globals()[name] = value
+    return value

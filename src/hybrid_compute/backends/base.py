@@ -1,0 +1,99 @@
+"""What a place must be able to do. Two methods make a backend; the rest has defaults."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, ClassVar
+
+from hybrid_compute.calls import Call
+from hybrid_compute.clock import Clock, SystemClock
+from hybrid_compute.errors import BackendUnavailable, HybridComputeError, TaskTimeout
+from hybrid_compute.events import Hooks
+from hybrid_compute.links.codec import failure_of
+from hybrid_compute.tasks import AnyTask
+
+
+class Backend(ABC):
+    """A place that runs tasks.
+
+    Implement `can_run` and `run_task`. Raise what the task raises as it is, and an error of `errors.py` when the
+    place itself fails; the runtime wraps, times, and falls back.
+
+        >>> class Here(Backend):
+        ...     name = "here"
+        ...     def can_run(self, task, /):
+        ...         return not task.streams
+        ...     async def run_task(self, task, /, *args, **kwargs):
+        ...         return task.fn(*args, **kwargs)
+    """
+
+    name: str = "backend"
+    provides: frozenset[str] = frozenset({"cpu"})
+    """What tasks may ask for in `needs`."""
+    on_this_machine: bool = True
+    """False where arguments leave this machine: private tasks never go there."""
+    isolates: bool = False
+    """Whether a task that crashes its process leaves this one unharmed."""
+
+    batches: bool = False
+    """Whether `run_batch` is better here than one `run_call` after the other."""
+
+    hooks: Hooks = Hooks()
+    clock: Clock = SystemClock()
+    rank: ClassVar[int] = 1
+    """Where `auto` tries this place: workers 0, other places on this machine 1, in-process 2, remote 3."""
+
+    @abstractmethod
+    def can_run(self, task: AnyTask, /) -> bool:
+        """Whether this place could run the task. Quick, without I/O: it is asked before every call."""
+
+    @abstractmethod
+    async def run_task(self, task: AnyTask, /, *args: Any, **kwargs: Any) -> Any:
+        """Run the task and return its result."""
+
+    def why_not(self, task: AnyTask, /) -> str:
+        """One reason why `can_run` says no, for the person who reads the error."""
+        return f"it cannot run {task.kind} tasks" if task.streams else "it cannot run this task"
+
+    async def start(self) -> None:
+        """Called when a runtime that holds this backend is entered. Nothing is opened before."""
+
+    async def aclose(self) -> None:
+        """Release everything; answer every pending call. Harmless when repeated."""
+
+    async def run_call(self, call: Call, /) -> Any:
+        """Run one call within its limits. The default keeps the deadline around `run_task`."""
+        try:
+            async with asyncio.timeout(self.time_left(call)) as limit:
+                return await self.run_task(call.task, *call.args, **call.kwargs)
+        except HybridComputeError:
+            raise
+        except Exception as error:
+            if isinstance(error, TimeoutError) and limit.expired():
+                raise self.too_late(call) from None
+            raise failure_of(error, call.task.name) from error
+
+    def stream_call(self, call: Call, /) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+        """The items of a generator task, while the block is open; leaving it stops the task."""
+        raise BackendUnavailable(f"backend {self.name!r} cannot stream {call.task.name!r}", backend=self.name)
+
+    async def run_batch(self, call: Call, inputs: Sequence[tuple[Any, ...]], limit: int | None, /) -> list[Any]:
+        """Run the task of `call` on many inputs; results in order, or the first failure.
+
+        Only asked of places that say `batches`: those that can send many calls together.
+        """
+        raise NotImplementedError(f"backend {self.name!r} does not send batches")
+
+    def time_left(self, call: Call) -> float | None:
+        """Seconds until the call's deadline, None without one."""
+        return None if call.deadline is None else max(0.0, call.deadline - self.clock.time())
+
+    def too_late(self, call: Call) -> TaskTimeout:
+        seconds = f"{call.timeout:g} s" if call.timeout is not None else "its deadline"
+        return TaskTimeout(f"task {call.task.name!r} was not done after {seconds}")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"

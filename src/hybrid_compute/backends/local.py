@@ -1,0 +1,205 @@
+"""This process: in the event loop for what never blocks it, in a thread for the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from hybrid_compute.backends.base import Backend
+from hybrid_compute.calls import Call
+from hybrid_compute.errors import BackendClosed, HybridComputeError
+from hybrid_compute.events import Progress
+from hybrid_compute.links.codec import failure_of
+from hybrid_compute.reporting import Reporter, reporter
+from hybrid_compute.tasks import AnyTask
+
+
+class LocalBackend(Backend):
+    """Runs tasks in this process.
+
+    Coroutines run in the event loop, tasks marked `cost="trivial"` right there too; every other function runs in one
+    of `threads` threads, so that it cannot block the loop. A thread cannot be stopped: after a timeout or a
+    cancellation the caller goes on, and the function runs to its end unheard.
+    """
+
+    name = "local"
+    rank = 2
+    provides = frozenset({"cpu", "thread", "in-process"})
+
+    def __init__(self, *, threads: int | None = None) -> None:
+        self._threads = threads
+        self._executor: ThreadPoolExecutor | None = None
+        self._closed = False
+
+    def can_run(self, task: AnyTask, /) -> bool:
+        return True
+
+    async def aclose(self) -> None:
+        self._closed = True
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+            self._executor = None
+
+    async def run_task(self, task: AnyTask, /, *args: Any, **kwargs: Any) -> Any:
+        return await self._run(Call(task, args, kwargs))
+
+    async def run_call(self, call: Call, /) -> Any:
+        try:
+            if call.deadline is None:
+                return await self._run(call)
+            async with asyncio.timeout(self.time_left(call)) as limit:
+                return await self._run(call)
+        except HybridComputeError:
+            raise
+        except Exception as error:
+            if isinstance(error, TimeoutError) and call.deadline is not None and limit.expired():
+                raise self.too_late(call) from None
+            raise failure_of(error, call.task.name) from error
+
+    def run_now(self, call: Call) -> Any:
+        """Run a plain function here, at once, in the calling thread."""
+        began = perf_counter()
+        try:
+            return call.task.fn(*call.args, **call.kwargs)
+        except Exception as error:
+            raise failure_of(error, call.task.name) from error
+        finally:
+            call.ran = perf_counter() - began
+
+    def stream_call(self, call: Call, /) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+        return self._stream(call)
+
+    async def _run(self, call: Call) -> Any:
+        if self._closed:
+            raise BackendClosed("the local backend is closed", backend=self.name)
+        task = call.task
+        if task.streams:
+            async with self._stream(call) as items:
+                return [item async for item in items]
+        if task.kind == "coroutine":
+            return await self._run_coroutine(call)
+        if task.cost == "trivial":
+            return self.run_now(call)
+        return await self._in_thread(call, partial(_timed, call))
+
+    async def _run_coroutine(self, call: Call) -> Any:
+        token = reporter.set(self._reporter(call))
+        began = perf_counter()
+        try:
+            return await call.task.fn(*call.args, **call.kwargs)
+        finally:
+            call.ran = perf_counter() - began
+            reporter.reset(token)
+
+    async def _in_thread(self, call: Call, work: Callable[[], Any]) -> Any:
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="hybrid-compute")
+        loop = asyncio.get_running_loop()
+        context = contextvars.copy_context()
+        context.run(reporter.set, self._reporter(call, loop))
+        return await loop.run_in_executor(self._executor, context.run, work)
+
+    def _reporter(self, call: Call, loop: asyncio.AbstractEventLoop | None = None) -> Reporter:
+        def report(done: float, total: float | None, note: str) -> None:
+            if self.hooks:
+                event = Progress(call.number, call.task.name, done, total, note)
+                loop.call_soon_threadsafe(self.hooks.emit, event) if loop else self.hooks.emit(event)
+
+        return report
+
+    @asynccontextmanager
+    async def _stream(self, call: Call) -> AsyncIterator[AsyncIterator[Any]]:
+        if call.task.kind == "async generator":
+            items = call.task.fn(*call.args, **call.kwargs)
+            try:
+                yield self._limited(call, items)
+            finally:
+                await items.aclose()
+            return
+        pump = _ThreadPump(call)
+        done = asyncio.ensure_future(self._in_thread(call, pump.run))
+        try:
+            yield self._limited(call, pump.items(done))
+        finally:
+            pump.stop()
+            await asyncio.wait([done])
+
+    async def _limited(self, call: Call, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """The items, in our errors and within the call's deadline."""
+        while True:
+            try:
+                async with asyncio.timeout(self.time_left(call)) as limit:
+                    item = await anext(items)
+            except StopAsyncIteration:
+                return
+            except HybridComputeError:
+                raise
+            except Exception as error:
+                if isinstance(error, TimeoutError) and limit.expired():
+                    raise self.too_late(call) from None
+                raise failure_of(error, call.task.name) from error
+            yield item
+
+
+def _timed(call: Call) -> Any:
+    began = perf_counter()
+    try:
+        return call.task.fn(*call.args, **call.kwargs)
+    finally:
+        call.ran = perf_counter() - began
+
+
+class _ThreadPump:
+    """A generator that runs in a thread, a few items ahead of its reader at most."""
+
+    _END = object()
+
+    def __init__(self, call: Call, ahead: int = 16) -> None:
+        self._call = call
+        self._room = threading.Semaphore(ahead)
+        self._ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._arrived = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._stopped = False
+
+    def run(self) -> None:
+        """In the thread."""
+        generator = self._call.task.fn(*self._call.args, **self._call.kwargs)
+        began = perf_counter()
+        try:
+            for item in generator:
+                self._ready.put(item)
+                self._loop.call_soon_threadsafe(self._arrived.set)
+                self._room.acquire()
+                if self._stopped:
+                    return
+        finally:
+            generator.close()
+            self._call.ran = perf_counter() - began
+            self._ready.put(self._END)
+            self._loop.call_soon_threadsafe(self._arrived.set)
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._room.release()
+
+    async def items(self, done: asyncio.Future[Any]) -> AsyncIterator[Any]:
+        """In the loop."""
+        while True:
+            while self._ready.empty():
+                self._arrived.clear()
+                await self._arrived.wait()
+            item = self._ready.get()
+            if item is self._END:
+                await done
+                return
+            self._room.release()
+            yield item

@@ -1,0 +1,623 @@
+"""The pool: a line of tickets, the links to the workers, and the moves between them.
+
+    submit ── idle worker? ── yes ──> sent at once
+                  └─ no ─> queue ──> placed once per turn of the event loop, many tickets in one write
+
+    a reply      resolves its ticket; the link takes more, or rests
+    a death      each ticket on the link ends exactly once: not begun -> back in line, first; begun -> WorkerLost
+    a deadline   in line: dropped.  On a link, not begun: called back.  Running: the worker is killed and replaced
+
+Everything here happens in the event loop's thread, except for leases: a thread that takes an idle link out of `idle`
+owns it until it puts it back. Choices are made in `placing.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from hybrid_compute.backends.placing import budget, pack_on, read_ahead_on, share_with, should_start
+from hybrid_compute.backends.queue import Queue, QueueLimits
+from hybrid_compute.clock import Clock, Timer
+from hybrid_compute.errors import (
+    BackendClosed,
+    BackendError,
+    BackendUnavailable,
+    LimitExceeded,
+    NotTransferable,
+    TaskTimeout,
+    WorkerLost,
+)
+from hybrid_compute.events import Hooks, Progress, WorkerStarted, WorkerStopped
+from hybrid_compute.links import frames
+from hybrid_compute.links.arena import NoMemory
+from hybrid_compute.links.codec import decode, decode_failure, dumps
+from hybrid_compute.links.frames import HEADER, KIND, RESULT
+from hybrid_compute.links.link import Link
+from hybrid_compute.links.ticket import Function, Ticket
+
+GRACE = 0.05
+"""Seconds a cancelled coroutine or generator has to wind up before its worker is killed."""
+
+MANY_COROUTINES = 100
+LAST_CALL = 1 << 31
+MOST_FAILED_STARTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """How many workers stay, and for how long.
+
+    `min_workers` are never stopped for idleness; others are after `idle_timeout` seconds (None: never). A worker is
+    replaced after `max_calls` calls (None: never), against tasks that leak.
+    """
+
+    min_workers: int = 0
+    idle_timeout: float | None = 60.0
+    max_calls: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """A pool at one moment. `lost` counts workers that died or were killed, `started` all there ever were."""
+
+    workers: int
+    idle: int
+    queued: int
+    running: int
+    calls: int
+    started: int
+    lost: int
+
+
+class Nursery(Protocol):
+    """What makes workers."""
+
+    def start(self, number: int) -> Link: ...
+
+    def close(self) -> None: ...
+
+
+class Pool:
+    """Workers of one backend, in one event loop."""
+
+    def __init__(
+        self,
+        name: str,
+        size: int,
+        nursery: Nursery,
+        *,
+        clock: Clock,
+        hooks: Hooks,
+        limits: QueueLimits,
+        lifetime: Lifetime,
+        first_frames: Callable[[], Ticket | None],
+    ) -> None:
+        self.name = name
+        self.size = size
+        self.hooks = hooks
+        self.links: dict[int, Link] = {}
+        self.idle: deque[Link] = deque()
+        self.queue = Queue(limits)
+        self.closed: str = ""
+        self.calls = 0
+        self.lost = 0
+        self.lazy_watch = False  # set where threads lease links: an idle link is then read by nobody
+        self._loop = asyncio.get_running_loop()
+        self._nursery = nursery
+        self._clock = clock
+        self._lifetime = lifetime
+        self._first_frames = first_frames
+        self._numbers = 0
+        self._active = 0
+        self._flush_due = False
+        self._failed_starts = 0
+        self._shrink_timer: Timer | None = None
+        self._all_gone: asyncio.Future[None] | None = None
+        self._forgotten: deque[int] = deque()
+
+    # Asking.
+
+    def submit(self, ticket: Ticket) -> None:
+        """Take a ticket in; its future is resolved exactly once, whatever happens. Raises `BackendClosed`."""
+        if self.closed:
+            raise BackendClosed(self.closed, backend=self.name)
+        call = ticket.call
+        if call.deadline is not None:
+            ticket.timer = self._clock.call_at(call.deadline, partial(self._late, ticket))
+        if self.idle and not len(self.queue) and (not self._active or ticket.function.cost > 1e-4):
+            try:
+                link = self.idle.pop()
+            except IndexError:  # leased by a thread in this very moment
+                pass
+            else:
+                self._send(link, ticket)
+                return
+        if call.queue_timeout is not None:
+            until = self._clock.time() + call.queue_timeout
+            ticket.patience = self._clock.call_at(until, partial(self._impatient, ticket))
+        call.queued = True
+        self.queue.push(ticket)
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Its asker has gone. A running call is stopped; one not begun never begins."""
+        ticket.future.cancel()
+        self._stop(ticket, "its call was cancelled")
+
+    def grant(self, ticket: Ticket, credit: int) -> None:
+        """The reader of a stream takes `credit` more items."""
+        link: Link | None = ticket.link
+        if link is not None and ticket.id in link.sent:
+            link.send(frames.frame(frames.CREDIT, ticket.id, credit))
+
+    def forget(self, number: int) -> None:
+        """A function has gone: workers need not remember it. Called from finalisers, hence only noted here."""
+        self._forgotten.append(number)
+
+    async def warm_up(self, count: int) -> None:
+        """Start workers until there are `count`, and wait until each has answered."""
+        while len(self.links) < min(count, self.size):
+            self._rest(self._start())
+        waiting = [self._ping(link) for link in self.links.values() if not link.served and not link.sent]
+        await asyncio.gather(*waiting)
+
+    def _ping(self, link: Link) -> asyncio.Future[Any]:
+        ticket = self._first_frames()
+        if ticket is None:
+            raise AssertionError("a pool needs something to send first")
+        self.idle.remove(link)
+        self._send(link, ticket)
+        return ticket.future
+
+    def stats(self) -> PoolStats:
+        running = sum(len(link.sent) for link in self.links.values())
+        return PoolStats(
+            len(self.links), len(self.idle), len(self.queue), running, self.calls, self._numbers, self.lost
+        )
+
+    # Placing.
+
+    def _flush(self) -> None:
+        """Give waiting tickets to workers until the line is empty or every worker has enough."""
+        self._flush_due = False
+        while (ticket := self.queue.head()) is not None:
+            try:
+                link = self._place(ticket)
+            except BackendUnavailable as error:
+                self._refuse_all(error)
+                return
+            if link is None:
+                return
+            self._fill(link, ticket)
+
+    def _place(self, ticket: Ticket) -> Link | None:
+        cost = ticket.function.cost_of(ticket.count)
+        links = self.links.values()
+        if not ticket.concurrent and (link := pack_on(links, cost)) is not None:
+            return link
+        if self.idle:
+            try:
+                return self.idle.pop()
+            except IndexError:
+                pass
+        if should_start(cost, len(self.queue), len(self.links), self.size):
+            return self._start()
+        if ticket.concurrent:
+            return share_with(links, MANY_COROUTINES)
+        return read_ahead_on(links, cost) or share_with(links, MANY_COROUTINES)
+
+    def _fill(self, link: Link, ticket: Ticket) -> None:
+        """Send the ticket at the head of the line, and those behind it that fit the link's budget, in one write."""
+        parts: list[bytes] = []
+        most = budget(link, ticket.function.cost_of(ticket.count))
+        queue = self.queue
+        while True:
+            queue.pop()
+            self._put(parts, link, ticket)
+            head = queue.head()
+            if head is None or head.concurrent or ticket.concurrent:
+                break
+            if link.load + head.function.cost_of(head.count) > most:
+                break
+            ticket = head
+        self._busy(link)
+        link.send(b"".join(parts) if len(parts) > 1 else parts[0])
+
+    def _send(self, link: Link, ticket: Ticket) -> None:
+        parts: list[bytes] = []
+        self._put(parts, link, ticket)
+        self._busy(link)
+        link.send(b"".join(parts) if len(parts) > 1 else parts[0])
+
+    def _put(self, parts: list[bytes], link: Link, ticket: Ticket) -> None:
+        """Add the frames of one ticket to what is about to be written to the link."""
+        function, body = ticket.function, ticket.body
+        if not link.sent:
+            self._active += 1
+            if link.loans.active:
+                returns = link.loans.take_returns()
+                if returns:
+                    parts.append(frames.frame(frames.RELEASE, 0, 0, returns))
+            if self._forgotten:
+                self._forget_functions()
+        if function.number not in link.known:
+            link.known.add(function.number)
+            parts.append(frames.frame(frames.DEFINE, 0, function.number, function.definition))
+        if ticket.loans:
+            try:
+                link.loans.hold(ticket.loans)
+            except NoMemory:
+                self._send_in_band(ticket)
+                body = ticket.body
+        ticket.id = link.last_call = link.last_call + 1
+        ticket.link = link
+        link.sent[ticket.id] = ticket
+        if ticket.concurrent:
+            link.concurrent += 1
+            ticket.cost = 0.0
+        else:
+            ticket.cost = function.cost if ticket.count == 1 else function.cost_of(ticket.count)
+            link.load += ticket.cost
+        call = ticket.call
+        call.sent = len(body)
+        if ticket.patience is not None:
+            ticket.patience.cancel()
+        parts.append(HEADER.pack(len(body) | ticket.flags << 56, ticket.id, function.number) + body)
+        if ticket.sink is not None:
+            parts.append(frames.frame(frames.CREDIT, ticket.id, ticket.sink.window))
+
+    def _send_in_band(self, ticket: Ticket) -> None:
+        """The worker cannot take in another segment: send the call again without shared memory."""
+        call = ticket.call
+        value = (call.args, call.kwargs) if call.kwargs else call.args
+        ticket.flags &= ~frames.BUFFERS
+        ticket.body, ticket.loans = dumps(value, None), []
+
+    def _forget_functions(self) -> None:
+        while self._forgotten:
+            number = self._forgotten.popleft()
+            for link in self.links.values():
+                if number in link.known and link.in_service:
+                    link.known.discard(number)
+                    link.send(frames.frame(frames.FORGET, 0, number))
+
+    def _busy(self, link: Link) -> None:
+        if self.lazy_watch and not link.watched:
+            link.watch(self._received)
+
+    def _rest(self, link: Link) -> None:
+        """The link has nothing to do: stop it if it has served its time, else put it in line for work."""
+        link.load = 0.0
+        most = self._lifetime.max_calls
+        if (most is not None and link.served >= most) or link.last_call >= LAST_CALL:
+            self._retire(link, "it had served its number of calls")
+            return
+        if self.lazy_watch and link.watched:
+            link.unwatch()
+        link.idle_since = self._clock.time()
+        self.idle.append(link)
+        if self._shrink_timer is None and self._lifetime.idle_timeout is not None:
+            self._arm_shrinking(self._lifetime.idle_timeout)
+
+    # Replies.
+
+    def _received(self, link: Link, data: bytes) -> None:
+        if not data:
+            self._out_of_service(link)
+            return
+        sent, answered, loads = link.sent, 0, pickle.loads
+        for kind, number, ran, body in link.frames.feed(data):
+            if kind != RESULT:
+                answered += self._other_reply(link, kind, number, ran, body)
+                continue
+            answered += 1
+            ticket = sent.pop(number)
+            link.load -= ticket.cost
+            if ticket.concurrent:
+                link.concurrent -= 1
+            else:
+                ticket.function.ran(ran if ticket.count == 1 else ran / ticket.count)
+            call = ticket.call
+            call.ran, call.received = ran, len(body)
+            if ticket.timer is not None:
+                ticket.timer.cancel()
+            if not ticket.future.done():
+                try:
+                    ticket.future.set_result(loads(body))
+                except Exception as error:
+                    ticket.future.set_exception(_unreadable(ticket, error))
+        if answered:
+            link.served += answered
+            self.calls += answered
+            self._failed_starts = 0
+            if not sent:
+                self._active -= 1
+                if link.in_service:
+                    self._rest(link)
+            if len(self.queue):
+                self._flush()
+
+    def _other_reply(self, link: Link, kind: int, number: int, ran: float, body: bytes) -> int:
+        """Any frame that is not a plain result. Returns how many calls it ends."""
+        base = kind & KIND
+        if base == frames.RELEASE:
+            link.loans.returned(body)
+            return 0
+        ticket = link.sent.get(number)
+        if ticket is None:
+            return 0  # progress of a call that has just been given up
+        if base == frames.ITEM:
+            self._item(link, ticket, kind, body)
+            return 0
+        if base == frames.PROGRESS:
+            if self.hooks:
+                done, total, note = pickle.loads(body)
+                self.hooks.emit(Progress(ticket.call.number, ticket.function.name, done, total, note))
+            return 0
+        del link.sent[number]
+        link.load -= ticket.cost
+        if ticket.concurrent:
+            link.concurrent -= 1
+        ticket.call.ran, ticket.call.received = ran, len(body)
+        if ticket.timer is not None:
+            ticket.timer.cancel()
+        if ticket.future.done():
+            if kind & frames.BUFFERS:
+                self._discard(link, kind, body)
+        elif base == RESULT:
+            if not ticket.concurrent:
+                ticket.function.ran(ran / ticket.count)
+            try:
+                ticket.future.set_result(decode(kind, body, link.loans.borrow))
+            except Exception as error:
+                ticket.future.set_exception(_unreadable(ticket, error))
+        elif base == frames.FAILURE:
+            ticket.future.set_exception(decode_failure(body, ticket.function.name))
+        else:
+            ticket.future.cancel()
+        return 1
+
+    def _item(self, link: Link, ticket: Ticket, kind: int, body: bytes) -> None:
+        if ticket.future.done() or ticket.sink is None:
+            if kind & frames.BUFFERS:
+                self._discard(link, kind, body)
+            return
+        ticket.call.received += len(body)
+        try:
+            ticket.sink.item(decode(kind, body, link.loans.borrow))
+        except Exception as error:
+            ticket.future.set_exception(_unreadable(ticket, error))
+            self._stop(ticket, "an item of its stream could not be read")
+
+    def _discard(self, link: Link, kind: int, body: bytes) -> None:
+        """Nobody waits for this value any more; the memory it names must be given back all the same."""
+        decode(kind, body, link.loans.borrow)
+
+    # Time and loss.
+
+    def _late(self, ticket: Ticket) -> None:
+        if ticket.future.done():
+            return
+        call = ticket.call
+        begun = self._has_begun(ticket)
+        what = "was stopped" if begun else "had not begun"
+        seconds = f"{call.timeout:g} s" if call.timeout is not None else "its deadline"
+        ticket.future.set_exception(TaskTimeout(f"task {call.task.name!r} {what} after {seconds}"))
+        self._stop(ticket, f"its call of {call.task.name!r} ran out of time")
+
+    def _impatient(self, ticket: Ticket) -> None:
+        if ticket.link is None and not ticket.future.done():
+            call = ticket.call
+            message = f"no worker was free for {call.task.name!r} within {call.queue_timeout:g} s"
+            ticket.future.set_exception(LimitExceeded(message, backend=self.name))
+
+    def _has_begun(self, ticket: Ticket) -> bool:
+        return ticket.link is not None and ticket.link.started >= ticket.id
+
+    def _stop(self, ticket: Ticket, why: str) -> None:
+        """See to it that a ticket whose future is done costs no more work. In line, it is skipped when its turn comes."""
+        if ticket.timer is not None:
+            ticket.timer.cancel()
+        if ticket.patience is not None:
+            ticket.patience.cancel()
+        link: Link | None = ticket.link
+        if link is None or ticket.id not in link.sent:
+            return
+        if not ticket.concurrent and link.started == ticket.id:
+            self._kill(link, why)
+            return
+        # Not begun, or able to end by itself: ask first. The call behind the bell may begin in this very moment,
+        # and a generator may be deep in the user's code, so look again after a while.
+        link.send(frames.frame(frames.CANCEL, ticket.id))
+        link.ring()
+        self._clock.call_at(self._clock.time() + GRACE, partial(self._look_again, ticket, why))
+
+    def _look_again(self, ticket: Ticket, why: str) -> None:
+        link: Link = ticket.link
+        if ticket.id not in link.sent or not link.in_service:
+            return
+        if link.started == ticket.id or (ticket.concurrent and link.started >= ticket.id):
+            self._kill(link, why)
+        else:
+            self._clock.call_at(self._clock.time() + GRACE, partial(self._look_again, ticket, why))
+
+    def _kill(self, link: Link, why: str) -> None:
+        if link.in_service:
+            link.why_stopped = why
+            self._out_of_service(link)
+            link.kill()
+            self._replace()
+
+    def _out_of_service(self, link: Link) -> None:
+        """No more calls to this link; what happens to those it has is decided when its death is certain."""
+        if link.in_service:
+            link.in_service = False
+            link.load = float("inf")
+            if link in self.idle:
+                self.idle.remove(link)
+
+    def _replace(self) -> None:
+        alive = sum(link.in_service for link in self.links.values())
+        if not self.closed and alive < self.size and self._failed_starts < MOST_FAILED_STARTS:
+            self._rest(self._start())
+            if len(self.queue):
+                self._flush()
+
+    def _retire(self, link: Link, why: str) -> None:
+        """Let an idle worker leave by itself."""
+        link.in_service = False
+        link.why_stopped = why
+        link.close()
+
+    def exited(self, link: Link, code: int | None) -> None:
+        """The worker is gone for certain: read its last words, then settle what it leaves."""
+        if link.number not in self.links:
+            return
+        link.drain()
+        unexpected = link.in_service or not link.why_stopped
+        self._out_of_service(link)
+        link.close()
+        del self.links[link.number]
+        link.loans.forget()
+        link.loans.arena.dismiss(link.number)
+        if unexpected:
+            link.why_stopped = "it died"
+        if self.hooks:
+            self.hooks.emit(WorkerStopped(self.name, link.number, code, link.why_stopped))
+        if link.sent:
+            self._active -= 1
+            self._settle(link, code)
+        if unexpected:
+            self.lost += 1
+            if not link.served:
+                self._failed_starts += 1
+            self._replace()
+        if self._all_gone is not None and not self.links and not self._all_gone.done():
+            self._all_gone.set_result(None)
+        if len(self.queue):
+            self._flush()
+
+    def _settle(self, link: Link, code: int | None) -> None:
+        """End each ticket of a dead link exactly once: back in line if it never began, `WorkerLost` if it did."""
+        started = link.started
+        for ticket in reversed(link.sent.values()):
+            if ticket.future.done():
+                continue
+            ticket.attempts += 1
+            begun = ticket.id <= started
+            again = not begun or (ticket.call.task.pure and ticket.sink is None and ticket.attempts < 2)
+            if again and not self.closed and ticket.attempts < 5:
+                ticket.link = None
+                self.queue.push(ticket, front=True)
+            else:
+                ticket.future.set_exception(self._lost_error(link, ticket, begun, code))
+                self._stop_timers(ticket)
+        link.sent.clear()
+
+    def _lost_error(self, link: Link, ticket: Ticket, begun: bool, code: int | None) -> BackendError:
+        if self.closed:
+            return BackendClosed(self.closed, backend=self.name, started=begun)
+        how = f"{exit_text(code)}" if link.why_stopped == "it died" else f"was stopped because {link.why_stopped}"
+        message = f"worker {link.number} {how} while it had task {ticket.function.name!r}"
+        return WorkerLost(message, backend=self.name, started=begun, exit_code=code)
+
+    def _stop_timers(self, ticket: Ticket) -> None:
+        for timer in (ticket.timer, ticket.patience):
+            if timer is not None:
+                timer.cancel()
+
+    def _refuse_all(self, error: BackendUnavailable) -> None:
+        for ticket in self.queue.take_all():
+            if not ticket.future.done():
+                ticket.future.set_exception(BackendUnavailable(str(error), backend=self.name))
+                self._stop_timers(ticket)
+
+    # Life.
+
+    def _start(self) -> Link:
+        if self._failed_starts >= MOST_FAILED_STARTS:
+            self._failed_starts = 0  # the next call tries again
+            raise BackendUnavailable(
+                f"{MOST_FAILED_STARTS} workers in a row died before they answered; their last words are on stderr",
+                backend=self.name,
+            )
+        self._numbers += 1
+        link = self._nursery.start(self._numbers)
+        self.links[link.number] = link
+        if not self.lazy_watch:
+            link.watch(self._received)
+        if self.hooks:
+            self.hooks.emit(WorkerStarted(self.name, link.number))
+        return link
+
+    def _arm_shrinking(self, timeout: float) -> None:
+        self._shrink_timer = self._clock.call_at(self._clock.time() + timeout, self._shrink)
+
+    def _shrink(self) -> None:
+        """Retire workers that have been idle for too long, the longest idle first, down to the minimum."""
+        self._shrink_timer = None
+        timeout = self._lifetime.idle_timeout
+        assert timeout is not None
+        now = self._clock.time()
+        spare = len(self.links) - self._lifetime.min_workers
+        for link in [each for each in tuple(self.idle) if each.idle_since <= now - timeout + 1e-6][: max(0, spare)]:
+            try:
+                self.idle.remove(link)
+            except ValueError:  # leased in this very moment
+                continue
+            self._retire(link, "it was idle")
+        if self.idle and len(self.links) > self._lifetime.min_workers:
+            self._arm_shrinking(timeout)
+
+    async def aclose(self, why: str = "the backend is closed") -> None:
+        """Answer every pending call with `BackendClosed`, stop every worker, and wait until they are gone."""
+        if self.closed:
+            return
+        self.closed = why
+        if self._shrink_timer is not None:
+            self._shrink_timer.cancel()
+        for ticket in self.queue.take_all():
+            if not ticket.future.done():
+                ticket.future.set_exception(BackendClosed(why, backend=self.name))
+            self._stop_timers(ticket)
+        self._all_gone = self._loop.create_future()
+        for link in list(self.links.values()):
+            link.why_stopped = link.why_stopped or why
+            link.in_service = False
+            if link.sent:
+                link.kill()
+            else:
+                link.close()
+        if self.links:
+            await asyncio.wait([self._all_gone], timeout=1.0)
+        self._nursery.close()
+
+
+def _unreadable(ticket: Ticket, error: Exception) -> NotTransferable:
+    reason = f"{type(error).__name__}: {error}"
+    failure = NotTransferable(f"the result of task {ticket.function.name!r} cannot be read here: {reason}")
+    failure.__cause__ = error
+    return failure
+
+
+def exit_text(code: int | None) -> str:
+    """`-9` as `was killed by SIGKILL`."""
+    import signal
+
+    if code is None:
+        return "is gone, and nobody could see how"
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
+

@@ -1,0 +1,285 @@
+"""A pool of worker processes on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from hybrid_compute.backends.base import Backend
+from hybrid_compute.backends.batch import Batch
+from hybrid_compute.backends.functions import Functions
+from hybrid_compute.backends.pool import Lifetime, Pool, PoolStats
+from hybrid_compute.backends.queue import QueueLimits
+from hybrid_compute.calls import Call
+from hybrid_compute.errors import BackendClosed, LimitExceeded, NotTransferable
+from hybrid_compute.links import pipe
+from hybrid_compute.links.arena import Arena, NoMemory
+from hybrid_compute.links.codec import encode
+from hybrid_compute.links.frames import CALL, KEYWORDS
+from hybrid_compute.links.ticket import Ticket
+from hybrid_compute.tasks import AnyTask, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+WINDOW = 32
+"""Items of a stream that may wait for their reader."""
+
+
+class WorkerBackend(Backend):
+    """Runs tasks in up to `size` worker processes (by default one per core), each isolated from this one.
+
+    Workers start with the first call that needs them; `warm_up` starts them ahead. `queue` bounds what waits,
+    `lifetime` says how long workers stay. `preload` names modules that every worker starts with; `initializer` is
+    run in each before its first call. Large arrays cross through shared memory, of which `memory` bytes may be used.
+
+    A call that runs out of time, or whose caller goes away, is stopped by killing its worker, which is replaced.
+    """
+
+    name = "worker"
+    rank = 0
+    provides = frozenset({"cpu", "process"})
+    isolates = True
+    batches = True
+
+    def __init__(
+        self,
+        size: int | None = None,
+        *,
+        queue: QueueLimits = QueueLimits(),
+        lifetime: Lifetime = Lifetime(),
+        preload: Iterable[str] = (),
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        memory: int | None = None,
+        portable: bool = False,
+    ) -> None:
+        if size is not None and size < 1:
+            raise ValueError(f"a pool needs at least one worker, not {size}")
+        self.size = size or usable_cores()
+        self._limits = queue
+        self._lifetime = lifetime
+        self._preload = list(preload)
+        self._initializer = (initializer, initargs) if initializer is not None else None
+        self._portable = portable or not pipe.supported()
+        self._arena = Arena(limit=memory)
+        self._pool: Pool | None = None
+        self._functions = Functions(self._forget)
+        self._closed = ""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        _alive.add(self)
+
+    # A backend.
+
+    def can_run(self, task: AnyTask, /) -> bool:
+        return not self._closed
+
+    def why_not(self, task: AnyTask, /) -> str:
+        return self._closed or super().why_not(task)
+
+    async def run_task(self, task: AnyTask, /, *args: Any, **kwargs: Any) -> Any:
+        return await self.run_call(Call(task, args, kwargs))
+
+    async def run_call(self, call: Call, /) -> Any:
+        if call.task.streams:
+            async with self.stream_call(call) as items:
+                return [item async for item in items]
+        pool = self._pool if self._pool is not None else self._open()
+        ticket = self._ticket(call)
+        if pool.queue.full:
+            await self._make_room(pool)
+        pool.submit(ticket)
+        try:
+            return await ticket.future
+        except asyncio.CancelledError:
+            pool.withdraw(ticket)
+            raise
+
+    @asynccontextmanager
+    async def _stream(self, call: Call) -> AsyncIterator[AsyncIterator[Any]]:
+        pool = self._pool if self._pool is not None else self._open()
+        ticket = self._ticket(call)
+        reader = _Reader(pool, ticket)
+        if pool.queue.full:
+            await self._make_room(pool)
+        pool.submit(ticket)
+        try:
+            yield reader
+        finally:
+            if not ticket.future.done():
+                pool.withdraw(ticket)
+            elif not ticket.future.cancelled():
+                ticket.future.exception()  # seen: the reader may have left before it came
+
+    def stream_call(self, call: Call, /) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+        return self._stream(call)
+
+    async def run_batch(self, call: Call, inputs: Sequence[tuple[Any, ...]], limit: int | None, /) -> list[Any]:
+        pool = self._pool if self._pool is not None else self._open()
+        function = self._functions.of(call.task)
+        return await Batch(pool, self._arena, call, function, inputs, limit).run()
+
+    async def aclose(self) -> None:
+        self._closed = self._closed or "the worker backend is closed"
+        if self._pool is not None:
+            await self._pool.aclose(self._closed)
+        self._arena.close()
+
+    # Its own.
+
+    async def warm_up(self, count: int | None = None) -> None:
+        """Start `count` workers (all by default) and wait until each has answered."""
+        pool = self._pool if self._pool is not None else self._open()
+        await pool.warm_up(self.size if count is None else count)
+
+    def empty(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = float) -> np.ndarray[Any, np.dtype[Any]]:
+        """A new array in shared memory, uninitialised: as an argument it reaches a worker without a copy.
+
+        Workers see it read-only. Raises `LimitExceeded` when shared memory is short.
+        """
+        import numpy as np
+
+        wanted = np.dtype(dtype)
+        count = int(np.prod(shape))
+        try:
+            memory, _ = self._arena.allocate(max(1, count * wanted.itemsize))
+        except NoMemory as error:
+            raise LimitExceeded(str(error), backend=self.name) from error
+        return np.frombuffer(memory, wanted, count).reshape(shape)
+
+    def stats(self) -> PoolStats:
+        """Counts of the moment; all zero before the first call."""
+        return self._pool.stats() if self._pool is not None else PoolStats(0, 0, 0, 0, 0, 0, 0)
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the workers that are known to run."""
+        links = self._pool.links.values() if self._pool is not None else ()
+        return [link.pid for link in links if link.pid is not None]
+
+    # Within.
+
+    def _ticket(self, call: Call) -> Ticket:
+        function = self._functions.of(call.task)
+        if call.kwargs:
+            flags, body, loans = self._encode(call, (call.args, call.kwargs))
+            flags |= KEYWORDS | CALL
+        else:
+            flags, body, loans = self._encode(call, call.args)
+            flags |= CALL
+        return Ticket(call, function, self._loop.create_future(), flags, body, loans)  # type: ignore[union-attr]
+
+    def _encode(self, call: Call, value: Any) -> Any:
+        try:
+            return encode(value, self._arena)
+        except NotTransferable as error:
+            raise NotTransferable(f"an argument of task {call.task.name!r} cannot go to a worker: {error}") from error
+
+    async def _make_room(self, pool: Pool) -> None:
+        limits = self._limits
+        if limits.when_full == "raise":
+            waiting = f"{len(pool.queue)} calls and {pool.queue.bytes} bytes wait already"
+            raise LimitExceeded(f"the queue of the worker backend is full: {waiting}", backend=self.name)
+        await pool.queue.room()
+
+    def _open(self) -> Pool:
+        if self._closed:
+            raise BackendClosed(self._closed, backend=self.name)
+        self._loop = asyncio.get_running_loop()
+        nursery = pipe.PipeNursery(self._loop, self._arena, self._exited, self._preload)
+        self._pool = Pool(
+            self.name,
+            self.size,
+            nursery,
+            clock=self.clock,
+            hooks=self.hooks,
+            limits=self._limits,
+            lifetime=self._lifetime,
+            first_frames=lambda: self._ticket(Call(_PING)),
+        )
+        return self._pool
+
+    def _exited(self, link: Any, code: int | None) -> None:
+        assert self._pool is not None
+        self._pool.exited(link, code)
+
+    def _forget(self, number: int) -> None:
+        if self._pool is not None:
+            self._pool.forget(number)
+
+    def _after_fork(self) -> None:
+        if self._pool is not None:
+            self._closed = self._pool.closed = (
+                f"this backend was opened by process {os.getppid()}; a forked copy cannot use it: make a new one"
+            )
+
+
+class _Reader:
+    """The reading end of a stream: buffered items, and credit for the producer as they are taken."""
+
+    def __init__(self, pool: Pool, ticket: Ticket) -> None:
+        self.window = WINDOW
+        self._pool = pool
+        self._ticket = ticket
+        self._items: deque[Any] = deque()
+        self._taken = 0
+        self._waiter: asyncio.Future[None] | None = None
+        ticket.sink = self
+        ticket.future.add_done_callback(self._wake)
+
+    def item(self, value: Any) -> None:
+        self._items.append(value)
+        self._wake()
+
+    def _wake(self, _future: object = None) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def __aiter__(self) -> _Reader:
+        return self
+
+    async def __anext__(self) -> Any:
+        while not self._items:
+            if self._ticket.future.done():
+                self._ticket.future.result()
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        self._taken += 1
+        if self._taken == self.window // 2:
+            self._pool.grant(self._ticket, self._taken)
+            self._taken = 0
+        return self._items.popleft()
+
+
+def _ping() -> None:
+    """The smallest call there is."""
+
+
+_PING: AnyTask = Task(_ping, name="ping")
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+_alive: weakref.WeakSet[WorkerBackend] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for backend in _alive:
+        backend._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,238 @@
+"""Pooled shared memory: segments, and arrays that live in them.
+
+An `Arena` belongs to one process. It owns the segments it made and knows the segments it was shown by its peers.
+Memory is handed out as views. A segment is free again when the last view of it has gone, wherever it went: slices,
+arrays and pickled copies all keep the view's anchor alive, and the anchor's finaliser is the only bookkeeper.
+
+    lend      a buffer -> a descriptor; no copy when it already lies in a segment, one copy otherwise
+    borrow    a descriptor -> a view of the same memory in the other process
+    give back the borrower's view has gone: the lender may forget the loan
+
+Segments are kept warm: copying into pages that are already mapped is ten times faster than into fresh ones.
+"""
+
+from __future__ import annotations
+
+import bisect
+import ctypes
+import itertools
+import mmap
+import os
+import sys
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+LARGE = 64 * 1024
+"""Buffers from this size on travel in shared memory; below it a copy through the pipe is cheaper."""
+
+_SMALLEST = 1 << 16
+
+Descriptor: TypeAlias = tuple[int, int, int, int, bool]
+"""(loan, segment key, offset, length, exclusive): exclusive when nobody else can see that memory."""
+
+
+class NoMemory(Exception):
+    """Shared memory is short; the caller sends the value in the frame itself."""
+
+
+class Segment:
+    """One block of shared memory, mapped in this process."""
+
+    __slots__ = ("anchor_type", "base", "fd", "key", "map", "name", "size", "views")
+
+    def __init__(self, key: int, size: int, memory: mmap.mmap, *, fd: int = -1, name: str = "") -> None:
+        self.key = key
+        self.size = size
+        self.map = memory
+        self.fd = fd
+        self.name = name
+        self.views = 0
+        self.anchor_type = ctypes.c_char * size
+        self.base = ctypes.addressof(self.anchor_type.from_buffer(memory))
+
+
+class Arena:
+    """The shared memory of one process: `limit` bytes of its own at most, `keep` of them warm while unused.
+
+    `owner` numbers the process among its peers; a segment's key is unique among all of them. Safe to use from many
+    threads: finalisers only append to a deque, which the next caller empties under the lock.
+    """
+
+    def __init__(self, owner: int = 0, *, limit: int | None = None, keep: int = 256 << 20) -> None:
+        self._serial = itertools.count(owner << 32)
+        self._loan = itertools.count(1)
+        self._limit = half_of_memory() if limit is None else limit
+        self._keep = keep
+        self._lock = threading.Lock()
+        self._segments: dict[int, Segment] = {}
+        self._bases: list[tuple[int, Segment]] = []
+        self._free: dict[int, list[Segment]] = {}
+        self._anchors: dict[int, tuple[weakref.ref[Any], Segment, Callable[[], None] | None]] = {}
+        self._gone: deque[weakref.ref[Any]] = deque()
+        self._owned: set[int] = set()
+        self.allocated = 0
+        self.unused = 0
+
+    def __repr__(self) -> str:
+        return f"<Arena {len(self._segments)} segments, {self.allocated >> 10} KiB own, {self.unused >> 10} KiB unused>"
+
+    def allocate(self, size: int) -> tuple[memoryview, Segment]:
+        """A writable view of `size` fresh bytes (not zeroed). Raises `NoMemory` beyond the limit."""
+        with self._lock:
+            self._settle()
+            segment = self._take(max(_SMALLEST, 1 << (size - 1).bit_length()) if size > 1 else _SMALLEST)
+            return self._view(segment, 0, size, None), segment
+
+    def locate(self, address: int, size: int) -> tuple[Segment, int] | None:
+        """The segment that holds these bytes, and where in it; None if they are private memory."""
+        with self._lock:
+            at = bisect.bisect_right(self._bases, address, key=lambda known: known[0]) - 1
+            if at < 0:
+                return None
+            base, segment = self._bases[at]
+            offset = address - base
+            return (segment, offset) if offset + size <= segment.size else None
+
+    def lend(self, buffer: memoryview) -> tuple[Descriptor, Segment, Any]:
+        """Describe `buffer` to a peer. Keep the third value, the anchor, until the peer gives the loan back."""
+        size = buffer.nbytes
+        address = address_of(buffer)
+        found = self.locate(address, size) if address is not None else None
+        if found is not None:
+            segment, offset = found
+            return (next(self._loan), segment.key, offset, size, False), segment, buffer
+        view, segment = self.allocate(size)
+        copy(buffer, view)
+        return (next(self._loan), segment.key, 0, size, True), segment, view
+
+    def borrow(self, segment: Segment, offset: int, size: int, gone: Callable[[], None] | None) -> memoryview:
+        """A view of a peer's memory (or of our own, come back). `gone` is called once the last use of it ends."""
+        with self._lock:
+            self._settle()
+            return self._view(segment, offset, size, gone)
+
+    def admit(self, segment: Segment) -> None:
+        """Make a peer's segment known here, so that its memory is recognised when it is lent on."""
+        with self._lock:
+            self._segments[segment.key] = segment
+            bisect.insort(self._bases, (segment.base, segment), key=lambda known: known[0])
+
+    def known(self, key: int) -> Segment | None:
+        return self._segments.get(key)
+
+    def dismiss(self, owner: int) -> None:
+        """A peer is gone: forget its segments. Views that are still in use keep their memory."""
+        with self._lock:
+            for key in [key for key in self._segments if key >> 32 == owner]:
+                segment = self._segments.pop(key)
+                self._bases = [known for known in self._bases if known[1] is not segment]
+                close_fd(segment)
+
+    def settle(self) -> None:
+        """Take back what finalisers have reported since the last use."""
+        with self._lock:
+            self._settle()
+
+    def close(self) -> None:
+        """Close what only this process knows of. Memory in use stays valid until its last view has gone."""
+        with self._lock:
+            self._settle()
+            for segment in self._segments.values():
+                close_fd(segment)
+            self._segments.clear()
+            self._bases.clear()
+            self._free.clear()
+            self._owned.clear()
+
+    # Under the lock.
+
+    def _take(self, size: int) -> Segment:
+        free = self._free.get(size)
+        if free:
+            self.unused -= size
+            return free.pop()
+        if self.allocated + size > self._limit:
+            raise NoMemory(f"{self.allocated + size} bytes of shared memory asked for, {self._limit} allowed")
+        segment = create_segment(next(self._serial), size)
+        self.allocated += size
+        self._owned.add(segment.key)
+        self._segments[segment.key] = segment
+        bisect.insort(self._bases, (segment.base, segment), key=lambda known: known[0])
+        return segment
+
+    def _view(self, segment: Segment, offset: int, size: int, gone: Callable[[], None] | None) -> memoryview:
+        anchor = segment.anchor_type.from_buffer(segment.map)
+        segment.views += 1
+        reference = weakref.ref(anchor, self._gone.append)
+        self._anchors[id(reference)] = reference, segment, gone
+        return memoryview(anchor).cast("B")[offset : offset + size]
+
+    def _settle(self) -> None:
+        while self._gone:
+            _, segment, gone = self._anchors.pop(id(self._gone.popleft()))
+            segment.views -= 1
+            if gone is not None:
+                gone()
+            if segment.views == 0 and segment.key in self._owned:
+                self._release(segment)
+
+    def _release(self, segment: Segment) -> None:
+        if self.unused + segment.size > self._keep and hasattr(mmap, "MADV_REMOVE"):
+            # The pages go back to the system; the address space stays, on both sides, and fills again on use.
+            segment.map.madvise(mmap.MADV_REMOVE)
+        self.unused += segment.size
+        self._free.setdefault(segment.size, []).append(segment)
+
+
+def create_segment(key: int, size: int) -> Segment:
+    """New shared memory: a memfd, which has no name and goes with its last holder. Raises `NoMemory`."""
+    try:
+        fd = os.memfd_create("hybrid-compute", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(fd, size)
+            return Segment(key, size, mmap.mmap(fd, size), fd=fd)
+        except BaseException:
+            os.close(fd)
+            raise
+    except (OSError, ValueError) as error:
+        raise NoMemory(str(error)) from error
+
+
+def open_segment(key: int, size: int, fd: int) -> Segment:
+    """A peer's segment, from the descriptor it sent."""
+    return Segment(key, size, mmap.mmap(fd, size), fd=fd)
+
+
+def close_fd(segment: Segment) -> None:
+    """Close the descriptor; the mapping lives on."""
+    if segment.fd >= 0:
+        os.close(segment.fd)
+        segment.fd = -1
+
+
+def address_of(buffer: memoryview) -> int | None:
+    """Where the bytes lie, or None when nobody here can tell."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        return int(numpy.frombuffer(buffer, numpy.uint8).__array_interface__["data"][0])
+    return None if buffer.readonly else ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+
+
+def copy(source: memoryview, target: memoryview) -> None:
+    """Copy bytes, without the GIL when numpy is loaded, so that other threads go on meanwhile."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.copyto(numpy.frombuffer(target, numpy.uint8), numpy.frombuffer(source, numpy.uint8))
+    else:
+        target[:] = source
+
+
+def half_of_memory() -> int:
+    """Half of the machine's memory: beyond it, arrays travel in the frames."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (ValueError, OSError, AttributeError):
+        return 4 << 30

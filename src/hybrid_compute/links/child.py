@@ -1,0 +1,420 @@
+"""A worker's main loop: read calls, run them, write replies.
+
+Plain functions run one after the other, straight from the frames; that path is the one everybody waits for, so it is
+one flat loop. Generators are advanced in turns while they have credit, coroutines run on an event loop that exists
+only from the first coroutine on (`coroutines.py`). Replies are held back while quick calls follow each other, at most
+`HOLD` seconds, and never behind a call that is slow or not yet known.
+
+The ledger is two words shared with the parent: the last call started here, which outlives this process, and a count
+of cancellations, which says that a CANCEL frame is waiting behind the calls already read.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import select
+import site
+import socket
+import struct
+import sys
+from collections import deque
+from collections.abc import Callable, Generator
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from hybrid_compute.arrays import allocate_with
+from hybrid_compute.errors import NotTransferable
+from hybrid_compute.links import frames
+from hybrid_compute.links.arena import Arena, NoMemory, Segment, open_segment
+from hybrid_compute.links.codec import ATOMS, Loan, decode, encode, encode_failure
+from hybrid_compute.links.frames import CALL, KEYWORDS, KIND, MANY, PICKLES, READ_SIZE, RESULT
+from hybrid_compute.links.loans import Loans
+from hybrid_compute.reporting import reporter
+
+HOLD = 300e-6
+SLOW = 100e-6
+
+STARTED, CANCELS = 0, 1  # words of the ledger
+
+_ANNOUNCEMENT = struct.Struct("<QQ")
+
+
+class Channel:
+    """The worker's end of a link over two pipes and a control socket."""
+
+    def __init__(self, calls: int, replies: int, control: int) -> None:
+        self.fd = calls
+        self._replies = replies
+        self._control = socket.socket(fileno=control)
+        self._poll = select.poll()
+        self._poll.register(calls, select.POLLIN)
+
+    def read(self) -> bytes:
+        """Wait for bytes; empty when the parent has closed its end."""
+        return os.read(self.fd, READ_SIZE)
+
+    def ready(self) -> bool:
+        """Whether `read` would return at once."""
+        return bool(self._poll.poll(0))
+
+    def write(self, data: bytes) -> None:
+        written = os.write(self._replies, data)
+        if written < len(data):
+            rest = memoryview(data)
+            while written < len(data):
+                written += os.write(self._replies, rest[written:])
+
+    def announce(self, segment: Segment) -> None:
+        socket.send_fds(self._control, [_ANNOUNCEMENT.pack(segment.key, segment.size)], [segment.fd])
+
+    def fetch(self) -> Segment:
+        message, fds, _, _ = socket.recv_fds(self._control, _ANNOUNCEMENT.size, 1, socket.MSG_CMSG_CLOEXEC)
+        key, size = _ANNOUNCEMENT.unpack(message)
+        return open_segment(key, size, fds[0])
+
+
+class Function:
+    """A function this worker knows by number, and how long it takes on average."""
+
+    __slots__ = ("fn", "kind", "mean", "plain")
+
+    def __init__(self, fn: Callable[..., Any], kind: str) -> None:
+        self.fn = fn
+        self.kind = kind
+        self.plain = kind == "function"
+        self.mean = 1.0
+
+
+class Stream:
+    """A generator in progress: it may produce `credit` more items before the reader must ask again."""
+
+    __slots__ = ("call", "credit", "generator", "mean", "ran")
+
+    def __init__(self, call: int, generator: Generator[Any]) -> None:
+        self.call = call
+        self.credit = 0
+        self.generator = generator
+        self.ran = 0.0
+        self.mean = 1.0
+
+
+def main(number: int, ledger: memoryview, calls: int, replies: int, control: int) -> None:
+    """A worker's whole life, once its process exists."""
+    channel = Channel(calls, replies, control)
+    Worker(number, channel, ledger.cast("Q"), Arena(number)).run()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
+class Worker:
+    """The state of one worker."""
+
+    def __init__(self, number: int, channel: Channel, ledger: memoryview, arena: Arena) -> None:
+        self.channel = channel
+        self.ledger = ledger
+        self.arena = arena
+        self.loans = Loans(arena, 0, channel.announce, channel.fetch)
+        self.functions: dict[int, Function] = {}
+        self.frames = frames.Frames()
+        self.backlog: deque[frames.Frame] = deque()
+        self.streams: dict[int, Stream] = {}
+        self.cancelled: set[int] = set()
+        self.out: list[bytes] = []
+        self.held_since = 0.0
+        self._cancels_seen = 0
+        self._aside: Any = None
+        allocate_with(self.allocate)
+        reporter.set(self.report)
+        _reseed()
+
+    def run(self) -> None:
+        """Serve until the parent closes its end."""
+        backlog, out, ledger, functions = self.backlog, self.out, self.ledger, self.functions
+        feed, pack, write = self.frames.feed, frames.REPLY.pack, self.channel.write
+        loads, dumps, clock = pickle.loads, pickle.dumps, perf_counter
+        while data := self.next_input():
+            backlog.extend(feed(data))
+            ended = self.held_since = clock()
+            while backlog:
+                kind, call, number, body = backlog.popleft()
+                if kind != CALL or not (function := functions[number]).plain or ledger[CANCELS] != self._cancels_seen:
+                    self.handle(kind, call, number, body)
+                    ended = clock()
+                    continue
+                if out and (function.mean > SLOW or ended - self.held_since > HOLD):
+                    self.flush()
+                    self.held_since = ended
+                ledger[STARTED] = call
+                try:
+                    args = loads(body)
+                    began = clock()
+                    value = function.fn(*args)
+                    ended = clock()
+                except BaseException as error:
+                    ended = clock()
+                    self.fail(call, 0.0, error)
+                    continue
+                ran = ended - began
+                function.mean += (ran - function.mean) * 0.2
+                if type(value) in ATOMS and type(value) is not bytes:
+                    answer = dumps(value, 5)
+                    out.append(pack(len(answer) | RESULT << 56, call, ran))
+                    out.append(answer)
+                else:
+                    args = None
+                    self.answer(call, ran, value)
+                value = None
+            if out:
+                write(b"".join(out))
+                out.clear()
+
+    def next_input(self) -> bytes:
+        """Wait for bytes from the parent; meanwhile let every generator with credit produce."""
+        while any(stream.credit for stream in self.streams.values()):
+            self.advance_streams()
+            if self._aside is not None:
+                self._aside.turn()
+            if self.channel.ready():
+                return self.channel.read()
+        if self.out:
+            self.flush()
+        if self._aside is not None:
+            self._aside.run_until_input()
+        return self.channel.read()
+
+    def handle(self, kind: int, call: int, number: int, body: bytes) -> None:
+        """Everything that is not a plain call of a known function, and any call while cancellations are waiting."""
+        if self.ledger[CANCELS] != self._cancels_seen:
+            self._collect_cancels()
+        base = kind & KIND
+        if base in (CALL, MANY):
+            if call in self.cancelled:
+                self.cancelled.discard(call)
+                self.send(frames.CANCELLED, call)
+            else:
+                self.start(kind, call, number, body)
+        elif base == frames.DEFINE:
+            self.functions[number] = _define(body)
+        elif base == frames.FORGET:
+            self.functions.pop(number, None)
+        elif base == frames.CREDIT:
+            self.grant(call, number)
+        elif base == frames.CANCEL:
+            self.cancel(call)
+        elif base == frames.RELEASE:
+            self.loans.returned(body)
+        elif base == frames.SEGMENT:
+            self.arena.admit(self.channel.open_announced(body))  # type: ignore[attr-defined]
+        else:
+            raise AssertionError(f"a frame of unknown kind {kind:#x} arrived")
+
+    def start(self, kind: int, call: int, number: int, body: bytes) -> None:
+        """Start one call of any sort."""
+        function = self.functions[number]
+        if self.out and (function.mean > SLOW or perf_counter() - self.held_since > HOLD):
+            self.flush()
+        self.ledger[STARTED] = call
+        try:
+            if kind & KIND == MANY:
+                self.run_many(kind, call, function, body)
+                return
+            decoded = decode(kind, body, self.loans.borrow)
+            inputs = list(decoded) if kind & KEYWORDS else [decoded, {}]
+            del decoded
+            if function.plain:
+                self.run_plain(call, function, inputs)
+            elif function.kind == "generator":
+                self.streams[call] = Stream(call, function.fn(*inputs[0], **inputs[1]))
+            else:
+                self.aside.start(call, function, *inputs)
+        except BaseException as error:
+            self.fail(call, 0.0, error)
+
+    def run_plain(self, call: int, function: Function, inputs: list[Any]) -> None:
+        """Run a plain function on `inputs`, which is emptied: the last reference to the arguments must be here."""
+        args, kwargs = inputs
+        inputs.clear()
+        began = perf_counter()
+        value = function.fn(*args, **kwargs)
+        ran = perf_counter() - began
+        function.mean += (ran - function.mean) * 0.2
+        del args, kwargs  # memory that they borrowed returns with this very reply
+        self.answer(call, ran, value)
+
+    def run_many(self, kind: int, call: int, function: Function, body: bytes) -> None:
+        """One frame, many calls: one reply with all their results, or the first failure."""
+        inputs = pickle.loads(body)
+        fn, loads = function.fn, pickle.loads
+        began = perf_counter()
+        if kind & PICKLES:
+            values = [fn(*loads(each)) for each in inputs]
+        else:
+            values = [fn(*each) for each in inputs]
+        ran = perf_counter() - began
+        function.mean += (ran / len(inputs) - function.mean) * 0.2
+        self.answer(call, ran, values)
+
+    def answer(self, call: int, ran: float, value: Any, kind: int = RESULT) -> None:
+        """Queue a result or an item; if it cannot cross, the failure that says so."""
+        try:
+            flags, body, loans = encode(value, self.arena)
+        except NotTransferable as error:
+            self.fail(call, ran, NotTransferable(f"the result cannot cross to another process: {error}"), skip=0)
+            return
+        if loans:
+            self.lend(loans)
+        del value, loans
+        if self.loans.active:
+            self.give_back()
+        self.out.append(frames.reply(kind | flags, call, ran, body))
+
+    def fail(self, call: int, ran: float, error: BaseException, *, skip: int = 1) -> None:
+        self.out.append(frames.reply(frames.FAILURE, call, ran, encode_failure(error, frames_to_skip=skip)))
+        error.__traceback__ = None  # its frames hold the arguments
+
+    def send(self, kind: int, call: int, body: bytes = b"") -> None:
+        self.out.append(frames.reply(kind, call, 0.0, body))
+
+    def flush(self) -> None:
+        out = self.out
+        if out:
+            data = b"".join(out)
+            out.clear()
+            self.channel.write(data)
+
+    def lend(self, loans: list[Loan]) -> None:
+        self.loans.hold(loans)
+
+    def give_back(self) -> None:
+        """Tell the parent which of its loans are no longer in use here."""
+        returns = self.loans.take_returns()
+        if returns:
+            self.send(frames.RELEASE, 0, returns)
+
+    def report(self, done: float, total: float | None, note: str, call: int | None = None) -> None:
+        """`progress()` from inside a task: goes out at once, with whatever waits before it."""
+        body = pickle.dumps((done, total, note), 5)
+        self.send(frames.PROGRESS, int(self.ledger[STARTED]) if call is None else call, body)
+        self.flush()
+
+    def allocate(self, size: int) -> memoryview | None:
+        """Shared memory for an array that a task makes; None when it is short."""
+        try:
+            return self.arena.allocate(size)[0]
+        except NoMemory:
+            return None
+
+    # Streams.
+
+    def grant(self, call: int, credit: int) -> None:
+        stream = self.streams.get(call)
+        if stream is not None:
+            stream.credit += credit
+        elif self._aside is not None:
+            self._aside.grant(call, credit)
+
+    def advance_streams(self) -> None:
+        """One turn: each generator with credit produces one item."""
+        for stream in list(self.streams.values()):
+            if stream.credit:
+                self._advance(stream)
+
+    def _advance(self, stream: Stream) -> None:
+        began = perf_counter()
+        if self.out and (stream.mean > SLOW or began - self.held_since > HOLD):
+            self.flush()
+            self.held_since = began
+        token = reporter.set(partial(self.report, call=stream.call))
+        try:
+            item = next(stream.generator)
+        except StopIteration:
+            del self.streams[stream.call]
+            self.answer(stream.call, stream.ran + perf_counter() - began, None)
+            return
+        except BaseException as error:
+            del self.streams[stream.call]
+            self.fail(stream.call, stream.ran + perf_counter() - began, error)
+            return
+        finally:
+            reporter.reset(token)
+        took = perf_counter() - began
+        stream.ran += took
+        stream.mean += (took - stream.mean) * 0.2
+        stream.credit -= 1
+        if not self.out:
+            self.held_since = began
+        self.answer(stream.call, took, item, frames.ITEM)
+
+    def cancel(self, call: int) -> None:
+        stream = self.streams.pop(call, None)
+        if stream is not None:
+            try:
+                stream.generator.close()
+            except BaseException as error:
+                self.fail(call, stream.ran, error)
+                return
+            self.send(frames.CANCELLED, call)
+        elif self._aside is not None:
+            self._aside.cancel(call)
+
+    def _collect_cancels(self) -> None:
+        """Read ahead for CANCEL frames: a call that waits in the backlog must not start once it is cancelled."""
+        self._cancels_seen = self.ledger[CANCELS]
+        while self.channel.ready():
+            data = self.channel.read()
+            if not data:
+                break
+            self.backlog.extend(self.frames.feed(data))
+        waiting = {call for kind, call, _, _ in self.backlog if kind & KIND in (CALL, MANY)}
+        for kind, call, _, _ in list(self.backlog):
+            if kind == frames.CANCEL and call in waiting:
+                self.cancelled.add(call)
+
+    @property
+    def aside(self) -> Any:
+        """The event loop beside the main loop, made when the first coroutine arrives."""
+        if self._aside is None:
+            from hybrid_compute.links.coroutines import Aside
+
+            self._aside = Aside(self)
+        return self._aside
+
+
+def _define(body: bytes) -> Function:
+    """The function a DEFINE frame describes; one that raises the reason when it cannot be had."""
+    kind, how, what, path = pickle.loads(body)
+    try:
+        if how == "value":
+            return Function(pickle.loads(what), kind)
+        return Function(_find(what, path), kind)
+    except BaseException as error:
+        return Function(partial(_raise, error), "function")
+
+
+def _find(reference: tuple[str, str], path: list[str]) -> Callable[..., Any]:
+    module, qualname = reference
+    sys.path[:] = path
+    try:
+        found: Any = importlib.import_module(module)
+    except ModuleNotFoundError:
+        site.main()  # workers start without it; editable installs may need its path hooks
+        found = importlib.import_module(module)
+    for part in qualname.split("."):
+        found = getattr(found, part)
+    return getattr(found, "fn", found) if type(found).__name__ == "Task" else found  # type: ignore[no-any-return]
+
+
+def _raise(error: BaseException, *_args: Any, **_kwargs: Any) -> None:
+    raise NotTransferable(f"the function cannot be loaded in the worker: {type(error).__name__}: {error}") from error
+
+
+def _reseed() -> None:
+    """Forked siblings must not draw the same numbers. `random` reseeds itself; numpy's global generator does not."""
+    random = sys.modules.get("numpy.random")
+    if random is not None:
+        random.seed()
+

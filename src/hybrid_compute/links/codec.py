@@ -1,0 +1,232 @@
+"""Values and exceptions to bytes, and back.
+
+One pickle per value. Buffers of 64 KiB and more stay in shared memory and travel as descriptors; a very large pickle
+travels there whole. What pickle cannot do by reference (lambdas, things of `__main__`) cloudpickle does by value.
+Nothing here is for data from a network: unpickling runs code.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeAlias
+
+from hybrid_compute.errors import NotTransferable, TaskFailed
+from hybrid_compute.links.arena import LARGE, Arena, Descriptor, NoMemory, Segment
+from hybrid_compute.links.frames import BUFFERS
+
+ATOMS = frozenset({int, float, str, bytes, bool, type(None), complex})
+"""Exact types whose values hold no reference: quick to pickle, and nothing in them can alias."""
+
+HUGE = 1 << 18
+"""A pickle from this size on goes through shared memory: a pipe takes it only 64 KiB at a time."""
+
+_LENGTH = struct.Struct("<I")
+_UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError, RecursionError, ValueError, NotImplementedError)
+
+
+class Loan(NamedTuple):
+    """A buffer lent to a peer: hold it until the peer gives `number` back."""
+
+    number: int
+    segment: Segment
+    anchor: Any
+
+
+Encoded: TypeAlias = tuple[int, bytes, list[Loan]]
+Borrow: TypeAlias = Callable[[Descriptor], memoryview]
+
+NOTHING: list[Loan] = []
+
+
+def encode(value: Any, arena: Arena | None) -> Encoded:
+    """`(flags, body, loans)` for a value. Raises `NotTransferable`, naming the path to what cannot go."""
+    if type(value) in ATOMS:
+        body = pickle.dumps(value, 5)
+        buffers: list[memoryview] = []
+    else:
+        buffers = []
+        body = dumps(value, None if arena is None else buffers)
+    if not buffers and (len(body) < HUGE or arena is None):
+        return 0, body, NOTHING
+    assert arena is not None
+    try:
+        return _with_buffers(body, buffers, arena)
+    except NoMemory:
+        return 0, dumps(value, None), NOTHING
+
+
+def dumps(value: Any, buffers: list[memoryview] | None) -> bytes:
+    """Pickle `value`; its large buffers are appended to `buffers` instead, unless that is None."""
+
+    def keep_in_band(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < LARGE:
+            return True
+        found.append(raw)
+        return False
+
+    found: list[memoryview] = []
+    callback = None if buffers is None else keep_in_band
+    try:
+        body = pickle.dumps(value, 5, buffer_callback=callback)
+        by_value = b"__main__" in body  # the name of another program over there
+    except _UNPICKLABLE:
+        by_value = True
+    if by_value:
+        found.clear()
+        body = _dumps_by_value(value, callback)
+    if buffers is not None:
+        buffers.extend(found)
+    return body
+
+
+def decode(flags: int, body: bytes, borrow: Borrow | None) -> Any:
+    """The value of an encoded body. `borrow` turns descriptors into views."""
+    if not flags & BUFFERS:
+        return pickle.loads(body)
+    if borrow is None:
+        raise AssertionError("buffers arrived on a link that has no shared memory")
+    (length,) = _LENGTH.unpack_from(body)
+    parked, descriptors = pickle.loads(body[4 : 4 + length])
+    views: list[Any] = [borrow(each) for each in descriptors]
+    if parked:
+        return pickle.loads(views[0], buffers=views[1:])
+    return pickle.loads(memoryview(body)[4 + length :], buffers=views)
+
+
+def _with_buffers(body: bytes, buffers: list[memoryview], arena: Arena) -> Encoded:
+    loans: list[Loan] = []
+    descriptors: list[Descriptor] = []
+    parked = len(body) >= HUGE
+    for each in [memoryview(body), *buffers] if parked else buffers:
+        descriptor, segment, anchor = arena.lend(each)
+        descriptors.append(descriptor)
+        loans.append(Loan(descriptor[0], segment, anchor))
+    head = pickle.dumps((parked, descriptors), 5)
+    return BUFFERS, _LENGTH.pack(len(head)) + head + (b"" if parked else body), loans
+
+
+def _dumps_by_value(value: Any, callback: Callable[[pickle.PickleBuffer], Any] | None) -> bytes:
+    import cloudpickle
+
+    try:
+        return cloudpickle.dumps(value, 5, buffer_callback=callback)
+    except _UNPICKLABLE as error:
+        path, culprit = find_culprit(value)
+        where = f"{path or 'the value'} is a {type(culprit).__name__} that cannot be pickled"
+        raise NotTransferable(f"{where}: {error}") from error
+
+
+def find_culprit(value: Any, path: str = "", depth: int = 0) -> tuple[str, Any]:
+    """The path to the innermost value that does not pickle, and that value."""
+    if depth < 20:
+        for step, child in _children(value):
+            if not _pickles(child):
+                return find_culprit(child, path + step, depth + 1)
+    return path, value
+
+
+def _children(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield f"[{key!r}]", each
+    elif isinstance(value, list | tuple):
+        for index, each in enumerate(value):
+            yield f"[{index}]", each
+    elif hasattr(value, "__dict__") and not isinstance(value, type):
+        for name, each in vars(value).items():
+            yield f".{name}", each
+
+
+def _pickles(value: Any) -> bool:
+    import cloudpickle
+
+    try:
+        cloudpickle.dumps(value, 5)
+    except Exception:
+        return False
+    return True
+
+
+# Failures.
+
+
+def encode_failure(error: BaseException, *, frames_to_skip: int = 1) -> bytes:
+    """An exception as bytes that always decode: the text for sure, the exception itself if it can travel.
+
+    `frames_to_skip` leaves our own frames out of the traceback.
+    """
+    trace = error.__traceback__
+    for _ in range(frames_to_skip):
+        trace = trace.tb_next if trace else None
+    text = "".join(traceback.format_exception(type(error), error, trace))
+    return pickle.dumps((_headline(error), text, _chain(error), isinstance(error, NotTransferable)), 5)
+
+
+def decode_failure(body: bytes, task: str) -> TaskFailed | NotTransferable:
+    """The error to raise here for a failure over there; its `__cause__` is the original where it could travel."""
+    headline, text, chain, transfer = pickle.loads(body)
+    if transfer:
+        return NotTransferable(f"task {task!r}: {headline.partition(': ')[2]}")
+    failed = TaskFailed(f"task {task!r} raised {headline}", remote_traceback=text)
+    failed.__cause__ = _unchain(chain)
+    failed.add_note(f"\nThe traceback at the place where it ran:\n\n{text}")
+    return failed
+
+
+def failure_of(error: BaseException, task: str) -> TaskFailed:
+    """`TaskFailed` for an exception raised in this process."""
+    text = "".join(traceback.format_exception(error))
+    failed = TaskFailed(f"task {task!r} raised {_headline(error)}", remote_traceback=text)
+    failed.__cause__ = error
+    return failed
+
+
+def _headline(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception as broken:
+        text = f"<its __str__ raised {type(broken).__name__}>"
+    first_line = text.partition("\n")[0]
+    return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
+
+
+_Chain: TypeAlias = tuple[bytes | None, Any, Any, bool] | None
+
+
+def _chain(error: BaseException | None, depth: int = 8) -> _Chain:
+    """The exception with its cause and context, which pickle alone would drop."""
+    if error is None or depth == 0:
+        return None
+    cause, context = _chain(error.__cause__, depth - 1), None
+    if error.__context__ is not error.__cause__:
+        context = _chain(error.__context__, depth - 1)
+    return _picklable(error), cause, context, error.__suppress_context__
+
+
+def _picklable(error: BaseException) -> bytes | None:
+    """The pickle of an exception, proven to load again: many exceptions only fail on that second step."""
+    import cloudpickle
+
+    try:
+        body = cloudpickle.dumps(error, 5)
+        return body if isinstance(pickle.loads(body), BaseException) else None
+    except BaseException:
+        # Code of the exception's author, which may do anything; the text of it travels in any case.
+        return None
+
+
+def _unchain(chain: _Chain) -> BaseException | None:
+    if chain is None or chain[0] is None:
+        return None
+    body, cause, context, suppress = chain
+    try:
+        error = pickle.loads(body)
+    except Exception:  # its module is not importable here: the text has already travelled
+        return None
+    error.__cause__, error.__context__ = _unchain(cause), _unchain(context)
+    error.__suppress_context__ = suppress
+    return error  # type: ignore[no-any-return]

@@ -1,0 +1,87 @@
+"""The frames two ends of a link exchange, without I/O.
+
+    every frame     u64 length | kind << 56,  u32 call,  u32 function or f32 seconds,  then `length` bytes of body
+
+    to a worker     DEFINE function          FORGET function          CALL, MANY call of function
+                    CREDIT call, n items     CANCEL call              RELEASE loans          SEGMENT announced
+    from a worker   RESULT call, seconds     FAILURE call, seconds    ITEM of a stream       CANCELLED call
+                    PROGRESS of a call       RELEASE loans            SEGMENT announced
+
+A body is one pickle per call, so two calls never share an object by accident. With the BUFFERS flag a body
+begins with the descriptors of buffers that stay in shared memory (see `codec.py`).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import TypeAlias
+
+HEADER = struct.Struct("<QII")
+REPLY = struct.Struct("<QIf")
+SIZE = HEADER.size
+LENGTH = (1 << 56) - 1
+
+DEFINE, FORGET, CALL, MANY, CREDIT, CANCEL, RELEASE, SEGMENT = range(1, 9)
+RESULT, FAILURE, ITEM, CANCELLED, PROGRESS = range(16, 21)
+KEYWORDS = 0x20  # flag: the body is (args, kwargs), not args alone
+PICKLES = 0x40  # flag: the body of MANY is a list of pickles, not a list of values
+BUFFERS = 0x80  # flag: the body starts with buffer descriptors
+KIND = 0x1F
+
+Frame: TypeAlias = tuple[int, int, int, bytes]
+Reply: TypeAlias = tuple[int, int, float, bytes]
+
+READ_SIZE = 1 << 16
+
+
+def frame(kind: int, call: int = 0, number: int = 0, body: bytes = b"") -> bytes:
+    """One frame towards a worker."""
+    return HEADER.pack(len(body) | kind << 56, call, number) + body
+
+
+def reply(kind: int, call: int = 0, seconds: float = 0.0, body: bytes = b"") -> bytes:
+    """One frame from a worker."""
+    return REPLY.pack(len(body) | kind << 56, call, seconds) + body
+
+
+class Frames:
+    """Bytes in, whole frames out. What is not yet whole is kept, each byte copied once however it arrives."""
+
+    def __init__(self, layout: struct.Struct = HEADER) -> None:
+        self._unpack = layout.unpack_from
+        self._parts: list[bytes] = []
+        self._have = 0
+        self._need = SIZE
+
+    def feed(self, data: bytes) -> Sequence[tuple[int, int, int, bytes]]:
+        """The frames that `data` completes, in order, as `(kind and flags, call, number, body)`."""
+        if self._parts:
+            self._parts.append(data)
+            self._have += len(data)
+            if self._have < self._need:
+                return ()
+            data = b"".join(self._parts)
+            self._parts = []
+        frames: list[tuple[int, int, int, bytes]] = []
+        unpack, at, end = self._unpack, 0, len(data)
+        while end - at >= SIZE:
+            head, call, number = unpack(data, at)
+            stop = at + SIZE + (head & LENGTH)
+            if stop > end:
+                break
+            frames.append((head >> 56, call, number, data[at + SIZE : stop]))
+            at = stop
+        if at < end:
+            self._keep(data[at:] if at else data)
+        return frames
+
+    @property
+    def partial(self) -> bool:
+        """Whether bytes of an unfinished frame are held back."""
+        return bool(self._parts)
+
+    def _keep(self, rest: bytes) -> None:
+        self._parts = [rest]
+        self._have = len(rest)
+        self._need = SIZE if self._have < SIZE else SIZE + (self._unpack(rest, 0)[0] & LENGTH)

@@ -1,0 +1,69 @@
+"""What one link has lent to its peer, and borrowed from it.
+
+    lender                         borrower
+    hold(loans)    -- frame -->    borrow(descriptor) -> view
+    returned(ids)  <-- RELEASE --  take_returns()         once the view's last use has gone
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from hybrid_compute.links.arena import Arena, Descriptor, Segment
+from hybrid_compute.links.codec import Loan
+
+Announce = Callable[[Segment], None]
+Fetch = Callable[[], Segment]
+
+
+class Loans:
+    """The shared-memory side of one link. `announce` shows the peer a segment, `fetch` receives one it showed."""
+
+    def __init__(self, arena: Arena, peer: int, announce: Announce, fetch: Fetch) -> None:
+        self.arena = arena
+        self._peer = peer
+        self._announce = announce
+        self._fetch = fetch
+        self._shown: set[int] = set()
+        self._lent: dict[int, Loan] = {}
+        self._returns: deque[int] = deque()
+        self.active = False  # nothing was ever borrowed: nothing to give back
+
+    def hold(self, loans: Iterable[Loan]) -> None:
+        """Keep what is about to be described to the peer, and show it the segments it has not seen."""
+        for loan in loans:
+            key = loan.segment.key
+            if key >> 32 != self._peer and key not in self._shown:
+                self._announce(loan.segment)
+                self._shown.add(key)
+            self._lent[loan.number] = loan
+
+    def borrow(self, descriptor: Descriptor) -> memoryview:
+        """A view of what the descriptor names: writable only if nobody else can see that memory."""
+        number, key, offset, size, exclusive = descriptor
+        self.active = True
+        segment = self.arena.known(key)
+        while segment is None:
+            fetched = self._fetch()
+            self.arena.admit(fetched)
+            segment = self.arena.known(key)
+        view = self.arena.borrow(segment, offset, size, functools.partial(self._returns.append, number))
+        return view if exclusive else view.toreadonly()
+
+    def take_returns(self) -> bytes:
+        """The body of a RELEASE frame for all loans whose last use has gone; empty if there is none."""
+        self.arena.settle()
+        numbers = [self._returns.popleft() for _ in range(len(self._returns))]
+        return struct.pack(f"<{len(numbers)}I", *numbers) if numbers else b""
+
+    def returned(self, body: bytes) -> None:
+        """The peer gave these loans back."""
+        for number in struct.unpack(f"<{len(body) // 4}I", body):
+            self._lent.pop(number, None)
+
+    def forget(self) -> None:
+        """The peer is gone, and with it every loan."""
+        self._lent.clear()

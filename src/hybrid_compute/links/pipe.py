@@ -1,0 +1,342 @@
+"""A link over two private pipes, and the template that forks the workers behind it. Linux.
+
+Nothing waits for anything here. A worker's pipes exist before the worker does, so its first call may be written at
+once; the template reports the process when it is there, and its exit status when it has gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import mmap
+import os
+import pickle
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from hybrid_compute.errors import BackendUnavailable
+from hybrid_compute.links.arena import Arena, NoMemory, Segment, open_segment
+from hybrid_compute.links.child import CANCELS, STARTED
+from hybrid_compute.links.frames import READ_SIZE
+from hybrid_compute.links.link import Link
+from hybrid_compute.links.loans import Loans
+from hybrid_compute.links.template import EXITED, FORK, FORKED, LEDGER_SLOTS, REPORT, SLOT_SIZE
+
+_ANNOUNCEMENT = struct.Struct("<QQ")
+
+Received = Callable[[Link, bytes], None]
+Exited = Callable[[Link, int | None], None]
+
+
+def supported() -> bool:
+    """Whether this system has what the fast path is made of."""
+    return sys.platform == "linux" and hasattr(os, "pidfd_open") and hasattr(os, "memfd_create")
+
+
+class PipeLink(Link):
+    """A worker behind two pipes: calls go out on one, replies come in on the other."""
+
+    def __init__(self, nursery: PipeNursery, number: int, slot: int, fds: tuple[int, int], control: socket.socket):
+        super().__init__(number)
+        self.slot = slot
+        self.calls, self.replies = fds
+        self.control = control
+        self.pidfd = -1
+        self.loans = Loans(nursery.arena, number, self._announce, self._fetch)
+        self._pid: int | None = None
+        self._nursery = nursery
+        self._ledger = nursery.ledger[slot * SLOT_SIZE // 8 : (slot + 1) * SLOT_SIZE // 8]
+        self._ledger[STARTED] = self._ledger[CANCELS] = 0
+        self._unsent: deque[memoryview] = deque()
+        self._received: Received | None = None
+        self._doomed = False
+        self._closed = False
+
+    @property
+    def started(self) -> int:
+        return int(self._ledger[STARTED])
+
+    @property
+    def pid(self) -> int | None:
+        return self._pid
+
+    def watch(self, received: Received) -> None:
+        self._received = received
+        self.watched = True
+        # The pipe is blocking, and read once for each time the loop finds it readable: the same descriptor then
+        # serves callers who wait for their reply in `read` itself.
+        self._nursery.loop.add_reader(self.replies, self._readable)
+
+    def unwatch(self) -> None:
+        self.watched = False
+        self._nursery.loop.remove_reader(self.replies)
+
+    def drain(self) -> None:
+        while not self._closed and select.select([self.replies], [], [], 0)[0]:
+            if not self._readable():
+                return
+
+    def send(self, data: bytes) -> None:
+        if self._unsent:
+            self._unsent.append(memoryview(data))
+            return
+        try:
+            written = os.write(self.calls, data)
+        except BlockingIOError:
+            written = 0
+        except BrokenPipeError:  # it died: the reply pipe says so too, and there it is dealt with
+            return
+        if written < len(data):
+            self._unsent.append(memoryview(data)[written:])
+            self._nursery.loop.add_writer(self.calls, self._writable)
+
+    def ring(self) -> None:
+        self._ledger[CANCELS] += 1
+
+    def kill(self) -> None:
+        self._doomed = True
+        if self.pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._nursery.loop.remove_reader(self.replies)
+        self._nursery.loop.remove_writer(self.calls)
+        self.close_fds()
+
+    def close_fds(self) -> None:
+        for fd in (self.calls, self.replies):
+            os.close(fd)
+        self.control.close()
+
+    def forked(self, pid: int, pidfd: int) -> None:
+        """The template has made the process."""
+        self._pid, self.pidfd = pid, pidfd
+        if self._doomed:
+            self.kill()
+
+    def exchange(self, data: bytes, timeout: float | None) -> bytes:
+        """Write and wait for some reply in this thread; only for whoever has leased the link."""
+        os.write(self.calls, data)
+        return os.read(self.replies, READ_SIZE)
+
+    def _readable(self) -> bool:
+        assert self._received is not None
+        data = os.read(self.replies, READ_SIZE)
+        if not data:
+            self._nursery.loop.remove_reader(self.replies)
+        self._received(self, data)
+        return bool(data)
+
+    def _writable(self) -> None:
+        try:
+            while self._unsent:
+                written = os.write(self.calls, self._unsent[0])
+                if written < len(self._unsent[0]):
+                    self._unsent[0] = self._unsent[0][written:]
+                else:
+                    self._unsent.popleft()
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            self._unsent.clear()
+        self._nursery.loop.remove_writer(self.calls)
+
+    def _announce(self, segment: Segment) -> None:
+        try:
+            socket.send_fds(self.control, [_ANNOUNCEMENT.pack(segment.key, segment.size)], [segment.fd])
+        except (BlockingIOError, BrokenPipeError) as error:
+            raise NoMemory(f"the worker does not take in shared memory: {error}") from error
+
+    def _fetch(self) -> Segment:
+        message, fds, _, _ = socket.recv_fds(self.control, _ANNOUNCEMENT.size, 1, socket.MSG_CMSG_CLOEXEC)
+        key, size = _ANNOUNCEMENT.unpack(message)
+        return open_segment(key, size, fds[0])
+
+
+class PipeNursery:
+    """Makes workers by way of one template process, which starts with the first of them.
+
+    If the template dies, workers live on without it, and the next one is made by a new template.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, arena: Arena, exited: Exited, preload: Iterable[str]) -> None:
+        self.loop = loop
+        self.arena = arena
+        self._exited = exited
+        self._preload = list(preload)
+        self._links: dict[int, PipeLink] = {}
+        self._slots = list(range(LEDGER_SLOTS))
+        self._template: _Template | None = None
+        self._ledger_fd = os.memfd_create("hybrid-compute-ledger", os.MFD_CLOEXEC)
+        os.ftruncate(self._ledger_fd, LEDGER_SLOTS * SLOT_SIZE)
+        self.ledger = memoryview(mmap.mmap(self._ledger_fd, LEDGER_SLOTS * SLOT_SIZE)).cast("Q")
+
+    def start(self, number: int) -> PipeLink:
+        """A new worker. Returns at once; the process follows. Raises `BackendUnavailable`."""
+        try:
+            if self._template is None:
+                self._template = _Template(self, self._ledger_fd, self._preload)
+            calls_out, calls_in = os.pipe2(os.O_CLOEXEC)
+            replies_out, replies_in = os.pipe2(os.O_CLOEXEC)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            os.set_blocking(calls_in, False)
+            ours.setblocking(False)
+            link = PipeLink(self, number, self._slots.pop(), (calls_in, replies_out), ours)
+            self._links[number] = link
+            try:
+                self._template.fork(link, [calls_out, replies_in, theirs.fileno()])
+            finally:
+                os.close(calls_out)
+                os.close(replies_in)
+                theirs.close()
+            return link
+        except OSError as error:
+            raise BackendUnavailable(f"a worker process could not be started: {error}") from error
+
+    @property
+    def template_pid(self) -> int | None:
+        return self._template.process.pid if self._template else None
+
+    def forked(self, number: int, pid: int, pidfd: int) -> None:
+        link = self._links.get(number)
+        if link is None:
+            os.close(pidfd)
+        else:
+            link.forked(pid, pidfd)
+
+    def gone(self, number: int, status: int | None) -> None:
+        """A worker's exit has been reported, or can no longer be."""
+        link = self._links.pop(number, None)
+        if link is None:
+            return
+        self._exited(link, None if status is None else os.waitstatus_to_exitcode(status))
+        if link.pidfd >= 0:
+            os.close(link.pidfd)
+            link.pidfd = -1
+        self._slots.append(link.slot)
+
+    def template_lost(self, template: _Template) -> None:
+        """Its workers can no longer be waited for: each is watched through its pidfd from here on."""
+        if self._template is template:
+            self._template = None
+        for link in list(self._links.values()):
+            if link.pidfd >= 0:
+                self.loop.add_reader(link.pidfd, self._orphan_gone, link)
+            else:
+                self.gone(link.number, None)
+
+    def _orphan_gone(self, link: PipeLink) -> None:
+        self.loop.remove_reader(link.pidfd)
+        self.gone(link.number, None)
+
+    def close(self) -> None:
+        """Stop whatever is left, at once."""
+        for link in list(self._links.values()):
+            if link.pidfd >= 0:
+                self.loop.remove_reader(link.pidfd)
+                link.kill()
+            link.close()
+            self.gone(link.number, None)
+        if self._template is not None:
+            self._template.close()
+            self._template = None
+        if self._ledger_fd >= 0:
+            os.close(self._ledger_fd)
+            self._ledger_fd = -1
+
+    def abandon(self) -> None:
+        """In a forked copy of this process: close all descriptors, which belong to the original."""
+        for link in self._links.values():
+            link.close_fds()
+            if link.pidfd >= 0:
+                os.close(link.pidfd)
+        if self._template is not None:
+            self._template.close_fds()
+        os.close(self._ledger_fd)
+
+
+class _Template:
+    """The parent's handle on the template process."""
+
+    def __init__(self, nursery: PipeNursery, ledger_fd: int, preload: list[str]) -> None:
+        self._nursery = nursery
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        life, self._life = os.pipe2(os.O_CLOEXEC)
+        root = str(Path(__file__).parents[2])
+        program = f"import sys; sys.path.insert(0, {root!r}); from hybrid_compute.links.template import main; main({theirs.fileno()})"
+        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
+        # Its own session: an interrupt typed at the terminal is for the user's program, not for its workers.
+        self.process = subprocess.Popen(
+            [sys.executable, *flags, "-S", "-c", program],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+            env=_environment(),
+        )
+        theirs.close()
+        setup = {
+            "path": [entry or os.getcwd() for entry in sys.path],
+            "prefix": sys.prefix,
+            "exec_prefix": sys.exec_prefix,
+            "wanted": preload,
+            "preload": [*preload, *(name for name in ("numpy",) if name in sys.modules)],
+        }
+        socket.send_fds(self._control, [pickle.dumps(setup)], [ledger_fd, life])
+        os.close(life)
+        self._control.setblocking(False)
+        nursery.loop.add_reader(self._control, self._readable)
+        self._stop = weakref.finalize(self, _kill, self.process)
+
+    def fork(self, link: PipeLink, fds: list[int]) -> None:
+        socket.send_fds(self._control, [FORK.pack(link.number, link.slot)], fds)
+
+    def close(self) -> None:
+        self._nursery.loop.remove_reader(self._control)
+        self.close_fds()
+        self._stop()
+
+    def close_fds(self) -> None:
+        self._control.close()
+        os.close(self._life)
+
+    def _readable(self) -> None:
+        try:
+            message, fds, _, _ = socket.recv_fds(self._control, 4096, 1, socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            return
+        except OSError:
+            message, fds = b"", []
+        if not message:
+            self.close()
+            self._nursery.template_lost(self)
+            return
+        what, number, value = REPORT.unpack_from(message)
+        if what == FORKED:
+            self._nursery.forked(number, value, fds[0])
+        elif what == EXITED:
+            self._nursery.gone(number, value)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """It leaves by itself when its control socket closes; but never wait for a process that may hang."""
+    process.kill()
+    process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """One thread per worker for numerical libraries, unless the user says otherwise: the workers are the threads."""
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return {**threads, **os.environ}
+

@@ -1,0 +1,97 @@
+"""A call on its way through the pool, and the function it calls."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol
+
+from hybrid_compute.calls import Call
+from hybrid_compute.clock import Timer
+from hybrid_compute.links.codec import Loan
+
+UNKNOWN = 1.0
+"""Expected seconds of a function that has never been measured: nothing is put behind it."""
+
+OVERHEAD = 2e-6
+"""What a worker spends on any call besides running it."""
+
+
+OVERHEAD_IN_BATCH = 0.4e-6
+"""The same for one call of many in a frame."""
+
+
+class Function:
+    """A function that workers know by number, and what is known about its run time."""
+
+    __slots__ = ("constant", "cost", "definition", "kind", "name", "number")
+
+    def __init__(self, number: int, name: str, kind: str, definition: bytes, constant: bool) -> None:
+        self.number = number
+        self.name = name
+        self.kind = kind
+        self.definition = definition
+        self.constant = constant
+        self.cost = UNKNOWN
+
+    def cost_of(self, count: int) -> float:
+        """Expected seconds a worker spends on `count` calls that travel in one frame."""
+        if count == 1 or self.cost == UNKNOWN:
+            return self.cost
+        return count * (self.cost - OVERHEAD + OVERHEAD_IN_BATCH)
+
+    def ran(self, seconds: float) -> None:
+        """Learn from one measured run: quickly up, so that little waits behind it; slowly down."""
+        cost = seconds + OVERHEAD
+        if self.cost == UNKNOWN or cost > 4 * self.cost:
+            self.cost = cost
+        else:
+            self.cost += (cost - self.cost) * 0.2
+
+
+class Sink(Protocol):
+    """Where the items of a stream go; it takes `window` items before it must ask for more."""
+
+    window: int
+
+    def item(self, value: Any) -> None: ...
+
+
+class Ticket:
+    """One call in the pool: its bytes, its place in line, and the future that its asker awaits."""
+
+    __slots__ = (
+        "attempts",
+        "body",
+        "call",
+        "concurrent",
+        "cost",
+        "count",
+        "flags",
+        "function",
+        "future",
+        "id",
+        "link",
+        "loans",
+        "patience",
+        "sink",
+        "timer",
+    )
+
+    def __init__(
+        self, call: Call, function: Function, future: asyncio.Future[Any], flags: int, body: bytes, loans: list[Loan]
+    ) -> None:
+        self.call = call
+        self.function = function
+        self.future = future
+        self.flags = flags
+        self.body = body
+        self.loans = loans
+        self.concurrent = function.kind != "function"
+        self.count = 1
+        self.cost = 0.0
+        self.id = 0
+        self.link: Any = None
+        self.attempts = 0
+        self.sink: Sink | None = None
+        self.timer: Timer | None = None
+        self.patience: Timer | None = None

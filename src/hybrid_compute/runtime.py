@@ -1,0 +1,571 @@
+"""The runtime: one call, `await rt.run(task, ...)`, for every place.
+
+It decides where a call may go (strategy, then policy, then ability), hands it to the first such place, and passes it
+on to the next only as the error tree allows. The deciding is in `route`; the rest carries it out and measures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, overload
+
+from hybrid_compute.backends.base import Backend
+from hybrid_compute.backends.local import LocalBackend
+from hybrid_compute.backends.worker import WorkerBackend
+from hybrid_compute.calls import Call
+from hybrid_compute.clock import Clock, SystemClock
+from hybrid_compute.errors import BackendClosed, BackendError, NoBackendAvailable, PolicyRefused, TaskFailed
+from hybrid_compute.events import CallFinished, CallPassedOn, CallStarted, Hook, Hooks
+from hybrid_compute.links.codec import failure_of
+from hybrid_compute.policy import Policy, forbidden, may_pass_on, private_stays_here, unable
+from hybrid_compute.strategies import Strategy, auto, resolve
+from hybrid_compute.tasks import AnyTask, PerTask, Task, TaskRegistry, as_task
+from hybrid_compute.timings import Choice, Profile, Tally, TaskTimings, Timings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741  # an item of the input
+
+YIELD_AFTER = 1e-3
+"""Seconds that calls in the event loop may take in a row before everybody else gets a turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How calls are made: see `Runtime.options`."""
+
+    strategy: str | Strategy = "auto"
+    timeout: float | None = None
+    queue_timeout: float | None = None
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a call may go: the places in order, and for all others the reason why not."""
+
+    order: tuple[Backend, ...]
+    refusals: Mapping[str, str]
+    forbidden: bool = False  # a policy, not ability, is what stood in the way
+
+    @property
+    def error(self) -> str:
+        return ", ".join(f"{name} ({reason})" for name, reason in self.refusals.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Where a call would run, and why. Prints as a short text."""
+
+    task: str
+    place: str | None
+    order: tuple[str, ...]
+    refusals: Mapping[str, str]
+    learned: Choice
+    measured: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f"{self.task}: " + (f"runs at {self.place}" if self.place else "nowhere")]
+        if self.learned == "inline":
+            lines.append("  because it is measured far below the cost of leaving the process")
+        elif self.learned == "local":
+            lines.append("  because its arguments cost more to move than they gain elsewhere")
+        if len(self.order) > 1:
+            lines.append(f"  then, if that fails: {', '.join(self.order[1:])}")
+        lines += [f"  not {name}: {reason}" for name, reason in self.refusals.items()]
+        lines += [f"  measured at {place}: {text}" for place, text in self.measured.items()]
+        return "\n".join(lines)
+
+
+def route(task: AnyTask, backends: Sequence[Backend], strategy: Strategy, policies: Iterable[Policy]) -> Route:
+    """Decide where a task may run. Asks each place in the strategy's order: is it allowed, is it able?"""
+    order: list[Backend] = []
+    refusals: dict[str, str] = {}
+    able_but_forbidden = False
+    for backend in strategy(task, backends):
+        reason = unable(task, backend)
+        if reason is None:
+            reason = forbidden(task, backend, policies)
+            able_but_forbidden = able_but_forbidden or reason is not None
+        if reason is None:
+            order.append(backend)
+        else:
+            refusals[backend.name] = reason
+    return Route(tuple(order), refusals, able_but_forbidden)
+
+
+class Verbs:
+    """The verbs of a runtime under one set of options: what `Runtime` offers, and what `rt.options(...)` returns."""
+
+    def __init__(self, core: _Core, options: Options) -> None:
+        self._core = core
+        self._options = options
+        self._strategy = resolve(options.strategy, core.backends, core.timings)
+        self._routes: PerTask[Route] = PerTask(self._route)
+
+    def options(
+        self,
+        *,
+        strategy: str | Strategy | None = None,
+        timeout: float | None = None,
+        queue_timeout: float | None = None,
+        priority: int | None = None,
+    ) -> Verbs:
+        """The same verbs with other options; what is not given stays as it is here.
+
+        `strategy` is a name or a callable. `timeout` counts in seconds from submission, `queue_timeout` the wait for
+        a free place alone. Calls of higher `priority` go first where calls wait.
+
+            >>> await rt.options(strategy="worker", timeout=2.0).run(add, 1, 2)
+            3
+        """
+        for name, seconds in (("timeout", timeout), ("queue_timeout", queue_timeout)):
+            if seconds is not None and not seconds > 0:
+                raise ValueError(f"{name} must be a positive number of seconds, not {seconds!r}")
+        given = {"strategy": strategy, "timeout": timeout, "queue_timeout": queue_timeout, "priority": priority}
+        changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        return Verbs(self._core, replace(self._options, **changed))
+
+    @overload
+    def run(
+        self, task: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def run(self, task: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def run(self, task: str, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]: ...
+    async def run(self, task: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Any:
+        """Run a task wherever it runs best and return its result; a generator task returns the list of its items.
+
+        Raises `TaskFailed` if its code raises, `TaskTimeout` when its time is up, `NoBackendAvailable` or
+        `PolicyRefused` if no place can or may run it, and a `BackendError` if the place failed for good.
+
+            >>> await rt.run(add, 1, 2)
+            3
+        """
+        core = self._core
+        known = task if type(task) is Task else core.find(task)
+        if self._strategy is auto and known.kind == "function":
+            profile = core.timings.tasks[known].profile(args, kwargs)
+            if profile.choice == "inline" and core.inline is not None and not core.hooks:
+                return await core.run_inline(known, args, kwargs, profile)
+        else:
+            profile = None
+        return await self._run(known, args, kwargs, profile)
+
+    async def map(self, task: Callable[[I], Any], items: Iterable[I], /, *, limit: int | None = None) -> list[Any]:
+        """Run a task of one parameter on every item; results in the order of the items.
+
+        Items travel in batches; at most `limit` are on their way at a time. The first failure is raised, and the
+        rest is given up.
+
+            >>> await rt.map(double, [1, 2, 3])
+            [2, 4, 6]
+        """
+        return await self.starmap(task, ((item,) for item in items), limit=limit)
+
+    async def starmap(
+        self, task: Callable[..., Any], items: Iterable[tuple[Any, ...]], /, *, limit: int | None = None
+    ) -> list[Any]:
+        """`map` for tasks of several parameters: each item is the tuple of arguments of one call."""
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit must be at least 1, not {limit}")
+        known = self._core.find(task)
+        inputs = list(items)
+        for index, item in enumerate(inputs):
+            if type(item) is not tuple:
+                inputs[index] = tuple(item)
+        return await self._map(known, inputs, limit)
+
+    @asynccontextmanager
+    async def as_completed(
+        self, task: Callable[[I], Any], items: Iterable[I], /, *, limit: int | None = None
+    ) -> AsyncIterator[AsyncIterator[tuple[I, Any]]]:
+        """Pairs of item and result, the first finished first, while the block is open; leaving it stops the rest.
+
+            >>> async with rt.as_completed(double, [1, 2, 3]) as results:
+            ...     async for given, got in results: ...
+        """
+        known = self._core.find(task)
+        gate = asyncio.Semaphore(limit) if limit is not None else None
+        finished: asyncio.Queue[tuple[I, asyncio.Task[Any]]] = asyncio.Queue()
+
+        async def one(item: I) -> Any:
+            if gate is None:
+                return await self.run(known, item)
+            async with gate:
+                return await self.run(known, item)
+
+        async def results(count: int) -> AsyncIterator[tuple[I, Any]]:
+            for _ in range(count):
+                item, done = await finished.get()
+                yield item, done.result()
+
+        running: list[asyncio.Task[Any]] = []
+        try:
+            for item in items:
+                running.append(asyncio.create_task(one(item)))
+                running[-1].add_done_callback(lambda done, item=item: finished.put_nowait((item, done)))  # type: ignore[misc]
+            yield results(len(running))
+        finally:
+            for each in running:
+                each.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    @overload
+    def stream(
+        self, task: Callable[P, AsyncIterable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> AbstractAsyncContextManager[AsyncIterator[T]]: ...
+    @overload
+    def stream(
+        self, task: Callable[P, Iterable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> AbstractAsyncContextManager[AsyncIterator[T]]: ...
+    @overload
+    def stream(self, task: str, /, *args: Any, **kwargs: Any) -> AbstractAsyncContextManager[AsyncIterator[Any]]: ...
+    def stream(self, task: Any, /, *args: Any, **kwargs: Any) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+        """The items of a generator task as they come, while the block is open; leaving it stops the task.
+
+        The task runs only a few items ahead of its reader.
+
+            >>> async with rt.stream(words, "run it anywhere") as items:
+            ...     async for word in items: ...
+        """
+        known = self._core.find(task)
+        if not known.streams:
+            raise TypeError(f"task {known.name!r} is a {known.kind}, not a generator: use run")
+        return self._stream(known, args, kwargs)
+
+    def explain(self, task: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Explanation:
+        """Where this call would run now, what comes after it, and why not elsewhere. Runs nothing."""
+        known = self._core.find(task)
+        decided = self._decide(known)
+        profile = self._core.timings[known].profile(args, kwargs)
+        learned = profile.choice if self._learns(known) else "default"
+        order = [backend.name for backend in self._reorder(decided.order, learned)]
+        place = order[0] if order else None
+        if learned == "inline" and self._core.inline is not None:
+            place = f"{self._core.inline.name}, in the event loop"
+        measured = {place: repr(estimate) for place, estimate in profile.places.items()}
+        return Explanation(known.name, place, tuple(order), decided.refusals, learned, measured)
+
+    # Within.
+
+    def _route(self, task: AnyTask) -> Route:
+        core = self._core
+        return route(task, core.backends, self._strategy, core.policies)
+
+    def _decide(self, task: AnyTask) -> Route:
+        """The route for a call now. What cannot change between calls is remembered."""
+        core = self._core
+        if not core.fixed_rules or self._strategy is not auto:
+            return self._route(task)
+        known = self._routes[task]
+        if not known.order or not known.order[0].can_run(task):
+            known = self._routes[task] = self._route(task)
+        return known
+
+    def _learns(self, task: AnyTask) -> bool:
+        return self._strategy is auto and task.kind == "function"
+
+    def _reorder(self, order: tuple[Backend, ...], choice: Choice) -> tuple[Backend, ...]:
+        if choice == "default" or self._core.inline not in order:
+            return order
+        return tuple(sorted(order, key=lambda backend: backend is not self._core.inline))
+
+    def _call(self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        options = self._options
+        timeout = options.timeout if options.timeout is not None else task.timeout
+        deadline = None if timeout is None else self._core.clock.time() + timeout
+        return Call(
+            task,
+            args,
+            kwargs,
+            timeout=timeout,
+            deadline=deadline,
+            queue_timeout=options.queue_timeout,
+            priority=options.priority,
+        )
+
+    async def _run(self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], profile: Profile | None) -> Any:
+        call = self._call(task, args, kwargs)
+        for left in range(task.retries, -1, -1):
+            try:
+                return await self._run_once(call, profile)
+            except TaskFailed:
+                if not left:
+                    raise
+            except BackendError as error:
+                if not left or (error.started and not task.pure):
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _run_once(self, call: Call, profile: Profile | None) -> Any:
+        core = self._core
+        task = call.task
+        decided = self._decide(task)
+        order = decided.order
+        if profile is not None and profile.choice != "default":
+            order = self._reorder(order, profile.choice)
+        if not order:
+            raise core.refuse(task, decided)
+        failures: dict[str, str] = {}
+        for index, backend in enumerate(order):
+            began = perf_counter()
+            if core.hooks:
+                core.hooks.emit(CallStarted(call.number, task.name, backend.name))
+            try:
+                result = await backend.run_call(call)
+            except BaseException as error:
+                core.note(call, backend, perf_counter() - began, error)
+                if not isinstance(error, BackendError) or not may_pass_on(error, task, order[index + 1 :]):
+                    raise
+                failures[backend.name] = str(error)
+                if core.hooks:
+                    core.hooks.emit(CallPassedOn(call.number, task.name, backend.name, error))
+                continue
+            seconds = perf_counter() - began
+            core.note(call, backend, seconds, None)
+            if profile is not None:
+                profile.add(backend.name, call, seconds)
+            return result
+        raise core.refuse(task, replace(decided, refusals={**decided.refusals, **failures}, forbidden=False))
+
+    async def _map(self, task: AnyTask, inputs: list[tuple[Any, ...]], limit: int | None) -> list[Any]:
+        core = self._core
+        results: list[Any] = []
+        if self._learns(task) and core.inline is not None and not core.hooks:
+            while len(results) < len(inputs):
+                args = inputs[len(results)]
+                profile = core.timings[task].profile(args, {})
+                if profile.choice != "inline":
+                    break
+                results.append(await core.run_inline(task, args, {}, profile))
+        if len(results) < len(inputs):
+            results += await self._run_batch(task, inputs[len(results) :], limit)
+        return results
+
+    async def _run_batch(self, task: AnyTask, inputs: Sequence[tuple[Any, ...]], limit: int | None) -> list[Any]:
+        decided = self._decide(task)
+        if not decided.order:
+            raise self._core.refuse(task, decided)
+        backend = decided.order[0]
+        call = self._call(task, (), {})
+        if not backend.batches or task.kind != "function" or self._core.hooks:
+            return await self._run_each(task, inputs, limit)
+        began = perf_counter()
+        try:
+            results = await backend.run_batch(call, inputs, limit)
+        except BackendError as error:
+            # A batch ends as a whole. Only where running again is harmless do its calls go on one by one.
+            if not may_pass_on(error, task, decided.order[1:]):
+                raise
+            return await self._run_each(task, inputs, limit)
+        self._core.note(call, backend, perf_counter() - began, None, len(inputs))
+        return results
+
+    async def _run_each(self, task: AnyTask, inputs: Sequence[tuple[Any, ...]], limit: int | None) -> list[Any]:
+        results: list[Any] = [None] * len(inputs)
+        todo = iter(enumerate(inputs))
+
+        async def work() -> None:
+            for index, args in todo:
+                results[index] = await self.run(task, *args)
+
+        workers = [asyncio.create_task(work()) for _ in range(min(len(inputs), limit or 256))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for each in workers:
+                each.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+        return results
+
+    @asynccontextmanager
+    async def _stream(
+        self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> AsyncIterator[AsyncIterator[Any]]:
+        core = self._core
+        decided = self._decide(task)
+        if not decided.order:
+            raise core.refuse(task, decided)
+        call = self._call(task, args, kwargs)
+        async with AsyncExitStack() as stack:
+            yield self._items(call, decided.order, stack)
+
+    async def _items(self, call: Call, order: tuple[Backend, ...], stack: AsyncExitStack) -> AsyncIterator[Any]:
+        """The items from the first place that delivers any."""
+        core, task = self._core, call.task
+        for index, backend in enumerate(order):
+            if core.hooks:
+                core.hooks.emit(CallStarted(call.number, task.name, backend.name))
+            began, delivered = perf_counter(), False
+            failure: BaseException | None = None
+            try:
+                items = await stack.enter_async_context(backend.stream_call(call))
+                async for item in items:
+                    delivered = True
+                    yield item
+                return
+            except BaseException as error:
+                failure = error
+                passed_on = isinstance(error, BackendError) and may_pass_on(error, task, order[index + 1 :])
+                if delivered or not passed_on:
+                    raise
+                if core.hooks and isinstance(error, BackendError):
+                    core.hooks.emit(CallPassedOn(call.number, task.name, backend.name, error))
+            finally:
+                core.note(call, backend, perf_counter() - began, failure)
+
+
+class _Core:
+    """What all the verbs of one runtime share."""
+
+    def __init__(
+        self,
+        backends: Sequence[Backend],
+        registry: TaskRegistry,
+        policies: Sequence[Policy],
+        hooks: Hooks,
+        clock: Clock,
+    ) -> None:
+        names = [backend.name for backend in backends]
+        if len(set(names)) != len(names):
+            raise ValueError(f"every backend needs a name of its own, but these were given: {', '.join(names)}")
+        self.backends = tuple(backends)
+        self.registry = registry
+        self.policies = (private_stays_here, *policies)
+        self.fixed_rules = not policies
+        self.hooks = hooks
+        self.clock = clock
+        self.timings = Timings()
+        self.inline = next((each for each in backends if isinstance(each, LocalBackend)), None)
+        self._in_a_row = 0.0
+
+    def find(self, task: Callable[..., Any] | str) -> AnyTask:
+        return self.registry[task] if isinstance(task, str) else as_task(task)
+
+    def refuse(self, task: AnyTask, decided: Route) -> Exception:
+        if decided.forbidden:
+            return PolicyRefused(f"no place may run {task.name!r}: {decided.error}", refusals=decided.refusals)
+        asked = decided.error or "the strategy named no place"
+        return NoBackendAvailable(f"no backend can run {task.name!r}: {asked}", refusals=decided.refusals)
+
+    async def run_inline(
+        self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], profile: Profile
+    ) -> Any:
+        """Run a task that is known to be quick right here, and keep an eye on it."""
+        began = perf_counter()
+        try:
+            return task.fn(*args, **kwargs)
+        except Exception as error:
+            raise failure_of(error, task.name) from error
+        finally:
+            took = perf_counter() - began
+            if took > profile.limit:
+                profile.slow(took)
+            self.timings.tasks[task].tally("local").calls += 1
+            self._in_a_row += took + 1e-6
+            if self._in_a_row > YIELD_AFTER:
+                self._in_a_row = 0.0
+                await asyncio.sleep(0)
+
+    def note(self, call: Call, backend: Backend, seconds: float, error: BaseException | None, count: int = 1) -> None:
+        """Count a finished call and tell the hooks."""
+        tally = self.timings.tasks[call.task].tally(backend.name)
+        tally.calls += count
+        tally.sent += call.sent
+        tally.received += call.received
+        if error is not None:
+            tally.failed += 1
+        if self.hooks:
+            self.hooks.emit(
+                CallFinished(
+                    call.number, call.task.name, backend.name, seconds, call.ran, call.sent, call.received, error
+                )
+            )
+
+
+class Runtime(Verbs):
+    """Runs tasks wherever they run best. By default: worker processes, then this process.
+
+    `tasks` can be run by name. `policies` forbid places. `hooks` receive events. A constructor opens nothing; use it
+    as a block, which closes what was opened and answers every call still pending.
+
+        async with Runtime() as rt:
+            print(await rt.run(add, 1, 2))
+    """
+
+    def __init__(
+        self,
+        backends: Sequence[Backend] | None = None,
+        *,
+        tasks: TaskRegistry | Iterable[Callable[..., Any]] = (),
+        strategy: str | Strategy = "auto",
+        policies: Sequence[Policy] = (),
+        hooks: Iterable[Hook] = (),
+        clock: Clock | None = None,
+    ) -> None:
+        places = [WorkerBackend(), LocalBackend()] if backends is None else list(backends)
+        registry = tasks if isinstance(tasks, TaskRegistry) else TaskRegistry(tasks)
+        core = _Core(places, registry, policies, Hooks(hooks), clock or SystemClock())
+        super().__init__(core, Options(strategy=strategy))
+        self._entered = False
+        self._closed = False
+
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        return self._core.backends
+
+    @property
+    def tasks(self) -> TaskRegistry:
+        return self._core.registry
+
+    @property
+    def hooks(self) -> Hooks:
+        """The list of callables that receive events: append to it, remove from it."""
+        return self._core.hooks
+
+    @property
+    def timings(self) -> Timings:
+        return self._core.timings
+
+    def stats(self) -> dict[str, dict[str, Tally]]:
+        """For each task that ran, what it has used of each place: calls, failures, bytes sent and received."""
+        known: Iterable[TaskTimings] = self._core.timings.tasks.values()
+        return {each.name: dict(each.tallies) for each in known if each.tallies}
+
+    async def start(self) -> None:
+        """Get every place ready. Called by `async with`."""
+        if self._closed:
+            raise BackendClosed("this runtime is closed: make a new one")
+        if self._entered:
+            return
+        self._entered = True
+        for backend in self.backends:
+            backend.hooks = self._core.hooks
+            backend.clock = self._core.clock
+            await backend.start()
+
+    async def aclose(self) -> None:
+        """Close every place; calls still pending end with `BackendClosed`. Harmless when repeated."""
+        self._closed = True
+        async with AsyncExitStack() as stack:  # each is closed, whatever another raises
+            for backend in self.backends:
+                stack.push_async_callback(backend.aclose)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<Runtime of {', '.join(map(repr, self.backends))}>"

@@ -1,0 +1,290 @@
+"""Tasks: named functions that can run anywhere, and the registry that finds them by name.
+
+A `Task` is still the function it wraps: call it, and it runs here and now. What it adds are the facts that a
+runtime routes by. Nothing here runs anything.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import inspect
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, overload
+
+from hybrid_compute.errors import TaskNotFound
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+Cost: TypeAlias = Literal["trivial", "cpu", "io", "gpu"]
+"""What a task mostly waits for. `trivial` promises that it never blocks the event loop noticeably."""
+
+Kind: TypeAlias = Literal["function", "coroutine", "generator", "async generator"]
+
+
+class Task(Generic[P, R_co]):
+    """A function with a name and the facts a runtime needs to place it. Made by `@task`.
+
+    Calling the task runs the function in this process, as if it were undecorated.
+
+        >>> @task(pure=True)
+        ... def double(x: int) -> int:
+        ...     return x * 2
+        >>> double(21), double.name, double.kind
+        (42, 'double', 'function')
+    """
+
+    def __init__(
+        self,
+        fn: Callable[P, R_co],
+        *,
+        name: str | None = None,
+        pure: bool = False,
+        timeout: float | None = None,
+        private: bool = False,
+        needs: Iterable[str] = (),
+        cost: Cost | None = None,
+        retries: int = 0,
+    ) -> None:
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout of task {name or fn!r} must be a positive number of seconds, not {timeout!r}")
+        if retries < 0:
+            raise ValueError(f"retries of task {name or fn!r} must not be negative, but is {retries}")
+        if isinstance(needs, str):
+            raise TypeError(f"needs is a set of names: write needs={{{needs!r}}}")
+        functools.update_wrapper(self, fn)
+        self.fn = fn
+        self.name = name if name is not None else _name_of(fn)
+        self.pure = pure
+        self.timeout = timeout
+        self.private = private
+        self.needs = frozenset(needs)
+        self.cost = cost
+        self.retries = retries
+        self.kind: Kind = _kind_of(fn)
+        self.streams = self.kind in ("generator", "async generator")
+        self.is_async = self.kind in ("coroutine", "async generator")
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        return self.fn(*args, **kwargs)
+
+    @property
+    def where(self) -> str:
+        """File and line of the function, or its module when it has no source."""
+        code = getattr(inspect.unwrap(self.fn), "__code__", None)
+        return f"{code.co_filename}:{code.co_firstlineno}" if code else str(getattr(self.fn, "__module__", "?"))
+
+    @property
+    def reference(self) -> tuple[str, str] | None:
+        """`(module, qualified name)` under which another process can import this task, or None."""
+        module, qualname = getattr(self.fn, "__module__", None), getattr(self.fn, "__qualname__", None)
+        if not module or not qualname or not is_importable(module):
+            return None
+        found: Any = sys.modules.get(module)
+        for part in qualname.split("."):
+            found = getattr(found, part, None)
+        return (module, qualname) if found is self or found is self.fn else None
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name!r} ({self.kind})>"
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # By reference where the other side can import it, by value (cloudpickle) where it cannot.
+        reference = self.reference
+        if reference is not None:
+            return reference[1]
+        facts = {
+            "name": self.name,
+            "pure": self.pure,
+            "timeout": self.timeout,
+            "private": self.private,
+            "needs": self.needs,
+            "cost": self.cost,
+            "retries": self.retries,
+        }
+        return functools.partial(Task, **facts), (self.fn,)
+
+
+AnyTask: TypeAlias = Task[..., Any]
+
+
+@overload
+def task(fn: Callable[P, R], /) -> Task[P, R]: ...
+@overload
+def task(
+    *,
+    name: str | None = None,
+    pure: bool = False,
+    timeout: float | None = None,
+    private: bool = False,
+    needs: Iterable[str] = (),
+    cost: Cost | None = None,
+    retries: int = 0,
+) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+def task(fn: Callable[..., Any] | None = None, /, **facts: Any) -> Any:
+    """Make a function a task that can run anywhere; it stays callable as before.
+
+    `name` is its name on the wire (the function's own by default). `pure` says that running it twice is harmless,
+    so that a call may be repeated after a lost worker. `timeout` is in seconds from submission. A `private` task
+    never leaves this machine. `needs` names what a place must provide. `cost` is a hint: `trivial`, `cpu`, `io`,
+    `gpu`. `retries` is how often a call is run again after its code raised (or, if pure, its place was lost).
+
+        >>> @task(name="text.shout", pure=True, timeout=5.0)
+        ... def shout(text: str) -> str:
+        ...     return text.upper()
+        >>> shout("hello")
+        'HELLO'
+    """
+    if fn is None:
+        return functools.partial(Task, **facts)
+    return Task(fn)
+
+
+def as_task(fn: Callable[P, R]) -> Task[P, R]:
+    """The task behind `fn`: itself if it is one, else a plain wrapper, the same one each time where possible."""
+    if isinstance(fn, Task):
+        return fn
+    if not callable(fn):
+        raise TypeError(f"a task or a function is needed, not {fn!r}")
+    if isinstance(fn, BuiltinFunctionType):
+        return _of_builtin(fn)
+    if not isinstance(fn, FunctionType):
+        return Task(fn)
+    # The wrapper and the function refer to each other, so both go when the last outside reference goes.
+    known = fn.__dict__.get(_WRAPPER)
+    if known is None:
+        known = fn.__dict__[_WRAPPER] = Task(fn)
+    return known  # type: ignore[no-any-return]
+
+
+_WRAPPER = "__hybrid_compute_task__"
+_of_builtin: Callable[[Callable[..., Any]], AnyTask] = functools.lru_cache(maxsize=4096)(Task)
+
+
+class TaskRegistry:
+    """Tasks by name. An object somebody owns: two registries never know of each other.
+
+    Two tasks of one name are an error that names both places.
+
+        >>> registry = TaskRegistry()
+        >>> @registry.task
+        ... def add(a: int, b: int) -> int:
+        ...     return a + b
+        >>> registry["add"](1, 2), list(registry)
+        (3, ['add'])
+    """
+
+    def __init__(self, tasks: Iterable[Callable[..., Any]] = ()) -> None:
+        self._tasks: dict[str, AnyTask] = {}
+        for each in tasks:
+            self.add(each)
+
+    @classmethod
+    def of(cls, module: ModuleType) -> TaskRegistry:
+        """All tasks found among the public names of a module."""
+        found = {id(each): each for name, each in vars(module).items() if isinstance(each, Task) and name[0] != "_"}
+        return cls(found.values())
+
+    def add(self, fn: Callable[P, R]) -> Task[P, R]:
+        """Register a task (or a function, as one) and return it. Raises `ValueError` if the name is taken."""
+        added = as_task(fn)
+        known = self._tasks.setdefault(added.name, added)
+        if known is not added:
+            raise ValueError(
+                f"two tasks are named {added.name!r}: one at {known.where}, one at {added.where}; "
+                f"give one another name with @task(name=...)"
+            )
+        return added
+
+    @overload
+    def task(self, fn: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(self, **facts: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+    def task(self, fn: Callable[..., Any] | None = None, /, **facts: Any) -> Any:
+        """`@task`, and registered here in the same breath."""
+        if fn is not None:
+            return self.add(fn)
+        return lambda made: self.add(Task(made, **facts))
+
+    def __getitem__(self, name: str) -> AnyTask:
+        try:
+            return self._tasks[name]
+        except KeyError:
+            known = ", ".join(sorted(self._tasks)) or "none"
+            raise TaskNotFound(f"no task is named {name!r}; known tasks: {known}") from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tasks
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tasks)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __repr__(self) -> str:
+        return f"<TaskRegistry {', '.join(self._tasks) or 'empty'}>"
+
+
+class PerTask(Generic[R]):
+    """Something remembered for each task, and forgotten with it. Looked up on every call, hence by identity."""
+
+    def __init__(self, make: Callable[[AnyTask], R], forgotten: Callable[[R], object] | None = None) -> None:
+        self._make = make
+        self._known: dict[int, R] = {}
+        self._forgotten = forgotten
+
+    def __getitem__(self, task: AnyTask) -> R:
+        known = self._known.get(id(task))
+        if known is None:
+            known = self._known[id(task)] = self._make(task)
+            weakref.finalize(task, self._forget, id(task)).atexit = False
+        return known
+
+    def values(self) -> list[R]:
+        return list(self._known.values())
+
+    def __setitem__(self, task: AnyTask, value: R) -> None:
+        self[task]
+        self._known[id(task)] = value
+
+    def _forget(self, key: int) -> None:
+        gone = self._known.pop(key)
+        if self._forgotten is not None:
+            self._forgotten(gone)
+
+
+@functools.lru_cache(maxsize=1024)
+def is_importable(module: str) -> bool:
+    """Whether another process can import `module` by name. `__main__` is another program there, hence never."""
+    if module == "__main__" or module.startswith("__mp_main__"):
+        return False
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # no such parent package, or a module made by hand with no spec
+        return False
+
+
+def _name_of(fn: Callable[..., Any]) -> str:
+    name = getattr(fn, "__name__", None)
+    if name is None and isinstance(fn, functools.partial):
+        return _name_of(fn.func)
+    return name or type(fn).__name__
+
+
+def _kind_of(fn: Callable[..., Any]) -> Kind:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    if inspect.isasyncgenfunction(fn):
+        return "async generator"
+    if inspect.iscoroutinefunction(fn):
+        return "coroutine"
+    if inspect.isgeneratorfunction(fn):
+        return "generator"
+    call = getattr(type(fn), "__call__", None)
+    return "coroutine" if inspect.iscoroutinefunction(call) else "function"

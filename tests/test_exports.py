@@ -1,0 +1,29 @@
+"""What the package root offers is this list."""
+
+import pytest
+
+import hybrid_compute
+
+PUBLIC = [
+    "Backend",
+    "BlockingRuntime",
+    "LocalBackend",
+    "Runtime",
+    "Task",
+    "TaskRegistry",
+    "WorkerBackend",
+    "WorkerExecutor",
+    "errors",
+    "task",
+]
+
+
+def test_the_package_root_offers_exactly_the_public_names() -> None:
+    """A name is public because it is written down here, never by accident."""
+    assert sorted(hybrid_compute.__all__) == PUBLIC
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_resolves(name: str) -> None:
+    """A public name can be had from the package root, also when it resolves on first use."""
+    assert getattr(hybrid_compute, name) is not None
