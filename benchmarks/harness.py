@@ -168,7 +168,7 @@ class Results:
             if job.contender.name == contender and measure in job.contender.measures:
                 row = self._row(job, measure)
                 if row.series is None:
-                    raise NotMeasured(f"{contender}: {row.unavailable or 'gave no figure'}")
+                    raise NotMeasured(f"{contender}: {row.unavailable}")
                 return row.series
         raise NotMeasured(f"{group} has no contender {contender!r} for {measure!r}")
 
@@ -176,6 +176,8 @@ class Results:
         outcomes = self._outcomes[job.key]
         rounds = tuple(outcome.figures[measure] for outcome in outcomes if measure in outcome.figures)
         reasons = [outcome.unavailable for outcome in outcomes if outcome.unavailable]
+        if outcomes and not rounds and not reasons:
+            reasons = ["it gave no such figure"]
         return Row(job.contender, rounds, reasons[0] if reasons else "")
 
 

@@ -226,7 +226,7 @@ TARGETS = (
     Target("64 MiB echo, already in the arena / small sync call", times(ARRAY_ARENA, SYNC, per=1e-3), 4),
     Target(
         "one more worker to its first result",
-        value(Figure("lifecycle", lifecycle.EXTRA, "Runtime")),
+        value(Figure("lifecycle", lifecycle.EXTRA, "WorkerBackend.warm_up")),
         2,
         unit="ms",
     ),

@@ -122,10 +122,26 @@ def joblib_cold(effort: Effort) -> Figures:
     return _cold(lambda: joblib.Parallel(n_jobs=2), lambda parallel: parallel([call]))
 
 
-# One more worker: the pool may have two, the first is held, so a second call must be answered by a new process.
+# One more worker: asked for by name, or needed because the pool may have two, the first is held, and a call comes.
 
 
-@group.ours("Runtime", EXTRA)
+@group.ours("WorkerBackend.warm_up", EXTRA)
+def warm_up_extra(effort: Effort) -> Figures:
+    async def measure() -> Series:
+        backend = hc.WorkerBackend(size=WORKERS)
+        async with hc.Runtime([backend]):
+            await backend.warm_up(1)
+            return Series.of([await sample(backend, count) for count in range(2, WORKERS + 1)], "ms")
+
+    async def sample(backend: Any, count: int) -> float:
+        start = now()
+        await backend.warm_up(count)
+        return _since(start)
+
+    return {EXTRA: asyncio.run(measure())}
+
+
+@group.ours("Runtime.run, the worker is held", EXTRA)
 def runtime_extra(effort: Effort) -> Figures:
     hold, ask = hc.task(nap), hc.task(pid)
 
@@ -159,13 +175,13 @@ def process_pool_extra(method: str, effort: Effort) -> Figures:
 
 def _checked(took: float, first: int, second: int) -> float:
     if first == second:
-        raise RuntimeError("the busy worker answered: no second one was started")
+        raise RuntimeError(f"no second worker was started: the held one answered after {took:.0f} ms")
     return took
 
 
 # With fork the executor starts all its workers at the first call, so it has no "one more".
 for each in ("forkserver", "spawn"):
-    group.peer(f"ProcessPoolExecutor ({each})", EXTRA)(partial(process_pool_extra, each))
+    group.peer(f"ProcessPoolExecutor ({each}), the worker is held", EXTRA)(partial(process_pool_extra, each))
 
 
 # A lost worker. Who has to build a new pool does so on the clock.

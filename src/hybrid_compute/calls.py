@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
 from hybrid_compute.tasks import AnyTask
 
 _numbers = itertools.count(1)
+_NONE: dict[str, Any] = {}
 
 
 class Call:
@@ -18,44 +20,25 @@ class Call:
     back, `queued` whether it had to wait for a free one. They stay None and 0 where a place cannot tell.
     """
 
-    __slots__ = (
-        "args",
-        "deadline",
-        "kwargs",
-        "number",
-        "priority",
-        "queue_timeout",
-        "queued",
-        "ran",
-        "received",
-        "sent",
-        "task",
-        "timeout",
-    )
+    # Defaults live on the class: most calls never set them, and making a call must cost next to nothing.
+    timeout: float | None = None
+    deadline: float | None = None  # the same limit as a time of the clock, so that it holds across places
+    queue_timeout: float | None = None
+    priority: int = 0
+    ran: float | None = None
+    queued: bool = False
+    sent: int = 0
+    received: int = 0
 
-    def __init__(
-        self,
-        task: AnyTask,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-        *,
-        timeout: float | None = None,
-        deadline: float | None = None,
-        queue_timeout: float | None = None,
-        priority: int = 0,
-    ) -> None:
-        self.number = next(_numbers)
+    def __init__(self, task: AnyTask, args: tuple[Any, ...] = (), kwargs: dict[str, Any] = _NONE) -> None:
         self.task = task
         self.args = args
-        self.kwargs = kwargs or {}
-        self.timeout = timeout
-        self.deadline = deadline  # the same limit as a time of the clock, so that it holds across places
-        self.queue_timeout = queue_timeout
-        self.priority = priority
-        self.ran: float | None = None
-        self.queued = False
-        self.sent = 0
-        self.received = 0
+        self.kwargs = kwargs
+
+    @functools.cached_property
+    def number(self) -> int:
+        """Unique in this process; given when somebody first asks."""
+        return next(_numbers)
 
     def __repr__(self) -> str:
         return f"<Call {self.number} of {self.task.name!r}>"

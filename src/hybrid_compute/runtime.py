@@ -19,7 +19,7 @@ from hybrid_compute.backends.local import LocalBackend
 from hybrid_compute.backends.worker import WorkerBackend
 from hybrid_compute.calls import Call
 from hybrid_compute.clock import Clock, SystemClock
-from hybrid_compute.errors import BackendClosed, BackendError, NoBackendAvailable, PolicyRefused, TaskFailed
+from hybrid_compute.errors import BackendClosed, BackendError, HybridComputeError, NoBackendAvailable, PolicyRefused, TaskFailed
 from hybrid_compute.events import CallFinished, CallPassedOn, CallStarted, Hook, Hooks
 from hybrid_compute.links.codec import failure_of
 from hybrid_compute.policy import Policy, forbidden, may_pass_on, private_stays_here, unable
@@ -106,7 +106,8 @@ class Verbs:
         self._core = core
         self._options = options
         self._strategy = resolve(options.strategy, core.backends, core.timings)
-        self._routes: PerTask[Route] = PerTask(self._route)
+        self._limited = options.timeout is not None or options.queue_timeout is not None or options.priority != 0
+        self._lanes: PerTask[_Lane] = PerTask(self._lane)
 
     def options(
         self,
@@ -148,15 +149,37 @@ class Verbs:
             >>> await rt.run(add, 1, 2)
             3
         """
-        core = self._core
-        known = task if type(task) is Task else core.find(task)
-        if self._strategy is auto and known.kind == "function":
-            profile = core.timings.tasks[known].profile(args, kwargs)
-            if profile.choice == "inline" and core.inline is not None and not core.hooks:
-                return await core.run_inline(known, args, kwargs, profile)
-        else:
-            profile = None
-        return await self._run(known, args, kwargs, profile)
+        known = task if type(task) is Task else self._core.find(task)
+        lane = self._lanes[known]
+        profile = None
+        if lane.learns:
+            profile = lane.timings.profile(args, kwargs)
+            if profile.choice == "inline" and not self._core.hooks:
+                return await self._core.run_inline(known, args, kwargs, profile)
+        call = Call(known, args, kwargs)
+        if self._limited or known.timeout is not None:
+            self._limit(call)
+        if profile is not None and profile.choice != "default":
+            return await self._run(call, lane, profile)
+        backend = lane.first
+        if backend is None or self._core.hooks or not backend.can_run(known):
+            return await self._run(call, lane, profile)
+        # The straight way, which nearly every call goes: no hooks, and the first place is the right one.
+        began = perf_counter()
+        try:
+            result = await backend.run_call(call)
+        except HybridComputeError as error:
+            self._core.note(call, backend, perf_counter() - began, error)
+            return await self._recover(call, lane, error)
+        tally = lane.tally
+        tally.calls += 1
+        tally.sent += call.sent
+        tally.received += call.received
+        if profile is not None:
+            profile.skip -= 1
+            if profile.skip < 0:
+                profile.add(backend.name, call, perf_counter() - began)
+        return result
 
     async def map(self, task: Callable[[I], Any], items: Iterable[I], /, *, limit: int | None = None) -> list[Any]:
         """Run a task of one parameter on every item; results in the order of the items.
@@ -243,9 +266,10 @@ class Verbs:
     def explain(self, task: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Explanation:
         """Where this call would run now, what comes after it, and why not elsewhere. Runs nothing."""
         known = self._core.find(task)
-        decided = self._decide(known)
-        profile = self._core.timings[known].profile(args, kwargs)
-        learned = profile.choice if self._learns(known) else "default"
+        lane = self._lanes[known]
+        decided = self._decide(known, lane)
+        profile = lane.timings.profile(args, kwargs)
+        learned = profile.choice if lane.learns else "default"
         order = [backend.name for backend in self._reorder(decided.order, learned)]
         place = order[0] if order else None
         if learned == "inline" and self._core.inline is not None:
@@ -255,65 +279,70 @@ class Verbs:
 
     # Within.
 
-    def _route(self, task: AnyTask) -> Route:
+    def _lane(self, task: AnyTask) -> _Lane:
         core = self._core
-        return route(task, core.backends, self._strategy, core.policies)
+        timings = core.timings[task]
+        learns = self._strategy is auto and task.kind == "function" and core.inline is not None
+        fixed = core.fixed_rules and (self._strategy is auto or isinstance(self._options.strategy, str))
+        decided = route(task, core.backends, self._strategy, core.policies) if fixed else None
+        first = decided.order[0] if decided is not None and decided.order else None
+        return _Lane(timings, learns, decided, first, timings.tally(first.name) if first else Tally())
 
-    def _decide(self, task: AnyTask) -> Route:
-        """The route for a call now. What cannot change between calls is remembered."""
-        core = self._core
-        if not core.fixed_rules or self._strategy is not auto:
-            return self._route(task)
-        known = self._routes[task]
-        if not known.order or not known.order[0].can_run(task):
-            known = self._routes[task] = self._route(task)
-        return known
-
-    def _learns(self, task: AnyTask) -> bool:
-        return self._strategy is auto and task.kind == "function"
+    def _decide(self, task: AnyTask, lane: _Lane) -> Route:
+        """The route for a call now; the one remembered, if nothing about it can have changed."""
+        decided = lane.route
+        if decided is not None and not decided.refusals and all(backend.can_run(task) for backend in decided.order):
+            return decided
+        return route(task, self._core.backends, self._strategy, self._core.policies)
 
     def _reorder(self, order: tuple[Backend, ...], choice: Choice) -> tuple[Backend, ...]:
+        """The learned place first."""
         if choice == "default" or self._core.inline not in order:
             return order
         return tuple(sorted(order, key=lambda backend: backend is not self._core.inline))
 
-    def _call(self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    def _limit(self, call: Call) -> None:
         options = self._options
-        timeout = options.timeout if options.timeout is not None else task.timeout
-        deadline = None if timeout is None else self._core.clock.time() + timeout
-        return Call(
-            task,
-            args,
-            kwargs,
-            timeout=timeout,
-            deadline=deadline,
-            queue_timeout=options.queue_timeout,
-            priority=options.priority,
-        )
+        call.timeout = options.timeout if options.timeout is not None else call.task.timeout
+        if call.timeout is not None:
+            call.deadline = self._core.clock.time() + call.timeout
+        call.queue_timeout = options.queue_timeout
+        call.priority = options.priority
 
-    async def _run(self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], profile: Profile | None) -> Any:
-        call = self._call(task, args, kwargs)
-        for left in range(task.retries, -1, -1):
+    async def _recover(self, call: Call, lane: _Lane, error: HybridComputeError) -> Any:
+        """The first place has failed: the next one, or the task's retries, or the error."""
+        decided = self._decide(call.task, lane)
+        following = tuple(backend for backend in decided.order if backend is not lane.first)
+        if isinstance(error, BackendError) and may_pass_on(error, call.task, following):
+            assert lane.first is not None
+            return await self._try_each(call, decided, following, None, {lane.first.name: str(error)})
+        if not call.task.retries or not _may_retry(error, call.task):
+            raise error
+        return await self._run(call, lane, None, call.task.retries - 1)
+
+    async def _run(self, call: Call, lane: _Lane, profile: Profile | None, retries: int | None = None) -> Any:
+        """The careful way: decide anew, tell the hooks, retry."""
+        task = call.task
+        for left in range(task.retries if retries is None else retries, -1, -1):
+            decided = self._decide(task, lane)
+            order = decided.order if profile is None else self._reorder(decided.order, profile.choice)
             try:
-                return await self._run_once(call, profile)
-            except TaskFailed:
-                if not left:
-                    raise
-            except BackendError as error:
-                if not left or (error.started and not task.pure):
+                return await self._try_each(call, decided, order, profile, {})
+            except HybridComputeError as error:
+                if not left or not _may_retry(error, task):
                     raise
         raise AssertionError("unreachable")
 
-    async def _run_once(self, call: Call, profile: Profile | None) -> Any:
-        core = self._core
-        task = call.task
-        decided = self._decide(task)
-        order = decided.order
-        if profile is not None and profile.choice != "default":
-            order = self._reorder(order, profile.choice)
-        if not order:
-            raise core.refuse(task, decided)
-        failures: dict[str, str] = {}
+    async def _try_each(
+        self,
+        call: Call,
+        decided: Route,
+        order: tuple[Backend, ...],
+        profile: Profile | None,
+        failures: dict[str, str],
+    ) -> Any:
+        """Give the call to the places in order until one answers, as far as the errors allow."""
+        core, task = self._core, call.task
         for index, backend in enumerate(order):
             began = perf_counter()
             if core.hooks:
@@ -333,12 +362,13 @@ class Verbs:
             if profile is not None:
                 profile.add(backend.name, call, seconds)
             return result
-        raise core.refuse(task, replace(decided, refusals={**decided.refusals, **failures}, forbidden=False))
+        refusals = {**decided.refusals, **failures}
+        raise core.refuse(task, replace(decided, refusals=refusals, forbidden=decided.forbidden and not failures))
 
     async def _map(self, task: AnyTask, inputs: list[tuple[Any, ...]], limit: int | None) -> list[Any]:
         core = self._core
         results: list[Any] = []
-        if self._learns(task) and core.inline is not None and not core.hooks:
+        if self._lanes[task].learns and not core.hooks:
             while len(results) < len(inputs):
                 args = inputs[len(results)]
                 profile = core.timings[task].profile(args, {})
@@ -350,11 +380,12 @@ class Verbs:
         return results
 
     async def _run_batch(self, task: AnyTask, inputs: Sequence[tuple[Any, ...]], limit: int | None) -> list[Any]:
-        decided = self._decide(task)
+        decided = self._decide(task, self._lanes[task])
         if not decided.order:
             raise self._core.refuse(task, decided)
         backend = decided.order[0]
-        call = self._call(task, (), {})
+        call = Call(task)
+        self._limit(call)
         if not backend.batches or task.kind != "function" or self._core.hooks:
             return await self._run_each(task, inputs, limit)
         began = perf_counter()
@@ -390,10 +421,11 @@ class Verbs:
         self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> AsyncIterator[AsyncIterator[Any]]:
         core = self._core
-        decided = self._decide(task)
+        decided = self._decide(task, self._lanes[task])
         if not decided.order:
             raise core.refuse(task, decided)
-        call = self._call(task, args, kwargs)
+        call = Call(task, args, kwargs)
+        self._limit(call)
         async with AsyncExitStack() as stack:
             yield self._items(call, decided.order, stack)
 
@@ -420,6 +452,24 @@ class Verbs:
                     core.hooks.emit(CallPassedOn(call.number, task.name, backend.name, error))
             finally:
                 core.note(call, backend, perf_counter() - began, failure)
+
+
+@dataclass(slots=True)
+class _Lane:
+    """What one set of options remembers of one task, so that a call need not decide what cannot have changed."""
+
+    timings: TaskTimings
+    learns: bool
+    route: Route | None
+    first: Backend | None
+    tally: Tally
+
+
+def _may_retry(error: HybridComputeError, task: AnyTask) -> bool:
+    """Whether `retries` apply: the task's code raised, or its place failed in a way that lets it run again."""
+    if isinstance(error, BackendError):
+        return not error.started or task.pure
+    return isinstance(error, TaskFailed)
 
 
 class _Core:

@@ -75,8 +75,10 @@ class Batch:
     def _send(self, start: int, count: int) -> None:
         kind, body, loans, count = pack(self._inputs[start : start + count], self._arena)
         call = self._call
-        own = Call(call.task, timeout=call.timeout, deadline=call.deadline, priority=call.priority)
-        ticket = Ticket(own, self._function, self._finished.get_loop().create_future(), kind, body, loans)
+        own = Call(call.task)
+        own.timeout, own.deadline, own.priority = call.timeout, call.deadline, call.priority
+        ticket = Ticket(own, self._function, self._finished.get_loop().create_future(), kind, body)
+        ticket.loans = loans
         ticket.count = count
         self._next = start + count
         self._tickets.add(ticket)

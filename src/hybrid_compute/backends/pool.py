@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from hybrid_compute.backends.placing import budget, pack_on, read_ahead_on, share_with, should_start
+from hybrid_compute.backends.placing import PACK, budget, pack_on, read_ahead_on, share_with, should_start
 from hybrid_compute.backends.queue import Queue, QueueLimits
 from hybrid_compute.clock import Clock, Timer
 from hybrid_compute.errors import (
@@ -43,6 +43,9 @@ from hybrid_compute.links.ticket import Function, Ticket
 
 GRACE = 0.05
 """Seconds a cancelled coroutine or generator has to wind up before its worker is killed."""
+
+WAIT_HERE = 100e-6
+TURNS = 16
 
 MANY_COROUTINES = 100
 LAST_CALL = 1 << 31
@@ -112,14 +115,19 @@ class Pool:
         self._nursery = nursery
         self._clock = clock
         self._lifetime = lifetime
+        self._most_calls = lifetime.max_calls or LAST_CALL
         self._first_frames = first_frames
         self._numbers = 0
         self._active = 0
         self._flush_due = False
         self._failed_starts = 0
         self._shrink_timer: Timer | None = None
+        self._seen: dict[int, int] = {}
         self._all_gone: asyncio.Future[None] | None = None
         self._forgotten: deque[int] = deque()
+        # What the loop would run next. Asyncio alone lets it be seen; without it, nobody waits outside the loop.
+        self._others_ready: Any = getattr(self._loop, "_ready", None)
+        self._waited_here = 0
 
     # Asking.
 
@@ -130,13 +138,15 @@ class Pool:
         call = ticket.call
         if call.deadline is not None:
             ticket.timer = self._clock.call_at(call.deadline, partial(self._late, ticket))
-        if self.idle and not len(self.queue) and (not self._active or ticket.function.cost > 1e-4):
+        if self.idle and not self.queue.length and (not self._active or ticket.function.cost > 2 * PACK):
             try:
                 link = self.idle.pop()
             except IndexError:  # leased by a thread in this very moment
                 pass
             else:
-                self._send(link, ticket)
+                self._write(link, self._frames(link, ticket))
+                if self._others_ready is not None and ticket.function.cost < PACK:
+                    self._wait_here(link)
                 return
         if call.queue_timeout is not None:
             until = self._clock.time() + call.queue_timeout
@@ -146,6 +156,18 @@ class Pool:
         if not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush)
+
+    def _wait_here(self, link: Link) -> None:
+        """Wait a moment for a quick reply, if the event loop would only wait as well.
+
+        It saves a turn of the loop, which costs as much as the pipe itself. Now and then the loop gets its turn all
+        the same, so that other descriptors are seen.
+        """
+        if self._others_ready or self._active > 1:
+            return
+        self._waited_here += 1
+        if self._waited_here % TURNS:
+            link.wait(WAIT_HERE)
 
     def withdraw(self, ticket: Ticket) -> None:
         """Its asker has gone. A running call is stopped; one not begun never begins."""
@@ -174,7 +196,7 @@ class Pool:
         if ticket is None:
             raise AssertionError("a pool needs something to send first")
         self.idle.remove(link)
-        self._send(link, ticket)
+        self._write(link, self._frames(link, ticket))
         return ticket.future
 
     def stats(self) -> PoolStats:
@@ -221,58 +243,58 @@ class Pool:
         queue = self.queue
         while True:
             queue.pop()
-            self._put(parts, link, ticket)
+            parts.append(self._frames(link, ticket))
             head = queue.head()
             if head is None or head.concurrent or ticket.concurrent:
                 break
             if link.load + head.function.cost_of(head.count) > most:
                 break
             ticket = head
-        self._busy(link)
-        link.send(b"".join(parts) if len(parts) > 1 else parts[0])
+        self._write(link, b"".join(parts))
 
-    def _send(self, link: Link, ticket: Ticket) -> None:
-        parts: list[bytes] = []
-        self._put(parts, link, ticket)
-        self._busy(link)
-        link.send(b"".join(parts) if len(parts) > 1 else parts[0])
+    def _write(self, link: Link, data: bytes) -> None:
+        if self.lazy_watch and not link.watched:
+            link.watch(self._received)
+        link.send(data)
 
-    def _put(self, parts: list[bytes], link: Link, ticket: Ticket) -> None:
-        """Add the frames of one ticket to what is about to be written to the link."""
-        function, body = ticket.function, ticket.body
+    def _frames(self, link: Link, ticket: Ticket) -> bytes:
+        """The frames of one ticket, entered in the books of the link that they are for."""
+        function = ticket.function
+        prefix = b""
         if not link.sent:
             self._active += 1
             if link.loans.active:
-                returns = link.loans.take_returns()
-                if returns:
-                    parts.append(frames.frame(frames.RELEASE, 0, 0, returns))
+                prefix = self._returns(link)
             if self._forgotten:
                 self._forget_functions()
         if function.number not in link.known:
             link.known.add(function.number)
-            parts.append(frames.frame(frames.DEFINE, 0, function.number, function.definition))
+            prefix += frames.frame(frames.DEFINE, 0, function.number, function.definition)
         if ticket.loans:
             try:
                 link.loans.hold(ticket.loans)
             except NoMemory:
                 self._send_in_band(ticket)
-                body = ticket.body
-        ticket.id = link.last_call = link.last_call + 1
+        number = link.last_call = ticket.id = link.last_call + 1
         ticket.link = link
-        link.sent[ticket.id] = ticket
+        link.sent[number] = ticket
+        body = ticket.body
+        ticket.call.sent = len(body)
+        if ticket.patience is not None:
+            ticket.patience.cancel()
+        data = HEADER.pack(len(body) | ticket.flags << 56, number, function.number) + body
         if ticket.concurrent:
             link.concurrent += 1
-            ticket.cost = 0.0
+            if ticket.sink is not None:
+                data += frames.frame(frames.CREDIT, number, ticket.sink.window)
         else:
             ticket.cost = function.cost if ticket.count == 1 else function.cost_of(ticket.count)
             link.load += ticket.cost
-        call = ticket.call
-        call.sent = len(body)
-        if ticket.patience is not None:
-            ticket.patience.cancel()
-        parts.append(HEADER.pack(len(body) | ticket.flags << 56, ticket.id, function.number) + body)
-        if ticket.sink is not None:
-            parts.append(frames.frame(frames.CREDIT, ticket.id, ticket.sink.window))
+        return prefix + data if prefix else data
+
+    def _returns(self, link: Link) -> bytes:
+        returns = link.loans.take_returns()
+        return frames.frame(frames.RELEASE, 0, 0, returns) if returns else b""
 
     def _send_in_band(self, ticket: Ticket) -> None:
         """The worker cannot take in another segment: send the call again without shared memory."""
@@ -289,20 +311,14 @@ class Pool:
                     link.known.discard(number)
                     link.send(frames.frame(frames.FORGET, 0, number))
 
-    def _busy(self, link: Link) -> None:
-        if self.lazy_watch and not link.watched:
-            link.watch(self._received)
-
     def _rest(self, link: Link) -> None:
         """The link has nothing to do: stop it if it has served its time, else put it in line for work."""
         link.load = 0.0
-        most = self._lifetime.max_calls
-        if (most is not None and link.served >= most) or link.last_call >= LAST_CALL:
+        if link.last_call >= self._most_calls:
             self._retire(link, "it had served its number of calls")
             return
         if self.lazy_watch and link.watched:
             link.unwatch()
-        link.idle_since = self._clock.time()
         self.idle.append(link)
         if self._shrink_timer is None and self._lifetime.idle_timeout is not None:
             self._arm_shrinking(self._lifetime.idle_timeout)
@@ -342,7 +358,7 @@ class Pool:
                 self._active -= 1
                 if link.in_service:
                     self._rest(link)
-            if len(self.queue):
+            if self.queue.length:
                 self._flush()
 
     def _other_reply(self, link: Link, kind: int, number: int, ran: float, body: bytes) -> int:
@@ -559,23 +575,24 @@ class Pool:
         return link
 
     def _arm_shrinking(self, timeout: float) -> None:
+        # Looked at once per timeout: a worker that has served nothing since the last look has been idle that long.
+        self._seen = {link.number: link.served for link in self.idle}
         self._shrink_timer = self._clock.call_at(self._clock.time() + timeout, self._shrink)
 
     def _shrink(self) -> None:
-        """Retire workers that have been idle for too long, the longest idle first, down to the minimum."""
+        """Retire workers that have been idle for too long, down to the minimum."""
         self._shrink_timer = None
-        timeout = self._lifetime.idle_timeout
-        assert timeout is not None
-        now = self._clock.time()
         spare = len(self.links) - self._lifetime.min_workers
-        for link in [each for each in tuple(self.idle) if each.idle_since <= now - timeout + 1e-6][: max(0, spare)]:
+        unused = [link for link in tuple(self.idle) if self._seen.get(link.number) == link.served]
+        for link in unused[: max(0, spare)]:
             try:
                 self.idle.remove(link)
             except ValueError:  # leased in this very moment
                 continue
             self._retire(link, "it was idle")
+        assert self._lifetime.idle_timeout is not None
         if self.idle and len(self.links) > self._lifetime.min_workers:
-            self._arm_shrinking(timeout)
+            self._arm_shrinking(self._lifetime.idle_timeout)
 
     async def aclose(self, why: str = "the backend is closed") -> None:
         """Answer every pending call with `BackendClosed`, stop every worker, and wait until they are gone."""

@@ -33,17 +33,17 @@ class Queue:
     def __init__(self, limits: QueueLimits) -> None:
         self.limits = limits
         self.bytes = 0
-        self._length = 0
+        self.length = 0
         self._lines: dict[int, deque[Ticket]] = {0: deque()}
         self._first = self._lines[0]
         self._waiting_for_room: deque[asyncio.Future[None]] = deque()
 
     def __len__(self) -> int:
-        return self._length
+        return self.length
 
     @property
     def full(self) -> bool:
-        return self._length >= self.limits.calls or self.bytes >= self.limits.bytes
+        return self.length >= self.limits.calls or self.bytes >= self.limits.bytes
 
     def push(self, ticket: Ticket, *, front: bool = False) -> None:
         priority = ticket.call.priority
@@ -52,7 +52,7 @@ class Queue:
             line = self._lines[priority] = deque()
             self._lines = dict(sorted(self._lines.items(), reverse=True))
         line.appendleft(ticket) if front else line.append(ticket)
-        self._length += 1
+        self.length += 1
         self.bytes += len(ticket.body)
 
     def head(self) -> Ticket | None:
@@ -79,7 +79,7 @@ class Queue:
         taken = [ticket for line in self._lines.values() for ticket in line]
         for line in self._lines.values():
             line.clear()
-        self._length = self.bytes = 0
+        self.length = self.bytes = 0
         self._make_room()
         return taken
 
@@ -96,11 +96,11 @@ class Queue:
                 raise
 
     def _drop(self, ticket: Ticket) -> None:
-        self._length -= 1
+        self.length -= 1
         self.bytes -= len(ticket.body)
 
     def _make_room(self) -> None:
-        free = self.limits.calls - self._length
+        free = self.limits.calls - self.length
         while free > 0 and self._waiting_for_room and self.bytes < self.limits.bytes:
             turn = self._waiting_for_room.popleft()
             if not turn.done():

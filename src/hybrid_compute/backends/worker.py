@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -19,7 +20,7 @@ from hybrid_compute.calls import Call
 from hybrid_compute.errors import BackendClosed, LimitExceeded, NotTransferable
 from hybrid_compute.links import pipe
 from hybrid_compute.links.arena import Arena, NoMemory
-from hybrid_compute.links.codec import encode
+from hybrid_compute.links.codec import HUGE, are_atoms, encode
 from hybrid_compute.links.frames import CALL, KEYWORDS
 from hybrid_compute.links.ticket import Ticket
 from hybrid_compute.tasks import AnyTask, Task
@@ -73,6 +74,7 @@ class WorkerBackend(Backend):
         self._functions = Functions(self._forget)
         self._closed = ""
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._create_future: Callable[[], asyncio.Future[Any]] = _no_loop
         _alive.add(self)
 
     # A backend.
@@ -167,19 +169,22 @@ class WorkerBackend(Backend):
 
     def _ticket(self, call: Call) -> Ticket:
         function = self._functions.of(call.task)
-        if call.kwargs:
-            flags, body, loans = self._encode(call, (call.args, call.kwargs))
-            flags |= KEYWORDS | CALL
-        else:
-            flags, body, loans = self._encode(call, call.args)
-            flags |= CALL
-        return Ticket(call, function, self._loop.create_future(), flags, body, loans)  # type: ignore[union-attr]
-
-    def _encode(self, call: Call, value: Any) -> Any:
+        args, kwargs = call.args, call.kwargs
+        if not kwargs and are_atoms(args):
+            body = pickle.dumps(args, 5)
+            if len(body) < HUGE:
+                return Ticket(call, function, self._create_future(), CALL, body)
         try:
-            return encode(value, self._arena)
+            if kwargs:
+                flags, body, loans = encode((args, kwargs), self._arena)
+                flags |= KEYWORDS
+            else:
+                flags, body, loans = encode(args, self._arena)
         except NotTransferable as error:
             raise NotTransferable(f"an argument of task {call.task.name!r} cannot go to a worker: {error}") from error
+        ticket = Ticket(call, function, self._create_future(), flags | CALL, body)
+        ticket.loans = loans
+        return ticket
 
     async def _make_room(self, pool: Pool) -> None:
         limits = self._limits
@@ -192,6 +197,7 @@ class WorkerBackend(Backend):
         if self._closed:
             raise BackendClosed(self._closed, backend=self.name)
         self._loop = asyncio.get_running_loop()
+        self._create_future = self._loop.create_future
         nursery = pipe.PipeNursery(self._loop, self._arena, self._exited, self._preload)
         self._pool = Pool(
             self.name,
@@ -218,6 +224,10 @@ class WorkerBackend(Backend):
             self._closed = self._pool.closed = (
                 f"this backend was opened by process {os.getppid()}; a forked copy cannot use it: make a new one"
             )
+
+
+def _no_loop() -> asyncio.Future[Any]:
+    raise AssertionError("a ticket was asked for before the pool was opened")
 
 
 class _Reader:

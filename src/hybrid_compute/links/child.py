@@ -133,15 +133,18 @@ class Worker:
 
     def run(self) -> None:
         """Serve until the parent closes its end."""
-        backlog, out, ledger, functions = self.backlog, self.out, self.ledger, self.functions
-        feed, pack, write = self.frames.feed, frames.REPLY.pack, self.channel.write
+        out, ledger, functions, fd = self.out, self.ledger, self.functions, self.channel.fd
+        feed, pack, read, write = self.frames.feed, frames.REPLY.pack, os.read, self.channel.write
         loads, dumps, clock = pickle.loads, pickle.dumps, perf_counter
-        while data := self.next_input():
-            backlog.extend(feed(data))
+        while data := self.next_input() if self.streams or self._aside else read(fd, READ_SIZE):
             ended = self.held_since = clock()
-            while backlog:
-                kind, call, number, body = backlog.popleft()
-                if kind != CALL or not (function := functions[number]).plain or ledger[CANCELS] != self._cancels_seen:
+            for kind, call, number, body in feed(data):
+                if (
+                    kind != CALL
+                    or not (function := functions[number]).plain
+                    or ledger[CANCELS] != self._cancels_seen
+                    or self.cancelled
+                ):
                     self.handle(kind, call, number, body)
                     ended = clock()
                     continue
@@ -160,16 +163,17 @@ class Worker:
                     continue
                 ran = ended - began
                 function.mean += (ran - function.mean) * 0.2
-                if type(value) in ATOMS and type(value) is not bytes:
+                if type(value) in ATOMS:
                     answer = dumps(value, 5)
-                    out.append(pack(len(answer) | RESULT << 56, call, ran))
-                    out.append(answer)
+                    out.append(pack(len(answer) | RESULT << 56, call, ran) + answer)
                 else:
                     args = None
                     self.answer(call, ran, value)
                 value = None
+            while self.backlog:
+                self.handle(*self.backlog.popleft())
             if out:
-                write(b"".join(out))
+                write(out[0] if len(out) == 1 else b"".join(out))
                 out.clear()
 
     def next_input(self) -> bytes:
@@ -193,7 +197,6 @@ class Worker:
         base = kind & KIND
         if base in (CALL, MANY):
             if call in self.cancelled:
-                self.cancelled.discard(call)
                 self.send(frames.CANCELLED, call)
             else:
                 self.start(kind, call, number, body)
@@ -204,6 +207,7 @@ class Worker:
         elif base == frames.CREDIT:
             self.grant(call, number)
         elif base == frames.CANCEL:
+            self.cancelled.discard(call)
             self.cancel(call)
         elif base == frames.RELEASE:
             self.loans.returned(body)
@@ -368,11 +372,9 @@ class Worker:
             data = self.channel.read()
             if not data:
                 break
-            self.backlog.extend(self.frames.feed(data))
-        waiting = {call for kind, call, _, _ in self.backlog if kind & KIND in (CALL, MANY)}
-        for kind, call, _, _ in list(self.backlog):
-            if kind == frames.CANCEL and call in waiting:
-                self.cancelled.add(call)
+            arrived = self.frames.feed(data)
+            self.backlog.extend(arrived)
+            self.cancelled.update(call for kind, call, _, _ in arrived if kind == frames.CANCEL)
 
     @property
     def aside(self) -> Any:

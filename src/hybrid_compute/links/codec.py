@@ -41,17 +41,33 @@ Borrow: TypeAlias = Callable[[Descriptor], memoryview]
 NOTHING: list[Loan] = []
 
 
+def are_atoms(values: tuple[Any, ...]) -> bool:
+    """Whether all values are atoms: those pickle without any of the care that `encode` takes."""
+    for value in values:
+        if type(value) not in ATOMS:
+            return False
+    return True
+
+
 def encode(value: Any, arena: Arena | None) -> Encoded:
     """`(flags, body, loans)` for a value. Raises `NotTransferable`, naming the path to what cannot go."""
-    if type(value) in ATOMS:
-        body = pickle.dumps(value, 5)
-        buffers: list[memoryview] = []
-    else:
-        buffers = []
-        body = dumps(value, None if arena is None else buffers)
-    if not buffers and (len(body) < HUGE or arena is None):
+    try:
+        body = pickle.dumps(value, 5, buffer_callback=_refuse_large)
+        if len(body) < HUGE and b"__main__" not in body:
+            return 0, body, NOTHING
+    except (_LargeBuffer, *_UNPICKLABLE):
+        pass
+    return _encode_with_care(value, arena)
+
+
+def _encode_with_care(value: Any, arena: Arena | None) -> Encoded:
+    """The cases that are rare or expensive anyway: large buffers, huge pickles, things that go by value."""
+    if arena is None:
+        return 0, dumps(value, None), NOTHING
+    buffers: list[memoryview] = []
+    body = dumps(value, buffers)
+    if not buffers and len(body) < HUGE:
         return 0, body, NOTHING
-    assert arena is not None
     try:
         return _with_buffers(body, buffers, arena)
     except NoMemory:
@@ -81,6 +97,16 @@ def dumps(value: Any, buffers: list[memoryview] | None) -> bytes:
     if buffers is not None:
         buffers.extend(found)
     return body
+
+
+class _LargeBuffer(Exception):
+    """Pickling met a buffer that should not be copied into the pickle."""
+
+
+def _refuse_large(buffer: pickle.PickleBuffer) -> bool:
+    if buffer.raw().nbytes >= LARGE:
+        raise _LargeBuffer
+    return True
 
 
 def decode(flags: int, body: bytes, borrow: Borrow | None) -> Any:

@@ -63,8 +63,12 @@ class Frames:
                 return ()
             data = b"".join(self._parts)
             self._parts = []
-        frames: list[tuple[int, int, int, bytes]] = []
         unpack, at, end = self._unpack, 0, len(data)
+        if end >= SIZE:
+            head, call, number = unpack(data)
+            if head & LENGTH == end - SIZE:  # exactly one frame: nearly always so when calls are not in a hurry
+                return ((head >> 56, call, number, data[SIZE:]),)
+        frames: list[tuple[int, int, int, bytes]] = []
         while end - at >= SIZE:
             head, call, number = unpack(data, at)
             stop = at + SIZE + (head & LENGTH)

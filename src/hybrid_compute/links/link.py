@@ -36,7 +36,6 @@ class Link(ABC):
         self.concurrent = 0  # coroutines and streams among the sent: they share the worker with others
         self.last_call = 0
         self.served = 0
-        self.idle_since = 0.0
         self.in_service = True
         self.watched = False
         self.why_stopped = ""
@@ -56,6 +55,9 @@ class Link(ABC):
 
     def unwatch(self) -> None:  # noqa: B027  # only links that can be leased have a use for it
         """Stop calling, because somebody else reads the replies for a while."""
+
+    def wait(self, seconds: float) -> None:  # noqa: B027  # nothing to gain where replies come by way of a thread
+        """Wait for a reply, and hand it over if it comes that soon."""
 
     @abstractmethod
     def drain(self) -> None:

@@ -30,6 +30,8 @@ from hybrid_compute.links.link import Link
 from hybrid_compute.links.loans import Loans
 from hybrid_compute.links.template import EXITED, FORK, FORKED, LEDGER_SLOTS, REPORT, SLOT_SIZE
 
+_SELECTABLE = 1024  # `select` knows no higher descriptors; nothing else waits for less than a millisecond
+
 _ANNOUNCEMENT = struct.Struct("<QQ")
 
 Received = Callable[[Link, bytes], None]
@@ -78,6 +80,10 @@ class PipeLink(Link):
     def unwatch(self) -> None:
         self.watched = False
         self._nursery.loop.remove_reader(self.replies)
+
+    def wait(self, seconds: float) -> None:
+        if self.replies < _SELECTABLE and select.select((self.replies,), (), (), seconds)[0]:
+            self._readable()
 
     def drain(self) -> None:
         while not self._closed and select.select([self.replies], [], [], 0)[0]:

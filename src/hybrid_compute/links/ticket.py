@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from hybrid_compute.calls import Call
 from hybrid_compute.clock import Timer
-from hybrid_compute.links.codec import Loan
+from hybrid_compute.links.codec import NOTHING, Loan
 
 UNKNOWN = 1.0
 """Expected seconds of a function that has never been measured: nothing is put behind it."""
@@ -23,7 +23,7 @@ OVERHEAD_IN_BATCH = 0.4e-6
 class Function:
     """A function that workers know by number, and what is known about its run time."""
 
-    __slots__ = ("constant", "cost", "definition", "kind", "name", "number")
+    __slots__ = ("constant", "cost", "definition", "kind", "name", "number", "plain")
 
     def __init__(self, number: int, name: str, kind: str, definition: bytes, constant: bool) -> None:
         self.number = number
@@ -31,6 +31,7 @@ class Function:
         self.kind = kind
         self.definition = definition
         self.constant = constant
+        self.plain = kind == "function"
         self.cost = UNKNOWN
 
     def cost_of(self, count: int) -> float:
@@ -59,39 +60,24 @@ class Sink(Protocol):
 class Ticket:
     """One call in the pool: its bytes, its place in line, and the future that its asker awaits."""
 
-    __slots__ = (
-        "attempts",
-        "body",
-        "call",
-        "concurrent",
-        "cost",
-        "count",
-        "flags",
-        "function",
-        "future",
-        "id",
-        "link",
-        "loans",
-        "patience",
-        "sink",
-        "timer",
-    )
+    loans: list[Loan] = NOTHING
+    concurrent = False  # a coroutine or a generator: it lets others run beside it
+    count = 1  # calls in it: more than one in a batch
+    id = 0  # its number on the link it was sent on
+    link: Any = None
+    cost = 0.0
+    attempts = 0
+    sink: Sink | None = None
+    timer: Timer | None = None
+    patience: Timer | None = None
 
     def __init__(
-        self, call: Call, function: Function, future: asyncio.Future[Any], flags: int, body: bytes, loans: list[Loan]
+        self, call: Call, function: Function, future: asyncio.Future[Any], flags: int, body: bytes
     ) -> None:
         self.call = call
         self.function = function
         self.future = future
         self.flags = flags
         self.body = body
-        self.loans = loans
-        self.concurrent = function.kind != "function"
-        self.count = 1
-        self.cost = 0.0
-        self.id = 0
-        self.link: Any = None
-        self.attempts = 0
-        self.sink: Sink | None = None
-        self.timer: Timer | None = None
-        self.patience: Timer | None = None
+        if not function.plain:
+            self.concurrent = True
