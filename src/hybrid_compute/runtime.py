@@ -277,6 +277,47 @@ class Verbs:
         measured = {place: repr(estimate) for place, estimate in profile.places.items()}
         return Explanation(known.name, place, tuple(order), decided.refusals, learned, measured)
 
+    # For the blocking façade.
+
+    def find(self, task: Callable[..., Any] | str) -> AnyTask:
+        """The task behind a name or a function."""
+        return self._core.find(task)
+
+    def shortcut(
+        self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[LocalBackend | WorkerBackend, Profile | None] | None:
+        """The place that a waiting thread may use directly for this call, if there is one."""
+        lane = self._lanes[task]
+        if self._limited or task.timeout is not None or task.kind != "function" or self._core.hooks:
+            return None
+        profile = lane.timings.profile(args, kwargs) if lane.learns else None
+        place = lane.first
+        if profile is not None and profile.choice != "default":
+            place = self._core.inline
+        if isinstance(place, LocalBackend | WorkerBackend) and not task.retries:
+            return place, profile
+        return None
+
+    def ran(
+        self, call: Call, backend: Backend, profile: Profile | None, began: float, result: Any
+    ) -> Any:
+        """Count a call that a waiting thread made itself, and pass its result on."""
+        lane = self._lanes[call.task]
+        tally = lane.tally if backend is lane.first else lane.timings.tally(backend.name)
+        tally.calls += 1
+        tally.sent += call.sent
+        tally.received += call.received
+        if profile is not None:
+            if profile.choice == "inline":
+                assert call.ran is not None
+                if call.ran > profile.limit:
+                    profile.slow(call.ran)
+                return result
+            profile.skip -= 1
+            if profile.skip < 0:
+                profile.add(backend.name, call, perf_counter() - began)
+        return result
+
     # Within.
 
     def _lane(self, task: AnyTask) -> _Lane:

@@ -14,7 +14,9 @@ owns it until it puts it back. Choices are made in `placing.py`.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import pickle
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,7 +37,7 @@ from hybrid_compute.errors import (
 )
 from hybrid_compute.events import Hooks, Progress, WorkerStarted, WorkerStopped
 from hybrid_compute.links import frames
-from hybrid_compute.links.arena import NoMemory
+from hybrid_compute.links.arena import LARGE, NoMemory
 from hybrid_compute.links.codec import decode, decode_failure, dumps
 from hybrid_compute.links.frames import HEADER, KIND, RESULT
 from hybrid_compute.links.link import Link
@@ -128,6 +130,8 @@ class Pool:
         # What the loop would run next. Asyncio alone lets it be seen; without it, nobody waits outside the loop.
         self._others_ready: Any = getattr(self._loop, "_ready", None)
         self._waited_here = 0
+        self._leased: set[Link] = set()
+        self._lease_lock = threading.Lock()
 
     # Asking.
 
@@ -205,6 +209,73 @@ class Pool:
             len(self.links), len(self.idle), len(self.queue), running, self.calls, self._numbers, self.lost
         )
 
+    # Leases: a thread that waits anyway reads the reply itself.
+
+    def lease(self, ticket: Ticket) -> tuple[bool, Any]:
+        """Run a ticket on an idle worker, in the calling thread: `(True, result)`, or `(False, None)` without one."""
+        try:
+            link = self.idle.pop()
+        except IndexError:
+            return False, None
+        if len(ticket.body) > LARGE or link.last_call >= self._most_calls:
+            self.idle.append(link)
+            return False, None
+        self._leased.add(link)
+        try:
+            data = self._frames(link, ticket)
+            answered = link.exchange(data, self._take_reply)
+        except BaseException:
+            # An interrupt, most likely: nobody will read that reply any more.
+            self._loop.call_soon_threadsafe(self._end_lease, link, True)
+            raise
+        if not answered:
+            return self._lost_while_leased(link, ticket)
+        link.load = 0.0
+        self.calls += 1
+        link.served += 1
+        with self._lease_lock:
+            self._leased.discard(link)
+            if link.exit is None:
+                self.idle.append(link)
+        if link.exit is not None or self.queue.length:
+            self._loop.call_soon_threadsafe(self._end_lease, link, False)
+        error = ticket.future.error
+        if error is not None:
+            raise error
+        return True, ticket.future.value
+
+    def _take_reply(self, link: Link, data: bytes) -> bool:
+        """Deal with bytes read by a leaseholder; True once its call is answered."""
+        for kind, number, ran, body in link.frames.feed(data):
+            if kind == RESULT:
+                ticket = link.sent.pop(number)
+                ticket.call.ran, ticket.call.received = ran, len(body)
+                ticket.function.ran(ran)
+                try:
+                    ticket.future.set_result(pickle.loads(body))
+                except Exception as error:
+                    ticket.future.set_exception(_unreadable(ticket, error))
+            else:
+                self._other_reply(link, kind, number, ran, body)
+        return not link.sent
+
+    def _end_lease(self, link: Link, spoiled: bool) -> None:
+        """In the loop: deal with what a lease has left behind."""
+        self._leased.discard(link)
+        if link.exit is not None:
+            self.exited(link, link.exit[0])
+        elif spoiled:
+            self._kill(link, "the thread that had leased it was interrupted")
+        if self.queue.length:
+            self._flush()
+
+    def _lost_while_leased(self, link: Link, ticket: Ticket) -> tuple[bool, Any]:
+        """The worker died under a lease: settle as for any other, in the loop, and take the verdict."""
+        verdict: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        ticket.future = verdict
+        self._loop.call_soon_threadsafe(self._end_lease, link, False)
+        return True, verdict.result()
+
     # Placing.
 
     def _flush(self) -> None:
@@ -253,6 +324,9 @@ class Pool:
         self._write(link, b"".join(parts))
 
     def _write(self, link: Link, data: bytes) -> None:
+        if not link.active:
+            link.active = True
+            self._active += 1
         if self.lazy_watch and not link.watched:
             link.watch(self._received)
         link.send(data)
@@ -262,7 +336,6 @@ class Pool:
         function = ticket.function
         prefix = b""
         if not link.sent:
-            self._active += 1
             if link.loans.active:
                 prefix = self._returns(link)
             if self._forgotten:
@@ -355,6 +428,7 @@ class Pool:
             self.calls += answered
             self._failed_starts = 0
             if not sent:
+                link.active = False
                 self._active -= 1
                 if link.in_service:
                     self._rest(link)
@@ -497,6 +571,10 @@ class Pool:
         """The worker is gone for certain: read its last words, then settle what it leaves."""
         if link.number not in self.links:
             return
+        with self._lease_lock:
+            link.exit = (code,)
+            if link in self._leased:
+                return
         link.drain()
         unexpected = link.in_service or not link.why_stopped
         self._out_of_service(link)
@@ -508,8 +586,10 @@ class Pool:
             link.why_stopped = "it died"
         if self.hooks:
             self.hooks.emit(WorkerStopped(self.name, link.number, code, link.why_stopped))
-        if link.sent:
+        if link.active:
+            link.active = False
             self._active -= 1
+        if link.sent:
             self._settle(link, code)
         if unexpected:
             self.lost += 1

@@ -73,6 +73,7 @@ class WorkerBackend(Backend):
         self._pool: Pool | None = None
         self._functions = Functions(self._forget)
         self._closed = ""
+        self._leases = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._create_future: Callable[[], asyncio.Future[Any]] = _no_loop
         _alive.add(self)
@@ -165,15 +166,36 @@ class WorkerBackend(Backend):
         links = self._pool.links.values() if self._pool is not None else ()
         return [link.pid for link in links if link.pid is not None]
 
+    def allow_leases(self) -> None:
+        """Let threads other than the loop's take idle workers for themselves. To be said before the first call."""
+        self._leases = True
+
+    def run_leased(self, call: Call) -> tuple[bool, Any]:
+        """Run a plain call in this thread on a worker of its own: `(True, result)`, or `(False, None)` if none is idle.
+
+        No event loop takes part: the thread writes the call, and waits for the reply in `read`.
+        """
+        pool = self._pool
+        if pool is None or pool.queue.length:
+            return False, None
+        return pool.lease(self._ticket(call, _Slot()))
+
+    def submit(self, call: Call, answer: Any) -> None:
+        """Put a call in line; `answer` is resolved like a future, and claimed before the call is sent."""
+        pool = self._pool if self._pool is not None else self._open()
+        pool.submit(self._ticket(call, answer))
+
     # Within.
 
-    def _ticket(self, call: Call) -> Ticket:
+    def _ticket(self, call: Call, future: Any = None) -> Ticket:
         function = self._functions.of(call.task)
         args, kwargs = call.args, call.kwargs
+        if future is None:
+            future = self._create_future()
         if not kwargs and are_atoms(args):
             body = pickle.dumps(args, 5)
             if len(body) < HUGE:
-                return Ticket(call, function, self._create_future(), CALL, body)
+                return Ticket(call, function, future, CALL, body)
         try:
             if kwargs:
                 flags, body, loans = encode((args, kwargs), self._arena)
@@ -182,7 +204,7 @@ class WorkerBackend(Backend):
                 flags, body, loans = encode(args, self._arena)
         except NotTransferable as error:
             raise NotTransferable(f"an argument of task {call.task.name!r} cannot go to a worker: {error}") from error
-        ticket = Ticket(call, function, self._create_future(), flags | CALL, body)
+        ticket = Ticket(call, function, future, flags | CALL, body)
         ticket.loans = loans
         return ticket
 
@@ -209,6 +231,7 @@ class WorkerBackend(Backend):
             lifetime=self._lifetime,
             first_frames=lambda: self._ticket(Call(_PING)),
         )
+        self._pool.lazy_watch = self._leases
         return self._pool
 
     def _exited(self, link: Any, code: int | None) -> None:
@@ -224,6 +247,24 @@ class WorkerBackend(Backend):
             self._closed = self._pool.closed = (
                 f"this backend was opened by process {os.getppid()}; a forked copy cannot use it: make a new one"
             )
+
+
+class _Slot:
+    """The least that can stand for a future: for a thread that waits itself, and is the only one to look."""
+
+    __slots__ = ("error", "value")
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+
+    def set_result(self, value: Any) -> None:
+        self.value = value
+
+    def set_exception(self, error: BaseException) -> None:
+        self.error = error
+
+    def done(self) -> bool:
+        return False
 
 
 def _no_loop() -> asyncio.Future[Any]:

@@ -38,6 +38,8 @@ class Link(ABC):
         self.served = 0
         self.in_service = True
         self.watched = False
+        self.active = False  # the loop has calls on it
+        self.exit: tuple[int | None] | None = None  # its exit code, once it has gone
         self.why_stopped = ""
 
     @property
@@ -58,6 +60,10 @@ class Link(ABC):
 
     def wait(self, seconds: float) -> None:  # noqa: B027  # nothing to gain where replies come by way of a thread
         """Wait for a reply, and hand it over if it comes that soon."""
+
+    def exchange(self, data: bytes, take: Callable[[Link, bytes], bool]) -> bool:
+        """Write, and wait in this thread until `take` says that the answer is complete; False if the worker is gone."""
+        raise NotImplementedError("this kind of link cannot be leased")
 
     @abstractmethod
     def drain(self) -> None:

@@ -1,0 +1,240 @@
+"""The runtime for ordinary code: the same words, no await.
+
+It is a façade. Everything goes to the asynchronous runtime, which turns in a thread of its own; with one exception
+that is worth its lines: a plain call takes an idle worker, and this thread itself writes the call and waits for the
+reply, with no other thread in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from time import perf_counter
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, overload
+
+from hybrid_compute.backends.base import Backend
+from hybrid_compute.backends.local import LocalBackend
+from hybrid_compute.backends.worker import WorkerBackend
+from hybrid_compute.calls import Call
+from hybrid_compute.clock import Clock
+from hybrid_compute.errors import BackendClosed
+from hybrid_compute.events import Hook, Hooks
+from hybrid_compute.policy import Policy
+from hybrid_compute.portal import Portal
+from hybrid_compute.runtime import Explanation, Runtime, Verbs
+from hybrid_compute.strategies import Strategy
+from hybrid_compute.tasks import Task, TaskRegistry
+from hybrid_compute.timings import Tally, Timings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741  # an item of the input
+
+
+class BlockingVerbs:
+    """The verbs of a blocking runtime under one set of options."""
+
+    def __init__(self, verbs: Verbs, portal: Callable[[], Portal]) -> None:
+        self._verbs = verbs
+        self._portal = portal
+
+    def options(
+        self,
+        *,
+        strategy: str | Strategy | None = None,
+        timeout: float | None = None,
+        queue_timeout: float | None = None,
+        priority: int | None = None,
+    ) -> BlockingVerbs:
+        """The same verbs with other options: see `Runtime.options`."""
+        changed = self._verbs.options(
+            strategy=strategy, timeout=timeout, queue_timeout=queue_timeout, priority=priority
+        )
+        return BlockingVerbs(changed, self._portal)
+
+    @overload
+    def run(self, task: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    def run(self, task: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    def run(self, task: str, /, *args: Any, **kwargs: Any) -> Any: ...
+    def run(self, task: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Any:
+        """Run a task wherever it runs best and return its result. Errors as `Runtime.run`.
+
+            >>> rt.run(add, 1, 2)
+            3
+        """
+        portal = self._portal()
+        verbs = self._verbs
+        known = task if type(task) is Task else verbs.find(task)
+        shortcut = verbs.shortcut(known, args, kwargs)
+        if shortcut is not None:
+            backend, profile = shortcut
+            call = Call(known, args, kwargs)
+            began = perf_counter()
+            if isinstance(backend, LocalBackend):
+                return verbs.ran(call, backend, profile, began, backend.run_now(call))
+            done, result = backend.run_leased(call)
+            if done:
+                return verbs.ran(call, backend, profile, began, result)
+        return portal.call(verbs.run(known, *args, **kwargs))
+
+    @overload
+    def map(
+        self, task: Callable[[I], Coroutine[Any, Any, T]], items: Iterable[I], /, *, limit: int | None = None
+    ) -> list[T]: ...
+    @overload
+    def map(self, task: Callable[[I], T], items: Iterable[I], /, *, limit: int | None = None) -> list[T]: ...
+    def map(self, task: Callable[[I], Any], items: Iterable[I], /, *, limit: int | None = None) -> list[Any]:
+        """Run a task of one parameter on every item; results in the order of the items."""
+        return self._portal().call(self._verbs.map(task, items, limit=limit))
+
+    def starmap(
+        self, task: Callable[..., T], items: Iterable[tuple[Any, ...]], /, *, limit: int | None = None
+    ) -> list[T]:
+        """`map` for tasks of several parameters: each item is the tuple of arguments of one call."""
+        return self._portal().call(self._verbs.starmap(task, items, limit=limit))
+
+    @contextmanager
+    def as_completed(
+        self, task: Callable[[I], Any], items: Iterable[I], /, *, limit: int | None = None
+    ) -> Iterator[Iterator[tuple[I, Any]]]:
+        """Pairs of item and result, the first finished first, while the block is open; leaving it stops the rest."""
+        portal = self._portal()
+        block = self._verbs.as_completed(task, items, limit=limit)
+        results = portal.call(block.__aenter__())
+        try:
+            yield _each(portal, results)
+        finally:
+            portal.call(_leave(block))
+
+    @overload
+    def stream(
+        self, task: Callable[P, AsyncIterable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> AbstractContextManager[Iterator[T]]: ...
+    @overload
+    def stream(
+        self, task: Callable[P, Iterable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> AbstractContextManager[Iterator[T]]: ...
+    @overload
+    def stream(self, task: str, /, *args: Any, **kwargs: Any) -> AbstractContextManager[Iterator[Any]]: ...
+    def stream(self, task: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """The items of a generator task as they come, while the block is open; leaving it stops the task.
+
+            >>> with rt.stream(words, "run it anywhere") as items:
+            ...     for word in items: ...
+        """
+        return self._stream(self._verbs.stream(task, *args, **kwargs))
+
+    def explain(self, task: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Explanation:
+        """Where this call would run now, and why not elsewhere. Runs nothing."""
+        return self._verbs.explain(task, *args, **kwargs)
+
+    @contextmanager
+    def _stream(self, block: Any) -> Iterator[Iterator[Any]]:
+        portal = self._portal()
+        items = portal.call(block.__aenter__())
+        try:
+            yield _each(portal, items)
+        finally:
+            portal.call(_leave(block))
+
+
+class BlockingRuntime(BlockingVerbs):
+    """`Runtime` without await, for scripts and threads: safe to use from many threads at once.
+
+        with BlockingRuntime() as rt:
+            print(rt.run(add, 1, 2))
+    """
+
+    def __init__(
+        self,
+        backends: Sequence[Backend] | None = None,
+        *,
+        tasks: TaskRegistry | Iterable[Callable[..., Any]] = (),
+        strategy: str | Strategy = "auto",
+        policies: Sequence[Policy] = (),
+        hooks: Iterable[Hook] = (),
+        clock: Clock | None = None,
+    ) -> None:
+        self._runtime = Runtime(
+            backends, tasks=tasks, strategy=strategy, policies=policies, hooks=hooks, clock=clock
+        )
+        self._opened: Portal | None = None
+        self._closed = False
+        super().__init__(self._runtime, self._open_portal)
+        for backend in self._runtime.backends:
+            if isinstance(backend, WorkerBackend):
+                backend.allow_leases()
+
+    def start(self) -> None:
+        """Get every place ready. Called by `with`."""
+        self._open_portal()
+
+    def close(self) -> None:
+        """Close every place; calls still pending end with `BackendClosed`. Harmless when repeated."""
+        self._closed = True
+        if self._opened is not None:
+            portal, self._opened = self._opened, None
+            try:
+                portal.call(self._runtime.aclose())
+            finally:
+                portal.close()
+
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        return self._runtime.backends
+
+    @property
+    def tasks(self) -> TaskRegistry:
+        return self._runtime.tasks
+
+    @property
+    def hooks(self) -> Hooks:
+        return self._runtime.hooks
+
+    @property
+    def timings(self) -> Timings:
+        return self._runtime.timings
+
+    def stats(self) -> dict[str, dict[str, Tally]]:
+        """For each task that ran, what it has used of each place."""
+        return self._runtime.stats()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Blocking{repr(self._runtime)[1:]}"
+
+    def _open_portal(self) -> Portal:
+        if self._opened is None:
+            if self._closed:
+                raise BackendClosed("this runtime is closed: make a new one")
+            self._opened = Portal()
+            self._opened.call(self._runtime.start())
+        return self._opened
+
+
+_END = object()
+
+
+def _each(portal: Portal, items: AsyncIterator[T]) -> Iterator[T]:
+    while (item := portal.call(_next(items))) is not _END:
+        yield item
+
+
+async def _next(items: AsyncIterator[Any]) -> Any:
+    return await anext(items, _END)
+
+
+async def _leave(block: Any) -> None:
+    await block.__aexit__(None, None, None)
+

@@ -1,0 +1,190 @@
+"""`WorkerExecutor`: a drop-in `concurrent.futures.Executor` over the same workers.
+
+It keeps the standard contract, with one difference for the better: a worker that dies takes only its own call with
+it. That call's future gets a `BrokenProcessPool`; the pool heals, and later submissions work.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from itertools import islice
+from typing import Any, ParamSpec, TypeVar
+
+from hybrid_compute.backends.pool import Lifetime
+from hybrid_compute.backends.worker import WorkerBackend
+from hybrid_compute.calls import Call
+from hybrid_compute.errors import BackendError, TaskFailed, WorkerLost
+from hybrid_compute.portal import Portal
+from hybrid_compute.tasks import as_task
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class BrokenWorker(WorkerLost, BrokenProcessPool):
+    """The worker of this call died. Only this call is affected."""
+
+
+class WorkerExecutor(Executor):
+    """Runs functions in worker processes: `submit`, `map`, `shutdown` as every executor has them.
+
+        >>> with WorkerExecutor(2) as pool:
+        ...     pool.submit(pow, 2, 10).result()
+        1024
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        max_tasks_per_child: int | None = None,
+        preload: Iterable[str] = (),
+        portable: bool = False,
+    ) -> None:
+        if max_workers is not None and max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        self._backend = WorkerBackend(
+            max_workers,
+            initializer=initializer,
+            initargs=initargs,
+            lifetime=Lifetime(max_calls=max_tasks_per_child),
+            preload=preload,
+            portable=portable,
+        )
+        self._lock = threading.Lock()
+        self._portal: Portal | None = None
+        self._shut_down = False
+        self._inbox: deque[tuple[Future[Any], Call]] = deque()
+        self._outstanding: set[Future[Any]] = set()
+        self._empty = threading.Condition(self._lock)
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run `fn(*args, **kwargs)` in a worker; its future at once."""
+        future: Future[T] = Future()
+        call = Call(as_task(fn), args, kwargs)
+        with self._lock:
+            if self._shut_down:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            if self._portal is None:
+                self._portal = Portal("hybrid-compute executor")
+            self._outstanding.add(future)
+            first = not self._inbox
+            self._inbox.append((future, call))
+        future.add_done_callback(self._finished)
+        if first:  # whoever makes the inbox non-empty wakes the loop; the rest ride along
+            self._portal.post(self._take_in)
+        return future
+
+    def map(  # type: ignore[override]  # the standard signature differs between Python versions
+        self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
+    ) -> Iterator[T]:
+        """Results of `fn` over the zipped iterables, in order. `chunksize` calls travel together."""
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if chunksize == 1:
+            return super().map(fn, *iterables, timeout=timeout)
+        chunks = super().map(partial(_run_chunk, fn), _chunks(zip(*iterables, strict=False), chunksize), timeout=timeout)
+        return _flatten(chunks)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more; with `wait`, return once all is done. `cancel_futures` gives up what has not started."""
+        with self._lock:
+            self._shut_down = True
+            portal = self._portal
+            if portal is None:
+                return
+            waiting = list(self._outstanding) if cancel_futures else []
+        for future in waiting:
+            future.cancel()
+        if wait:
+            self._drain(portal)
+        else:
+            threading.Thread(target=self._drain, args=(portal,), name="hybrid-compute shutdown", daemon=True).start()
+
+    def _drain(self, portal: Portal) -> None:
+        with self._empty:
+            self._empty.wait_for(lambda: not self._outstanding)
+            if self._portal is None:
+                return
+            self._portal = None
+        portal.call(self._backend.aclose())
+        portal.close()
+
+    def _finished(self, future: Future[Any]) -> None:
+        with self._empty:
+            self._outstanding.discard(future)
+            if not self._outstanding:
+                self._empty.notify_all()
+
+    def _take_in(self) -> None:
+        """In the loop: hand everything in the inbox to the pool."""
+        while True:
+            with self._lock:
+                if not self._inbox:
+                    return
+                taken = list(self._inbox)
+                self._inbox.clear()
+            for future, call in taken:
+                if not future.cancelled():
+                    self._submit(future, call)
+
+    def _submit(self, future: Future[Any], call: Call) -> None:
+        try:
+            self._backend.submit(call, _Answer(future))
+        except BaseException as error:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)
+
+
+class _Answer:
+    """Where the pool puts a call's outcome: a `concurrent.futures.Future`, in the words of the standard contract."""
+
+    __slots__ = ("_future", "cancel", "cancelled", "claim", "done", "set_result")
+
+    def __init__(self, future: Future[Any]) -> None:
+        self._future = future
+        self.claim = future.set_running_or_notify_cancel
+        self.done = future.done
+        self.cancel = future.cancel
+        self.cancelled = future.cancelled
+        self.set_result = future.set_result
+
+    def set_exception(self, error: BaseException) -> None:
+        self._future.set_exception(_standard(error))
+
+
+def _standard(error: BaseException) -> BaseException:
+    """The exception a standard executor would give: the task's own, or one of the `BrokenExecutor` family."""
+    if isinstance(error, TaskFailed) and error.__cause__ is not None:
+        original, error.__cause__ = error.__cause__, None
+        if original.__cause__ is None:
+            original.__cause__ = error  # carries the traceback text of the worker
+        return original
+    if isinstance(error, WorkerLost):
+        return BrokenWorker(str(error), backend=error.backend, started=error.started, exit_code=error.exit_code)
+    if isinstance(error, BackendError):
+        broken = BrokenProcessPool(str(error))
+        broken.__cause__ = error
+        return broken
+    return error
+
+
+def _chunks(items: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
+    while chunk := list(islice(items, size)):
+        yield chunk
+
+
+def _run_chunk(fn: Callable[..., T], chunk: list[tuple[Any, ...]]) -> list[T]:
+    return [fn(*args) for args in chunk]
+
+
+def _flatten(chunks: Iterator[list[T]]) -> Iterator[T]:
+    for chunk in chunks:
+        yield from chunk

@@ -1,0 +1,67 @@
+"""An event loop in a thread of its own, for those who have none."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from hybrid_compute.errors import BackendClosed
+
+T = TypeVar("T")
+
+
+class Portal:
+    """Runs coroutines in its loop's thread on behalf of any other thread."""
+
+    def __init__(self, name: str = "hybrid-compute loop") -> None:
+        self.loop = asyncio.new_event_loop()
+        self._process = os.getpid()
+        self._thread = threading.Thread(target=self._turn, name=name, daemon=True)
+        self._thread.start()
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine over there and wait for its result; an interrupt here cancels it there."""
+        if os.getpid() != self._process:
+            work.close()
+            raise BackendClosed("a forked copy of this process cannot use the runtime of the original: make a new one")
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise RuntimeError("a blocking call from the runtime's own event loop would wait for itself for ever")
+        if self.loop.is_closed():
+            work.close()
+            raise BackendClosed("this runtime is closed: make a new one")
+        future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            raise BackendClosed("the runtime was closed during the call") from None
+        except BaseException:
+            future.cancel()
+            raise
+
+    def post(self, callback: Callable[..., object], *args: Any) -> None:
+        """Call something over there soon."""
+        self.loop.call_soon_threadsafe(callback, *args)
+
+    def close(self) -> None:
+        """Stop the loop, after cancelling what still runs in it."""
+        if self.loop.is_closed() or os.getpid() != self._process:
+            return
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+
+    def _turn(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+        finally:
+            left = asyncio.all_tasks(self.loop)
+            for task in left:
+                task.cancel()
+            self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self.loop.close()
