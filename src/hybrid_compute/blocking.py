@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from hybrid_compute.backends.base import Backend
-from hybrid_compute.backends.local import LocalBackend
+from hybrid_compute.backends.pool import NO_WORKER
 from hybrid_compute.backends.worker import WorkerBackend
 from hybrid_compute.calls import Call
 from hybrid_compute.clock import Clock
@@ -65,20 +65,23 @@ class BlockingVerbs:
             >>> rt.run(add, 1, 2)
             3
         """
-        portal = self._portal()
         verbs = self._verbs
         known = task if type(task) is Task else verbs.find(task)
-        shortcut = verbs.shortcut(known, args, kwargs)
-        if shortcut is not None:
-            backend, profile = shortcut
+        lane = verbs.lanes[known]
+        backend = lane.direct
+        if backend is not None and not verbs.hooks:
+            profile = lane.timings.profile(args, kwargs) if lane.learns else None
+            if profile is not None and profile.choice != "default":
+                return verbs.run_here(known, args, kwargs, profile)
             call = Call(known, args, kwargs)
             began = perf_counter()
-            if isinstance(backend, LocalBackend):
-                return verbs.ran(call, backend, profile, began, backend.run_now(call))
-            done, result = backend.run_leased(call)
-            if done:
-                return verbs.ran(call, backend, profile, began, result)
-        return portal.call(verbs.run(known, *args, **kwargs))
+            result = backend.run_now(call)
+            if result is not NO_WORKER:
+                lane.count(call)
+                if profile is not None:
+                    profile.sample(backend.name, call, began)
+                return result
+        return self._portal().call(verbs.run(known, *args, **kwargs))
 
     @overload
     def map(

@@ -107,7 +107,7 @@ class Verbs:
         self._options = options
         self._strategy = resolve(options.strategy, core.backends, core.timings)
         self._limited = options.timeout is not None or options.queue_timeout is not None or options.priority != 0
-        self._lanes: PerTask[_Lane] = PerTask(self._lane)
+        self.lanes: PerTask[Lane] = PerTask(self._lane)
 
     def options(
         self,
@@ -150,7 +150,7 @@ class Verbs:
             3
         """
         known = task if type(task) is Task else self._core.find(task)
-        lane = self._lanes[known]
+        lane = self.lanes[known]
         profile = None
         if lane.learns:
             profile = lane.timings.profile(args, kwargs)
@@ -171,14 +171,9 @@ class Verbs:
         except HybridComputeError as error:
             self._core.note(call, backend, perf_counter() - began, error)
             return await self._recover(call, lane, error)
-        tally = lane.tally
-        tally.calls += 1
-        tally.sent += call.sent
-        tally.received += call.received
+        lane.count(call)
         if profile is not None:
-            profile.skip -= 1
-            if profile.skip < 0:
-                profile.add(backend.name, call, perf_counter() - began)
+            profile.sample(backend.name, call, began)
         return result
 
     async def map(self, task: Callable[[I], Any], items: Iterable[I], /, *, limit: int | None = None) -> list[Any]:
@@ -266,7 +261,7 @@ class Verbs:
     def explain(self, task: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Explanation:
         """Where this call would run now, what comes after it, and why not elsewhere. Runs nothing."""
         known = self._core.find(task)
-        lane = self._lanes[known]
+        lane = self.lanes[known]
         decided = self._decide(known, lane)
         profile = lane.timings.profile(args, kwargs)
         learned = profile.choice if lane.learns else "default"
@@ -283,53 +278,41 @@ class Verbs:
         """The task behind a name or a function."""
         return self._core.find(task)
 
-    def shortcut(
-        self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[LocalBackend | WorkerBackend, Profile | None] | None:
-        """The place that a waiting thread may use directly for this call, if there is one."""
-        lane = self._lanes[task]
-        if self._limited or task.timeout is not None or task.kind != "function" or self._core.hooks:
-            return None
-        profile = lane.timings.profile(args, kwargs) if lane.learns else None
-        place = lane.first
-        if profile is not None and profile.choice != "default":
-            place = self._core.inline
-        if isinstance(place, LocalBackend | WorkerBackend) and not task.retries:
-            return place, profile
-        return None
+    @property
+    def hooks(self) -> Hooks:
+        """The list of callables that receive events: append to it, remove from it."""
+        return self._core.hooks
 
-    def ran(
-        self, call: Call, backend: Backend, profile: Profile | None, began: float, result: Any
-    ) -> Any:
-        """Count a call that a waiting thread made itself, and pass its result on."""
-        lane = self._lanes[call.task]
-        tally = lane.tally if backend is lane.first else lane.timings.tally(backend.name)
-        tally.calls += 1
-        tally.sent += call.sent
-        tally.received += call.received
-        if profile is not None:
-            if profile.choice == "inline":
-                assert call.ran is not None
-                if call.ran > profile.limit:
-                    profile.slow(call.ran)
-                return result
-            profile.skip -= 1
-            if profile.skip < 0:
-                profile.add(backend.name, call, perf_counter() - began)
+    def run_here(self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], profile: Profile) -> Any:
+        """Run a task in the calling thread, because that was learned to be best."""
+        call = Call(task, args, kwargs)
+        assert self._core.inline is not None
+        began = perf_counter()
+        result = self._core.inline.run_now(call)
+        assert call.ran is not None
+        if profile.choice == "inline":
+            if call.ran > profile.limit:
+                profile.slow(call.ran)
+        else:
+            profile.add(self._core.inline.name, call, perf_counter() - began)
+        self._core.timings[task].tally(self._core.inline.name).calls += 1
         return result
 
     # Within.
 
-    def _lane(self, task: AnyTask) -> _Lane:
+    def _lane(self, task: AnyTask) -> Lane:
         core = self._core
         timings = core.timings[task]
         learns = self._strategy is auto and task.kind == "function" and core.inline is not None
         fixed = core.fixed_rules and (self._strategy is auto or isinstance(self._options.strategy, str))
         decided = route(task, core.backends, self._strategy, core.policies) if fixed else None
         first = decided.order[0] if decided is not None and decided.order else None
-        return _Lane(timings, learns, decided, first, timings.tally(first.name) if first else Tally())
+        direct = None
+        if isinstance(first, LocalBackend | WorkerBackend) and not self._limited and task.kind == "function":
+            direct = first if task.timeout is None and not task.retries else None
+        return Lane(timings, learns, decided, first, timings.tally(first.name) if first else Tally(), direct)
 
-    def _decide(self, task: AnyTask, lane: _Lane) -> Route:
+    def _decide(self, task: AnyTask, lane: Lane) -> Route:
         """The route for a call now; the one remembered, if nothing about it can have changed."""
         decided = lane.route
         if decided is not None and not decided.refusals and all(backend.can_run(task) for backend in decided.order):
@@ -350,7 +333,7 @@ class Verbs:
         call.queue_timeout = options.queue_timeout
         call.priority = options.priority
 
-    async def _recover(self, call: Call, lane: _Lane, error: HybridComputeError) -> Any:
+    async def _recover(self, call: Call, lane: Lane, error: HybridComputeError) -> Any:
         """The first place has failed: the next one, or the task's retries, or the error."""
         decided = self._decide(call.task, lane)
         following = tuple(backend for backend in decided.order if backend is not lane.first)
@@ -361,7 +344,7 @@ class Verbs:
             raise error
         return await self._run(call, lane, None, call.task.retries - 1)
 
-    async def _run(self, call: Call, lane: _Lane, profile: Profile | None, retries: int | None = None) -> Any:
+    async def _run(self, call: Call, lane: Lane, profile: Profile | None, retries: int | None = None) -> Any:
         """The careful way: decide anew, tell the hooks, retry."""
         task = call.task
         for left in range(task.retries if retries is None else retries, -1, -1):
@@ -409,7 +392,7 @@ class Verbs:
     async def _map(self, task: AnyTask, inputs: list[tuple[Any, ...]], limit: int | None) -> list[Any]:
         core = self._core
         results: list[Any] = []
-        if self._lanes[task].learns and not core.hooks:
+        if self.lanes[task].learns and not core.hooks:
             while len(results) < len(inputs):
                 args = inputs[len(results)]
                 profile = core.timings[task].profile(args, {})
@@ -421,7 +404,7 @@ class Verbs:
         return results
 
     async def _run_batch(self, task: AnyTask, inputs: Sequence[tuple[Any, ...]], limit: int | None) -> list[Any]:
-        decided = self._decide(task, self._lanes[task])
+        decided = self._decide(task, self.lanes[task])
         if not decided.order:
             raise self._core.refuse(task, decided)
         backend = decided.order[0]
@@ -462,7 +445,7 @@ class Verbs:
         self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> AsyncIterator[AsyncIterator[Any]]:
         core = self._core
-        decided = self._decide(task, self._lanes[task])
+        decided = self._decide(task, self.lanes[task])
         if not decided.order:
             raise core.refuse(task, decided)
         call = Call(task, args, kwargs)
@@ -496,7 +479,7 @@ class Verbs:
 
 
 @dataclass(slots=True)
-class _Lane:
+class Lane:
     """What one set of options remembers of one task, so that a call need not decide what cannot have changed."""
 
     timings: TaskTimings
@@ -504,6 +487,14 @@ class _Lane:
     route: Route | None
     first: Backend | None
     tally: Tally
+    direct: LocalBackend | WorkerBackend | None  # a place that a waiting thread may use by itself
+
+    def count(self, call: Call) -> None:
+        """Enter a call that the first place has answered."""
+        tally = self.tally
+        tally.calls += 1
+        tally.sent += call.sent
+        tally.received += call.received
 
 
 def _may_retry(error: HybridComputeError, task: AnyTask) -> bool:
@@ -615,11 +606,6 @@ class Runtime(Verbs):
     @property
     def tasks(self) -> TaskRegistry:
         return self._core.registry
-
-    @property
-    def hooks(self) -> Hooks:
-        """The list of callables that receive events: append to it, remove from it."""
-        return self._core.hooks
 
     @property
     def timings(self) -> Timings:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import inspect
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
 from hybrid_compute.errors import TaskNotFound
@@ -76,7 +75,7 @@ class Task(Generic[P, R_co]):
     @property
     def where(self) -> str:
         """File and line of the function, or its module when it has no source."""
-        code = getattr(inspect.unwrap(self.fn), "__code__", None)
+        code = _code_of(self.fn)
         return f"{code.co_filename}:{code.co_firstlineno}" if code else str(getattr(self.fn, "__module__", "?"))
 
     @property
@@ -277,14 +276,25 @@ def _name_of(fn: Callable[..., Any]) -> str:
     return name or type(fn).__name__
 
 
+# Flags of a code object. The module `inspect` has friendlier names for them, but is too much to load for three.
+_GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200
+
+
 def _kind_of(fn: Callable[..., Any]) -> Kind:
+    code = _code_of(fn)
+    flags = code.co_flags if code is not None else 0
+    if flags & _ASYNC_GENERATOR:
+        return "async generator"
+    if flags & _COROUTINE:
+        return "coroutine"
+    return "generator" if flags & _GENERATOR else "function"
+
+
+def _code_of(fn: Any) -> CodeType | None:
+    """The code behind a function, a method, a partial or an object with `__call__`; None for builtins."""
     while isinstance(fn, functools.partial):
         fn = fn.func
-    if inspect.isasyncgenfunction(fn):
-        return "async generator"
-    if inspect.iscoroutinefunction(fn):
-        return "coroutine"
-    if inspect.isgeneratorfunction(fn):
-        return "generator"
-    call = getattr(type(fn), "__call__", None)
-    return "coroutine" if inspect.iscoroutinefunction(call) else "function"
+    code = getattr(fn, "__code__", None)
+    if code is None and not isinstance(fn, type):
+        code = getattr(getattr(type(fn), "__call__", None), "__code__", None)
+    return code

@@ -8,6 +8,7 @@ place costs besides. `decide` turns one profile into a choice; everything else h
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, Literal, TypeAlias
 
 from hybrid_compute.calls import Call
@@ -85,6 +86,12 @@ class Profile:
         if self.choice == "inline":
             self.limit = LEAVING + estimate.overhead
             self.strikes = 0
+
+    def sample(self, place: str, call: Call, began: float) -> None:
+        """`add`, but what is well known already is only added now and then."""
+        self.skip -= 1
+        if self.skip < 0:
+            self.add(place, call, perf_counter() - began)
 
     def slow(self, seconds: float) -> None:
         """A run in the event loop took longer than leaving the process would have. Twice, or far too long: no more."""

@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 from hybrid_compute.backends.placing import PACK, budget, pack_on, read_ahead_on, share_with, should_start
 from hybrid_compute.backends.queue import Queue, QueueLimits
+from hybrid_compute.calls import Call
 from hybrid_compute.clock import Clock, Timer
 from hybrid_compute.errors import (
     BackendClosed,
@@ -37,14 +38,17 @@ from hybrid_compute.errors import (
 )
 from hybrid_compute.events import Hooks, Progress, WorkerStarted, WorkerStopped
 from hybrid_compute.links import frames
-from hybrid_compute.links.arena import LARGE, NoMemory
+from hybrid_compute.links.arena import NoMemory
 from hybrid_compute.links.codec import decode, decode_failure, dumps
-from hybrid_compute.links.frames import HEADER, KIND, RESULT
-from hybrid_compute.links.link import Link
+from hybrid_compute.links.frames import CALL, HEADER, KIND, REPLY, RESULT, SIZE
+from hybrid_compute.links.link import BUSY, Link
 from hybrid_compute.links.ticket import Function, Ticket
 
 GRACE = 0.05
 """Seconds a cancelled coroutine or generator has to wind up before its worker is killed."""
+
+NO_WORKER = object()
+PLAIN_RESULT = RESULT << 56
 
 WAIT_HERE = 100e-6
 TURNS = 16
@@ -130,7 +134,6 @@ class Pool:
         # What the loop would run next. Asyncio alone lets it be seen; without it, nobody waits outside the loop.
         self._others_ready: Any = getattr(self._loop, "_ready", None)
         self._waited_here = 0
-        self._leased: set[Link] = set()
         self._lease_lock = threading.Lock()
 
     # Asking.
@@ -211,38 +214,62 @@ class Pool:
 
     # Leases: a thread that waits anyway reads the reply itself.
 
-    def lease(self, ticket: Ticket) -> tuple[bool, Any]:
-        """Run a ticket on an idle worker, in the calling thread: `(True, result)`, or `(False, None)` without one."""
+    def lease(self, call: Call, function: Function, body: bytes) -> Any:
+        """Run a plain call on an idle worker, in the calling thread; `NO_WORKER` if none is idle."""
         try:
             link = self.idle.pop()
         except IndexError:
-            return False, None
-        if len(ticket.body) > LARGE or link.last_call >= self._most_calls:
+            return NO_WORKER
+        if link.last_call >= self._most_calls:
             self.idle.append(link)
-            return False, None
-        self._leased.add(link)
+            return NO_WORKER
+        link.leased = True
+        link.load = BUSY  # what is leased is nobody else's to place calls on
+        number = link.last_call = link.last_call + 1
+        data = HEADER.pack(len(body) | CALL << 56, number, function.number) + body
+        if function.number not in link.known:
+            link.known.add(function.number)
+            data = frames.frame(frames.DEFINE, 0, function.number, function.definition) + data
         try:
-            data = self._frames(link, ticket)
-            answered = link.exchange(data, self._take_reply)
+            reply = link.ask(data)
+            if len(reply) >= SIZE:
+                head, _, ran = REPLY.unpack_from(reply)
+                if head == len(reply) - SIZE | PLAIN_RESULT:
+                    call.ran, call.sent, call.received = ran, len(body), len(reply) - SIZE
+                    function.ran(ran)
+                    self._end_lease(link)
+                    return pickle.loads(reply[SIZE:])
+            return self._finish_lease(link, Ticket(call, function, _Slot(), CALL, body), number, reply)
         except BaseException:
             # An interrupt, most likely: nobody will read that reply any more.
-            self._loop.call_soon_threadsafe(self._end_lease, link, True)
+            if link.leased:
+                self._loop.call_soon_threadsafe(self._after_lease, link, True)
             raise
-        if not answered:
+
+    def _finish_lease(self, link: Link, ticket: Ticket, number: int, reply: bytes) -> Any:
+        """All that is not one small result in one read: go on reading until the call is answered."""
+        ticket.id, ticket.link = number, link
+        link.sent[number] = ticket
+        while reply and not self._take_reply(link, reply):
+            reply = link.ask(b"")
+        if not reply:
             return self._lost_while_leased(link, ticket)
+        self._end_lease(link)
+        slot: _Slot = ticket.future
+        if slot.error is not None:
+            raise slot.error
+        return slot.value
+
+    def _end_lease(self, link: Link) -> None:
         link.load = 0.0
-        self.calls += 1
         link.served += 1
+        self.calls += 1
         with self._lease_lock:
-            self._leased.discard(link)
+            link.leased = False
             if link.exit is None:
                 self.idle.append(link)
         if link.exit is not None or self.queue.length:
-            self._loop.call_soon_threadsafe(self._end_lease, link, False)
-        error = ticket.future.error
-        if error is not None:
-            raise error
-        return True, ticket.future.value
+            self._loop.call_soon_threadsafe(self._after_lease, link, False)
 
     def _take_reply(self, link: Link, data: bytes) -> bool:
         """Deal with bytes read by a leaseholder; True once its call is answered."""
@@ -259,22 +286,23 @@ class Pool:
                 self._other_reply(link, kind, number, ran, body)
         return not link.sent
 
-    def _end_lease(self, link: Link, spoiled: bool) -> None:
+    def _after_lease(self, link: Link, spoiled: bool) -> None:
         """In the loop: deal with what a lease has left behind."""
-        self._leased.discard(link)
+        if spoiled:
+            link.leased = False
+            self._kill(link, "the thread that had leased it was interrupted")
         if link.exit is not None:
             self.exited(link, link.exit[0])
-        elif spoiled:
-            self._kill(link, "the thread that had leased it was interrupted")
         if self.queue.length:
             self._flush()
 
-    def _lost_while_leased(self, link: Link, ticket: Ticket) -> tuple[bool, Any]:
+    def _lost_while_leased(self, link: Link, ticket: Ticket) -> Any:
         """The worker died under a lease: settle as for any other, in the loop, and take the verdict."""
         verdict: concurrent.futures.Future[Any] = concurrent.futures.Future()
         ticket.future = verdict
-        self._loop.call_soon_threadsafe(self._end_lease, link, False)
-        return True, verdict.result()
+        link.leased = False
+        self._loop.call_soon_threadsafe(self._after_lease, link, False)
+        return verdict.result()
 
     # Placing.
 
@@ -303,9 +331,10 @@ class Pool:
                 pass
         if should_start(cost, len(self.queue), len(self.links), self.size):
             return self._start()
-        if ticket.concurrent:
-            return share_with(links, MANY_COROUTINES)
-        return read_ahead_on(links, cost) or share_with(links, MANY_COROUTINES)
+        link = None if ticket.concurrent else read_ahead_on(links, cost)
+        if link is None and len(self.links) < self.size:
+            return self._start()
+        return link or share_with(links, MANY_COROUTINES)
 
     def _fill(self, link: Link, ticket: Ticket) -> None:
         """Send the ticket at the head of the line, and those behind it that fit the link's budget, in one write."""
@@ -550,7 +579,7 @@ class Pool:
         """No more calls to this link; what happens to those it has is decided when its death is certain."""
         if link.in_service:
             link.in_service = False
-            link.load = float("inf")
+            link.load = BUSY
             if link in self.idle:
                 self.idle.remove(link)
 
@@ -573,7 +602,7 @@ class Pool:
             return
         with self._lease_lock:
             link.exit = (code,)
-            if link in self._leased:
+            if link.leased:
                 return
         link.drain()
         unexpected = link.in_service or not link.why_stopped
@@ -696,6 +725,25 @@ class Pool:
         if self.links:
             await asyncio.wait([self._all_gone], timeout=1.0)
         self._nursery.close()
+
+
+class _Slot:
+    """The least that can stand for a future: for a thread that waits itself, and is the only one to look."""
+
+    __slots__ = ("error", "value")
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self.value: Any = None
+
+    def set_result(self, value: Any) -> None:
+        self.value = value
+
+    def set_exception(self, error: BaseException) -> None:
+        self.error = error
+
+    def done(self) -> bool:
+        return False
 
 
 def _unreadable(ticket: Ticket, error: Exception) -> NotTransferable:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.backends.batch import Batch
 from hybrid_compute.backends.functions import Functions
-from hybrid_compute.backends.pool import Lifetime, Pool, PoolStats
+from hybrid_compute.backends.pool import NO_WORKER, Lifetime, Pool, PoolStats
 from hybrid_compute.backends.queue import QueueLimits
 from hybrid_compute.calls import Call
 from hybrid_compute.errors import BackendClosed, LimitExceeded, NotTransferable
 from hybrid_compute.links import pipe
-from hybrid_compute.links.arena import Arena, NoMemory
+from hybrid_compute.links.arena import LARGE, Arena, NoMemory
 from hybrid_compute.links.codec import HUGE, are_atoms, encode
 from hybrid_compute.links.frames import CALL, KEYWORDS
 from hybrid_compute.links.ticket import Ticket
@@ -170,15 +170,18 @@ class WorkerBackend(Backend):
         """Let threads other than the loop's take idle workers for themselves. To be said before the first call."""
         self._leases = True
 
-    def run_leased(self, call: Call) -> tuple[bool, Any]:
-        """Run a plain call in this thread on a worker of its own: `(True, result)`, or `(False, None)` if none is idle.
+    def run_now(self, call: Call) -> Any:
+        """Run a plain call in this thread on a worker of its own; `NO_WORKER` if none is idle, or the call is not plain.
 
         No event loop takes part: the thread writes the call, and waits for the reply in `read`.
         """
         pool = self._pool
-        if pool is None or pool.queue.length:
-            return False, None
-        return pool.lease(self._ticket(call, _Slot()))
+        if pool is None or not self._leases or pool.queue.length or call.kwargs or not are_atoms(call.args):
+            return NO_WORKER
+        body = pickle.dumps(call.args, 5)
+        if len(body) > LARGE // 2:
+            return NO_WORKER
+        return pool.lease(call, self._functions.of(call.task), body)
 
     def submit(self, call: Call, answer: Any) -> None:
         """Put a call in line; `answer` is resolved like a future, and claimed before the call is sent."""
@@ -249,24 +252,6 @@ class WorkerBackend(Backend):
             )
 
 
-class _Slot:
-    """The least that can stand for a future: for a thread that waits itself, and is the only one to look."""
-
-    __slots__ = ("error", "value")
-
-    def __init__(self) -> None:
-        self.error: BaseException | None = None
-
-    def set_result(self, value: Any) -> None:
-        self.value = value
-
-    def set_exception(self, error: BaseException) -> None:
-        self.error = error
-
-    def done(self) -> bool:
-        return False
-
-
 def _no_loop() -> asyncio.Future[Any]:
     raise AssertionError("a ticket was asked for before the pool was opened")
 
@@ -309,11 +294,8 @@ class _Reader:
         return self._items.popleft()
 
 
-def _ping() -> None:
-    """The smallest call there is."""
-
-
-_PING: AnyTask = Task(_ping, name="ping")
+_PING: AnyTask = Task(bool, name="ping")
+"""The smallest call there is: a builtin, so that workers import nothing for it."""
 
 
 def usable_cores() -> int:

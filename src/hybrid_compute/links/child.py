@@ -136,33 +136,27 @@ class Worker:
         out, ledger, functions, fd = self.out, self.ledger, self.functions, self.channel.fd
         feed, pack, read, write = self.frames.feed, frames.REPLY.pack, os.read, self.channel.write
         loads, dumps, clock = pickle.loads, pickle.dumps, perf_counter
+        cancelled, seen, began = self.cancelled, self._cancels_seen, 0.0
         while data := self.next_input() if self.streams or self._aside else read(fd, READ_SIZE):
-            ended = self.held_since = clock()
             for kind, call, number, body in feed(data):
-                if (
-                    kind != CALL
-                    or not (function := functions[number]).plain
-                    or ledger[CANCELS] != self._cancels_seen
-                    or self.cancelled
-                ):
+                if kind != CALL or not (function := functions[number]).plain or ledger[CANCELS] != seen or cancelled:
                     self.handle(kind, call, number, body)
-                    ended = clock()
+                    seen = self._cancels_seen
                     continue
-                if out and (function.mean > SLOW or ended - self.held_since > HOLD):
+                if out and (function.mean > SLOW or began - self.held_since > HOLD):
                     self.flush()
-                    self.held_since = ended
                 ledger[STARTED] = call
                 try:
                     args = loads(body)
                     began = clock()
                     value = function.fn(*args)
-                    ended = clock()
+                    ran = clock() - began
                 except BaseException as error:
-                    ended = clock()
                     self.fail(call, 0.0, error)
                     continue
-                ran = ended - began
                 function.mean += (ran - function.mean) * 0.2
+                if not out:
+                    self.held_since = began
                 if type(value) in ATOMS:
                     answer = dumps(value, 5)
                     out.append(pack(len(answer) | RESULT << 56, call, ran) + answer)

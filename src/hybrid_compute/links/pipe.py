@@ -132,15 +132,12 @@ class PipeLink(Link):
         if self._doomed:
             self.kill()
 
-    def exchange(self, data: bytes, take: Callable[[Link, bytes], bool]) -> bool:
+    def ask(self, data: bytes) -> bytes:
         try:
-            os.write(self.calls, data)  # an idle pipe takes any frame that may be leased, whole
+            os.write(self.calls, data)  # an idle pipe takes any call that may be leased, whole
         except BrokenPipeError:
-            return False
-        while data := os.read(self.replies, READ_SIZE):
-            if take(self, data):
-                return True
-        return False
+            return b""
+        return os.read(self.replies, READ_SIZE)
 
     def _readable(self) -> bool:
         assert self._received is not None
