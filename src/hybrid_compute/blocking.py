@@ -7,13 +7,15 @@ reply, with no other thread in between.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from time import perf_counter
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, overload
+from typing import Any, ParamSpec, Self, TypeAlias, TypeVar, overload
 
 from hybrid_compute.backends.base import Backend
+from hybrid_compute.backends.local import LocalBackend
 from hybrid_compute.backends.pool import NO_WORKER
 from hybrid_compute.backends.worker import WorkerBackend
 from hybrid_compute.calls import Call
@@ -22,14 +24,18 @@ from hybrid_compute.errors import BackendClosed
 from hybrid_compute.events import Hook, Hooks
 from hybrid_compute.policy import Policy
 from hybrid_compute.portal import Portal
-from hybrid_compute.runtime import Explanation, Runtime, Verbs
+from hybrid_compute.runtime import Explanation, Lane, Runtime, Verbs
 from hybrid_compute.strategies import Strategy
-from hybrid_compute.tasks import Task, TaskRegistry
+from hybrid_compute.tasks import AnyTask, Task, TaskRegistry
 from hybrid_compute.timings import Tally, Timings
 
 P = ParamSpec("P")
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741  # an item of the input
+
+
+Shortcut: TypeAlias = Callable[[tuple[Any, ...]], Any]
+"""Runs a call with these positional arguments in this thread, or answers `NO_WORKER`."""
 
 
 class BlockingVerbs:
@@ -38,6 +44,8 @@ class BlockingVerbs:
     def __init__(self, verbs: Verbs, portal: Callable[[], Portal]) -> None:
         self._verbs = verbs
         self._portal = portal
+        self._hooks = verbs.hooks
+        self._shortcuts: dict[int, Shortcut] = {}
 
     def options(
         self,
@@ -65,23 +73,31 @@ class BlockingVerbs:
             >>> rt.run(add, 1, 2)
             3
         """
-        verbs = self._verbs
-        known = task if type(task) is Task else verbs.find(task)
-        lane = verbs.lanes[known]
-        backend = lane.direct
-        if backend is not None and not verbs.hooks:
-            profile = lane.timings.profile(args, kwargs) if lane.learns else None
-            if profile is not None and profile.choice != "default":
-                return verbs.run_here(known, args, kwargs, profile)
-            call = Call(known, args, kwargs)
-            began = perf_counter()
-            result = backend.run_now(call)
+        known = task if type(task) is Task else self._verbs.find(task)
+        shortcut = self._shortcuts.get(id(known))
+        if shortcut is not None and not kwargs and not self._hooks:
+            result = shortcut(args)
             if result is not NO_WORKER:
-                lane.count(call)
-                if profile is not None:
-                    profile.sample(backend.name, call, began)
                 return result
-        return self._portal().call(verbs.run(known, *args, **kwargs))
+        result = self._portal().call(self._verbs.run(known, *args, **kwargs))
+        if shortcut is None:
+            self._find_shortcut(known)
+        return result
+
+    def _find_shortcut(self, task: AnyTask) -> None:
+        """After the first call of a task: see whether this thread can make the next one itself."""
+        lane = self._verbs.lanes[task]
+        if lane.direct is None:
+            return
+        if isinstance(lane.direct, LocalBackend):
+            self._shortcuts[id(task)] = _here(lane.direct, task, lane)
+        else:
+            call = Call(task)
+            lease = lane.direct.direct(call)
+            if lease is None:
+                return
+            self._shortcuts[id(task)] = _learning(self._verbs, lane, call, lease) if lane.learns else _counted(lane, call, lease)
+        weakref.finalize(task, self._shortcuts.pop, id(task), None).atexit = False
 
     @overload
     def map(
@@ -224,6 +240,49 @@ class BlockingRuntime(BlockingVerbs):
             self._opened = Portal()
             self._opened.call(self._runtime.start())
         return self._opened
+
+
+def _here(backend: LocalBackend, task: AnyTask, lane: Lane) -> Shortcut:
+    """In this process, which is this thread: nobody else is kept waiting."""
+
+    def run(args: tuple[Any, ...]) -> Any:
+        lane.tally.calls += 1
+        return backend.run_now(Call(task, args))
+
+    return run
+
+
+def _counted(lane: Lane, call: Call, lease: Shortcut) -> Shortcut:
+    """On an idle worker."""
+    tally = lane.tally
+
+    def run(args: tuple[Any, ...]) -> Any:
+        result = lease(args)
+        if result is not NO_WORKER:
+            tally.calls += 1
+            tally.sent += call.sent
+            tally.received += call.received
+        return result
+
+    return run
+
+
+def _learning(verbs: Verbs, lane: Lane, call: Call, lease: Shortcut) -> Shortcut:
+    """Wherever it was learned to be best."""
+    place = lane.first.name if lane.first is not None else ""
+
+    def run(args: tuple[Any, ...]) -> Any:
+        profile = lane.timings.profile(args, {})
+        if profile.choice != "default":
+            return verbs.run_here(call.task, args, {}, profile)
+        began = perf_counter()
+        result = lease(args)
+        if result is not NO_WORKER:
+            lane.count(call)
+            profile.sample(place, call, began)
+        return result
+
+    return run
 
 
 _END = object()

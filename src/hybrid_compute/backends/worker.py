@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.backends.batch import Batch
 from hybrid_compute.backends.functions import Functions
-from hybrid_compute.backends.pool import NO_WORKER, Lifetime, Pool, PoolStats
+from hybrid_compute.backends.pool import Lifetime, Pool, PoolStats
 from hybrid_compute.backends.queue import QueueLimits
 from hybrid_compute.calls import Call
 from hybrid_compute.errors import BackendClosed, LimitExceeded, NotTransferable
 from hybrid_compute.links import pipe
-from hybrid_compute.links.arena import LARGE, Arena, NoMemory
+from hybrid_compute.links.arena import Arena, NoMemory
 from hybrid_compute.links.codec import HUGE, are_atoms, encode
 from hybrid_compute.links.frames import CALL, KEYWORDS
 from hybrid_compute.links.ticket import Ticket
@@ -170,18 +170,16 @@ class WorkerBackend(Backend):
         """Let threads other than the loop's take idle workers for themselves. To be said before the first call."""
         self._leases = True
 
-    def run_now(self, call: Call) -> Any:
-        """Run a plain call in this thread on a worker of its own; `NO_WORKER` if none is idle, or the call is not plain.
+    def direct(self, call: Call) -> Callable[[tuple[Any, ...]], Any] | None:
+        """A way to run calls of one plain function in the calling thread, with no event loop in between.
 
-        No event loop takes part: the thread writes the call, and waits for the reply in `read`.
+        It takes the arguments and gives the result, or `NO_WORKER` when the call must go the ordinary way. After each
+        call, `call` holds what was measured. None while there is no such way.
         """
-        pool = self._pool
-        if pool is None or not self._leases or pool.queue.length or call.kwargs or not are_atoms(call.args):
-            return NO_WORKER
-        body = pickle.dumps(call.args, 5)
-        if len(body) > LARGE // 2:
-            return NO_WORKER
-        return pool.lease(call, self._functions.of(call.task), body)
+        if self._pool is None or not self._leases:
+            return None
+        function = self._functions.of(call.task)
+        return self._pool.leaser(call, function) if function.constant else None
 
     def submit(self, call: Call, answer: Any) -> None:
         """Put a call in line; `answer` is resolved like a future, and claimed before the call is sent."""

@@ -51,6 +51,7 @@ class Frames:
     def __init__(self, layout: struct.Struct = HEADER) -> None:
         self._unpack = layout.unpack_from
         self._parts: list[bytes] = []
+        self.partial = False  # whether bytes of an unfinished frame are held back
         self._have = 0
         self._need = SIZE
 
@@ -63,6 +64,7 @@ class Frames:
                 return ()
             data = b"".join(self._parts)
             self._parts = []
+            self.partial = False
         unpack, at, end = self._unpack, 0, len(data)
         if end >= SIZE:
             head, call, number = unpack(data)
@@ -80,12 +82,8 @@ class Frames:
             self._keep(data[at:] if at else data)
         return frames
 
-    @property
-    def partial(self) -> bool:
-        """Whether bytes of an unfinished frame are held back."""
-        return bool(self._parts)
-
     def _keep(self, rest: bytes) -> None:
         self._parts = [rest]
+        self.partial = True
         self._have = len(rest)
         self._need = SIZE if self._have < SIZE else SIZE + (self._unpack(rest, 0)[0] & LENGTH)

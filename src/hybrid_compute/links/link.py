@@ -39,6 +39,7 @@ class Link(ABC):
         self.in_service = True
         self.watched = False
         self.active = False  # the loop has calls on it
+        self.calls = self.replies = -1  # descriptors, where a thread may use them itself
         self.leased = False  # a thread reads its replies itself
         self.exit: tuple[int | None] | None = None  # its exit code, once it has gone
         self.why_stopped = ""
@@ -61,10 +62,6 @@ class Link(ABC):
 
     def wait(self, seconds: float) -> None:  # noqa: B027  # nothing to gain where replies come by way of a thread
         """Wait for a reply, and hand it over if it comes that soon."""
-
-    def ask(self, data: bytes) -> bytes:
-        """Write, and wait in this thread for some reply; empty if the worker is gone. Only for who has leased it."""
-        raise NotImplementedError("this kind of link cannot be leased")
 
     @abstractmethod
     def drain(self) -> None:

@@ -132,13 +132,6 @@ class PipeLink(Link):
         if self._doomed:
             self.kill()
 
-    def ask(self, data: bytes) -> bytes:
-        try:
-            os.write(self.calls, data)  # an idle pipe takes any call that may be leased, whole
-        except BrokenPipeError:
-            return b""
-        return os.read(self.replies, READ_SIZE)
-
     def _readable(self) -> bool:
         assert self._received is not None
         data = os.read(self.replies, READ_SIZE)
