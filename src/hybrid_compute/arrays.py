@@ -17,15 +17,15 @@ _allocator: Callable[[int], memoryview | None] | None = None
 
 def allocate_with(allocator: Callable[[int], memoryview | None]) -> None:
     """Installed by the place that runs tasks: bytes of shared memory, or None when it is short."""
-    global _allocator
+    global _allocator  # noqa: PLW0603  # one process is one place
     _allocator = allocator
 
 
 def empty(shape: int | tuple[int, ...], dtype: npt.DTypeLike = float) -> np.ndarray[Any, np.dtype[Any]]:
     """A new array, uninitialised, that crosses process borders without a copy where that is possible.
 
-        >>> empty((2, 3), "float32").shape
-        (2, 3)
+    >>> empty((2, 3), "float32").shape
+    (2, 3)
     """
     import numpy as np
 

@@ -8,15 +8,15 @@ reply, with no other thread in between.
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from time import perf_counter
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeAlias, TypeVar, overload
 
 from hybrid_compute.backends.base import Backend
+from hybrid_compute.backends.leases import NO_WORKER
 from hybrid_compute.backends.local import LocalBackend
-from hybrid_compute.backends.pool import NO_WORKER
 from hybrid_compute.backends.worker import WorkerBackend
 from hybrid_compute.calls import Call
 from hybrid_compute.clock import Clock
@@ -70,10 +70,10 @@ class BlockingVerbs:
     def run(self, task: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Any:
         """Run a task wherever it runs best and return its result. Errors as `Runtime.run`.
 
-            >>> rt.run(add, 1, 2)
-            3
+        >>> rt.run(add, 1, 2)
+        3
         """
-        known = task if type(task) is Task else self._verbs.find(task)
+        known: AnyTask = task if type(task) is Task else self._verbs.find(task)  # pyright: ignore[reportAssignmentType]
         shortcut = self._shortcuts.get(id(known))
         if shortcut is not None and not kwargs and not self._hooks:
             result = shortcut(args)
@@ -96,7 +96,9 @@ class BlockingVerbs:
             lease = lane.direct.direct(call)
             if lease is None:
                 return
-            self._shortcuts[id(task)] = _learning(self._verbs, lane, call, lease) if lane.learns else _counted(lane, call, lease)
+            self._shortcuts[id(task)] = (
+                _learning(self._verbs, lane, call, lease) if lane.learns else _counted(lane, call, lease)
+            )
         weakref.finalize(task, self._shortcuts.pop, id(task), None).atexit = False
 
     @overload
@@ -118,7 +120,7 @@ class BlockingVerbs:
     @contextmanager
     def as_completed(
         self, task: Callable[[I], Any], items: Iterable[I], /, *, limit: int | None = None
-    ) -> Iterator[Iterator[tuple[I, Any]]]:
+    ) -> Generator[Iterator[tuple[I, Any]]]:
         """Pairs of item and result, the first finished first, while the block is open; leaving it stops the rest."""
         portal = self._portal()
         block = self._verbs.as_completed(task, items, limit=limit)
@@ -141,8 +143,9 @@ class BlockingVerbs:
     def stream(self, task: Any, /, *args: Any, **kwargs: Any) -> Any:
         """The items of a generator task as they come, while the block is open; leaving it stops the task.
 
-            >>> with rt.stream(words, "run it anywhere") as items:
-            ...     for word in items: ...
+        >>> with rt.stream(words, "run it anywhere") as items:
+        ...     for word in items:
+        ...         ...
         """
         return self._stream(self._verbs.stream(task, *args, **kwargs))
 
@@ -151,7 +154,7 @@ class BlockingVerbs:
         return self._verbs.explain(task, *args, **kwargs)
 
     @contextmanager
-    def _stream(self, block: Any) -> Iterator[Iterator[Any]]:
+    def _stream(self, block: Any) -> Generator[Iterator[Any]]:
         portal = self._portal()
         items = portal.call(block.__aenter__())
         try:
@@ -163,8 +166,8 @@ class BlockingVerbs:
 class BlockingRuntime(BlockingVerbs):
     """`Runtime` without await, for scripts and threads: safe to use from many threads at once.
 
-        with BlockingRuntime() as rt:
-            print(rt.run(add, 1, 2))
+    with BlockingRuntime() as rt:
+        print(rt.run(add, 1, 2))
     """
 
     def __init__(
@@ -177,9 +180,7 @@ class BlockingRuntime(BlockingVerbs):
         hooks: Iterable[Hook] = (),
         clock: Clock | None = None,
     ) -> None:
-        self._runtime = Runtime(
-            backends, tasks=tasks, strategy=strategy, policies=policies, hooks=hooks, clock=clock
-        )
+        self._runtime = Runtime(backends, tasks=tasks, strategy=strategy, policies=policies, hooks=hooks, clock=clock)
         self._opened: Portal | None = None
         self._closed = False
         super().__init__(self._runtime, self._open_portal)
@@ -299,4 +300,3 @@ async def _next(items: AsyncIterator[Any]) -> Any:
 
 async def _leave(block: Any) -> None:
     await block.__aexit__(None, None, None)
-

@@ -42,12 +42,14 @@ class SystemClock:
 class ManualClock:
     """A clock that stands still until `advance` is called; then everything due happens, in order.
 
-        >>> clock, seen = ManualClock(), []
-        >>> timer = clock.call_at(5.0, lambda: seen.append("ring"))
-        >>> clock.advance(4.9); seen
-        []
-        >>> clock.advance(0.1); seen
-        ['ring']
+    >>> clock, seen = ManualClock(), []
+    >>> timer = clock.call_at(5.0, lambda: seen.append("ring"))
+    >>> clock.advance(4.9)
+    ... seen
+    []
+    >>> clock.advance(0.1)
+    ... seen
+    ['ring']
     """
 
     def __init__(self, now: float = 0.0) -> None:
@@ -65,7 +67,12 @@ class ManualClock:
 
     async def sleep(self, seconds: float) -> None:
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        timer = self.call_at(self._now + seconds, lambda: woken.done() or woken.set_result(None))
+
+        def wake() -> None:
+            if not woken.done():
+                woken.set_result(None)
+
+        timer = self.call_at(self._now + seconds, wake)
         try:
             await woken
         finally:

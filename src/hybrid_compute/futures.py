@@ -33,9 +33,9 @@ class BrokenWorker(WorkerLost, BrokenProcessPool):
 class WorkerExecutor(Executor):
     """Runs functions in worker processes: `submit`, `map`, `shutdown` as every executor has them.
 
-        >>> with WorkerExecutor(2) as pool:
-        ...     pool.submit(pow, 2, 10).result()
-        1024
+    >>> with WorkerExecutor(2) as pool:
+    ...     pool.submit(pow, 2, 10).result()
+    1024
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class WorkerExecutor(Executor):
             self._portal.post(self._take_in)
         return future
 
-    def map(  # type: ignore[override]  # the standard signature differs between Python versions
+    def map(
         self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
     ) -> Iterator[T]:
         """Results of `fn` over the zipped iterables, in order. `chunksize` calls travel together."""
@@ -90,7 +90,9 @@ class WorkerExecutor(Executor):
             raise ValueError("chunksize must be >= 1.")
         if chunksize == 1:
             return super().map(fn, *iterables, timeout=timeout)
-        chunks = super().map(partial(_run_chunk, fn), _chunks(zip(*iterables, strict=False), chunksize), timeout=timeout)
+        chunks = super().map(
+            partial(_run_chunk, fn), _chunks(zip(*iterables, strict=False), chunksize), timeout=timeout
+        )
         return _flatten(chunks)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -137,7 +139,7 @@ class WorkerExecutor(Executor):
 
     def _submit(self, future: Future[Any], call: Call) -> None:
         try:
-            self._backend.submit(call, _Answer(future))
+            self._backend.submit(call, _Answer(future), future.set_running_or_notify_cancel)
         except BaseException as error:
             if future.set_running_or_notify_cancel():
                 future.set_exception(error)
@@ -146,14 +148,12 @@ class WorkerExecutor(Executor):
 class _Answer:
     """Where the pool puts a call's outcome: a `concurrent.futures.Future`, in the words of the standard contract."""
 
-    __slots__ = ("_future", "cancel", "cancelled", "claim", "done", "set_result")
+    __slots__ = ("_future", "cancel", "done", "set_result")
 
     def __init__(self, future: Future[Any]) -> None:
         self._future = future
-        self.claim = future.set_running_or_notify_cancel
         self.done = future.done
         self.cancel = future.cancel
-        self.cancelled = future.cancelled
         self.set_result = future.set_result
 
     def set_exception(self, error: BaseException) -> None:

@@ -7,7 +7,16 @@ on to the next only as the error tree allows. The deciding is in `route`; the re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from time import perf_counter
@@ -19,7 +28,14 @@ from hybrid_compute.backends.local import LocalBackend
 from hybrid_compute.backends.worker import WorkerBackend
 from hybrid_compute.calls import Call
 from hybrid_compute.clock import Clock, SystemClock
-from hybrid_compute.errors import BackendClosed, BackendError, HybridComputeError, NoBackendAvailable, PolicyRefused, TaskFailed
+from hybrid_compute.errors import (
+    BackendClosed,
+    BackendError,
+    HybridComputeError,
+    NoBackendAvailable,
+    PolicyRefused,
+    TaskFailed,
+)
 from hybrid_compute.events import CallFinished, CallPassedOn, CallStarted, Hook, Hooks
 from hybrid_compute.links.codec import failure_of
 from hybrid_compute.policy import Policy, forbidden, may_pass_on, private_stays_here, unable
@@ -140,7 +156,9 @@ class Verbs:
     def run(self, task: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]: ...
     @overload
     def run(self, task: str, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]: ...
-    async def run(self, task: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Any:
+    async def run(  # pyright: ignore[reportInconsistentOverload]  # a coroutine is a Coroutine
+        self, task: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
+    ) -> Any:
         """Run a task wherever it runs best and return its result; a generator task returns the list of its items.
 
         Raises `TaskFailed` if its code raises, `TaskTimeout` when its time is up, `NoBackendAvailable` or
@@ -149,7 +167,7 @@ class Verbs:
             >>> await rt.run(add, 1, 2)
             3
         """
-        known = task if type(task) is Task else self._core.find(task)
+        known: AnyTask = task if type(task) is Task else self._core.find(task)  # pyright: ignore[reportAssignmentType]
         lane = self.lanes[known]
         profile = None
         if lane.learns:
@@ -203,11 +221,12 @@ class Verbs:
     @asynccontextmanager
     async def as_completed(
         self, task: Callable[[I], Any], items: Iterable[I], /, *, limit: int | None = None
-    ) -> AsyncIterator[AsyncIterator[tuple[I, Any]]]:
+    ) -> AsyncGenerator[AsyncIterator[tuple[I, Any]]]:
         """Pairs of item and result, the first finished first, while the block is open; leaving it stops the rest.
 
-            >>> async with rt.as_completed(double, [1, 2, 3]) as results:
-            ...     async for given, got in results: ...
+        >>> async with rt.as_completed(double, [1, 2, 3]) as results:
+        ...     async for given, got in results:
+        ...         ...
         """
         known = self._core.find(task)
         gate = asyncio.Semaphore(limit) if limit is not None else None
@@ -251,7 +270,8 @@ class Verbs:
         The task runs only a few items ahead of its reader.
 
             >>> async with rt.stream(words, "run it anywhere") as items:
-            ...     async for word in items: ...
+            ...     async for word in items:
+            ...         ...
         """
         known = self._core.find(task)
         if not known.streams:
@@ -443,7 +463,7 @@ class Verbs:
     @asynccontextmanager
     async def _stream(
         self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> AsyncIterator[AsyncIterator[Any]]:
+    ) -> AsyncGenerator[AsyncIterator[Any]]:
         core = self._core
         decided = self._decide(task, self.lanes[task])
         if not decided.order:
@@ -537,9 +557,7 @@ class _Core:
         asked = decided.error or "the strategy named no place"
         return NoBackendAvailable(f"no backend can run {task.name!r}: {asked}", refusals=decided.refusals)
 
-    async def run_inline(
-        self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], profile: Profile
-    ) -> Any:
+    async def run_inline(self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], profile: Profile) -> Any:
         """Run a task that is known to be quick right here, and keep an eye on it."""
         began = perf_counter()
         try:

@@ -12,7 +12,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
-from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, overload
+from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 from hybrid_compute.errors import TaskNotFound
 
@@ -97,7 +97,7 @@ class Task(Generic[P, R_co]):
         reference = self.reference
         if reference is not None:
             return reference[1]
-        facts = {
+        facts: dict[str, Any] = {
             "name": self.name,
             "pure": self.pure,
             "timeout": self.timeout,
@@ -106,10 +106,14 @@ class Task(Generic[P, R_co]):
             "cost": self.cost,
             "retries": self.retries,
         }
-        return functools.partial(Task, **facts), (self.fn,)
+        return functools.partial(_rebuild, **facts), (self.fn,)
 
 
 AnyTask: TypeAlias = Task[..., Any]
+
+
+def _rebuild(fn: Callable[..., Any], **facts: Any) -> AnyTask:
+    return Task(fn, **facts)
 
 
 @overload
@@ -147,18 +151,18 @@ def task(fn: Callable[..., Any] | None = None, /, **facts: Any) -> Any:
 def as_task(fn: Callable[P, R]) -> Task[P, R]:
     """The task behind `fn`: itself if it is one, else a plain wrapper, the same one each time where possible."""
     if isinstance(fn, Task):
-        return fn
+        return cast("Task[P, R]", fn)
     if not callable(fn):
         raise TypeError(f"a task or a function is needed, not {fn!r}")
     if isinstance(fn, BuiltinFunctionType):
-        return _of_builtin(fn)
+        return cast("Task[P, R]", _of_builtin(fn))
     if not isinstance(fn, FunctionType):
         return Task(fn)
     # The wrapper and the function refer to each other, so both go when the last outside reference goes.
     known = fn.__dict__.get(_WRAPPER)
     if known is None:
         known = fn.__dict__[_WRAPPER] = Task(fn)
-    return known  # type: ignore[no-any-return]
+    return cast("Task[P, R]", known)
 
 
 _WRAPPER = "__hybrid_compute_task__"
@@ -203,7 +207,7 @@ class TaskRegistry:
     @overload
     def task(self, fn: Callable[P, R], /) -> Task[P, R]: ...
     @overload
-    def task(self, **facts: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+    def task(self, fn: None = None, /, **facts: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
     def task(self, fn: Callable[..., Any] | None = None, /, **facts: Any) -> Any:
         """`@task`, and registered here in the same breath."""
         if fn is not None:
@@ -296,5 +300,5 @@ def _code_of(fn: Any) -> CodeType | None:
         fn = fn.func
     code = getattr(fn, "__code__", None)
     if code is None and not isinstance(fn, type):
-        code = getattr(getattr(type(fn), "__call__", None), "__code__", None)
+        code = getattr(vars(type(fn)).get("__call__"), "__code__", None)
     return code

@@ -150,7 +150,7 @@ def _weigh_any(value: Any, most: int = 64) -> int:
     if isinstance(value, list | tuple | set | frozenset):
         return _weigh_parts(len(value), value, most)
     if hasattr(value, "__len__"):
-        return int(len(value)).bit_length()
+        return len(value).bit_length()
     if isinstance(value, int):
         return value.bit_length()
     parts = getattr(value, "__dict__", None)

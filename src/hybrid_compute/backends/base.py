@@ -24,8 +24,10 @@ class Backend(ABC):
 
         >>> class Here(Backend):
         ...     name = "here"
+        ...
         ...     def can_run(self, task, /):
         ...         return not task.streams
+        ...
         ...     async def run_task(self, task, /, *args, **kwargs):
         ...         return task.fn(*args, **kwargs)
     """
@@ -58,16 +60,17 @@ class Backend(ABC):
         """One reason why `can_run` says no, for the person who reads the error."""
         return f"it cannot run {task.kind} tasks" if task.streams else "it cannot run this task"
 
-    async def start(self) -> None:
+    async def start(self) -> None:  # noqa: B027  # optional, not abstract
         """Called when a runtime that holds this backend is entered. Nothing is opened before."""
 
-    async def aclose(self) -> None:
+    async def aclose(self) -> None:  # noqa: B027  # optional, not abstract
         """Release everything; answer every pending call. Harmless when repeated."""
 
     async def run_call(self, call: Call, /) -> Any:
         """Run one call within its limits. The default keeps the deadline around `run_task`."""
+        limit = asyncio.timeout(self.time_left(call))
         try:
-            async with asyncio.timeout(self.time_left(call)) as limit:
+            async with limit:
                 return await self.run_task(call.task, *call.args, **call.kwargs)
         except HybridComputeError:
             raise

@@ -77,12 +77,13 @@ class Batch:
         call = self._call
         own = Call(call.task)
         own.timeout, own.deadline, own.priority = call.timeout, call.deadline, call.priority
-        ticket = Ticket(own, self._function, self._finished.get_loop().create_future(), kind, body)
+        future: asyncio.Future[Any] = self._finished.get_loop().create_future()
+        ticket = Ticket(own, self._function, future, kind, body)
         ticket.loans = loans
         ticket.count = count
         self._next = start + count
         self._tickets.add(ticket)
-        ticket.future.add_done_callback(partial(self._received, ticket, start, kind & MANY == MANY))
+        future.add_done_callback(partial(self._received, ticket, start, kind & MANY == MANY))
         self._pool.submit(ticket)
 
     def _received(self, ticket: Ticket, start: int, many: bool, future: asyncio.Future[Any]) -> None:
@@ -106,7 +107,7 @@ class Batch:
 
 
 def chunk_size(function: Function, remaining: int, workers: int) -> int:
-    """How many calls to put in the next frame: about `CHUNK` seconds of work, and at the end a share for each worker."""
+    """How many calls to put in the next frame: about `CHUNK` seconds of work; at the end a share for each."""
     if function.cost == UNKNOWN:
         return 1
     wanted = int(CHUNK / function.cost_of(2) * 2)

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -52,15 +52,14 @@ class LocalBackend(Backend):
         return await self._run(Call(task, args, kwargs))
 
     async def run_call(self, call: Call, /) -> Any:
+        limit = asyncio.timeout(self.time_left(call))
         try:
-            if call.deadline is None:
-                return await self._run(call)
-            async with asyncio.timeout(self.time_left(call)) as limit:
+            async with limit:
                 return await self._run(call)
         except HybridComputeError:
             raise
         except Exception as error:
-            if isinstance(error, TimeoutError) and call.deadline is not None and limit.expired():
+            if isinstance(error, TimeoutError) and limit.expired():
                 raise self.too_late(call) from None
             raise failure_of(error, call.task.name) from error
 
@@ -116,7 +115,7 @@ class LocalBackend(Backend):
         return report
 
     @asynccontextmanager
-    async def _stream(self, call: Call) -> AsyncIterator[AsyncIterator[Any]]:
+    async def _stream(self, call: Call) -> AsyncGenerator[AsyncIterator[Any]]:
         if call.task.kind == "async generator":
             items = call.task.fn(*call.args, **call.kwargs)
             try:
@@ -135,8 +134,9 @@ class LocalBackend(Backend):
     async def _limited(self, call: Call, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
         """The items, in our errors and within the call's deadline."""
         while True:
+            limit = asyncio.timeout(self.time_left(call))
             try:
-                async with asyncio.timeout(self.time_left(call)) as limit:
+                async with limit:
                     item = await anext(items)
             except StopAsyncIteration:
                 return

@@ -24,7 +24,7 @@ def pack_on(links: Iterable[Link], cost: float) -> Link | None:
     """A worker that is awake and done within `PACK`: the busiest such."""
     best = None
     for link in links:
-        if 0.0 < link.load and link.load + cost <= PACK and not link.concurrent and (not best or link.load > best.load):
+        if link.load > 0.0 and link.load + cost <= PACK and not link.concurrent and (not best or link.load > best.load):
             best = link
     return best
 

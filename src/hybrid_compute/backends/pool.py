@@ -14,44 +14,36 @@ owns it until it puts it back. Choices are made in `placing.py`.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import os
 import pickle
-import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+from hybrid_compute.backends.leases import Leases
 from hybrid_compute.backends.placing import PACK, budget, pack_on, read_ahead_on, share_with, should_start
 from hybrid_compute.backends.queue import Queue, QueueLimits
-from hybrid_compute.calls import Call
 from hybrid_compute.clock import Clock, Timer
 from hybrid_compute.errors import (
     BackendClosed,
     BackendError,
     BackendUnavailable,
     LimitExceeded,
-    NotTransferable,
     TaskTimeout,
     WorkerLost,
 )
 from hybrid_compute.events import Hooks, Progress, WorkerStarted, WorkerStopped
 from hybrid_compute.links import frames
 from hybrid_compute.links.arena import NoMemory
-from hybrid_compute.links.codec import ATOMS, decode, decode_failure, dumps
-from hybrid_compute.links.frames import CALL, HEADER, KIND, READ_SIZE, REPLY, RESULT, SIZE
+from hybrid_compute.links.codec import decode, decode_failure, dumps
+from hybrid_compute.links.frames import HEADER, KIND, RESULT
 from hybrid_compute.links.link import BUSY, Link
-from hybrid_compute.links.ticket import Function, Ticket
+from hybrid_compute.links.ticket import Answer, Ticket, unreadable
 
 GRACE = 0.05
 """Seconds a cancelled coroutine or generator has to wind up before its worker is killed."""
 
-NO_WORKER = object()
-PLAIN_CALL = CALL << 56
-PLAIN_RESULT = RESULT << 56
-LONGEST_LEASED = 1 << 15  # an idle pipe takes as much in one write, without blocking
 
 WAIT_HERE = 100e-6
 TURNS = 16
@@ -94,6 +86,8 @@ class Nursery(Protocol):
 
     def close(self) -> None: ...
 
+    def abandon(self) -> None: ...
+
 
 class Pool:
     """Workers of one backend, in one event loop."""
@@ -108,7 +102,8 @@ class Pool:
         hooks: Hooks,
         limits: QueueLimits,
         lifetime: Lifetime,
-        first_frames: Callable[[], Ticket | None],
+        ping: Callable[[Answer], Ticket],
+        setup: bytes,
     ) -> None:
         self.name = name
         self.size = size
@@ -124,8 +119,9 @@ class Pool:
         self._nursery = nursery
         self._clock = clock
         self._lifetime = lifetime
-        self._most_calls = lifetime.max_calls or LAST_CALL
-        self._first_frames = first_frames
+        self.most_calls = lifetime.max_calls or LAST_CALL
+        self._ping = ping
+        self._setup = setup
         self._numbers = 0
         self._active = 0
         self._flush_due = False
@@ -137,7 +133,7 @@ class Pool:
         # What the loop would run next. Asyncio alone lets it be seen; without it, nobody waits outside the loop.
         self._others_ready: Any = getattr(self._loop, "_ready", None)
         self._waited_here = 0
-        self._lease_lock = threading.Lock()
+        self.leases = Leases(self)
 
     # Asking.
 
@@ -148,7 +144,12 @@ class Pool:
         call = ticket.call
         if call.deadline is not None:
             ticket.timer = self._clock.call_at(call.deadline, partial(self._late, ticket))
-        if self.idle and not self.queue.length and (not self._active or ticket.function.cost > 2 * PACK):
+        if (
+            self.idle
+            and not self.queue.length
+            and ticket.claim is None
+            and (not self._active or ticket.function.cost > 2 * PACK)
+        ):
             try:
                 link = self.idle.pop()
             except IndexError:  # leased by a thread in this very moment
@@ -198,16 +199,14 @@ class Pool:
         """Start workers until there are `count`, and wait until each has answered."""
         while len(self.links) < min(count, self.size):
             self._rest(self._start())
-        waiting = [self._ping(link) for link in self.links.values() if not link.served and not link.sent]
+        waiting = [self._greet(link) for link in self.links.values() if not link.served and not link.sent]
         await asyncio.gather(*waiting)
 
-    def _ping(self, link: Link) -> asyncio.Future[Any]:
-        ticket = self._first_frames()
-        if ticket is None:
-            raise AssertionError("a pool needs something to send first")
+    def _greet(self, link: Link) -> asyncio.Future[Any]:
+        answer: asyncio.Future[Any] = self._loop.create_future()
         self.idle.remove(link)
-        self._write(link, self._frames(link, ticket))
-        return ticket.future
+        self._write(link, self._frames(link, self._ping(answer)))
+        return answer
 
     def stats(self) -> PoolStats:
         running = sum(len(link.sent) for link in self.links.values())
@@ -215,118 +214,9 @@ class Pool:
             len(self.links), len(self.idle), len(self.queue), running, self.calls, self._numbers, self.lost
         )
 
-    # Leases: a thread that waits anyway reads the reply itself.
-
-    def leaser(self, call: Call, function: Function) -> Callable[[tuple[Any, ...]], Any]:
-        """A function that runs plain calls on idle workers in the calling thread, or answers `NO_WORKER`.
-
-        What takes microseconds here is the interpreter, not the pipe: hence one flat closure, in which everything that
-        is the same for each call has been looked up before. `call` is shared by them all, for the record.
-        """
-        idle, queue, most = self.idle, self.queue, self._most_calls
-        dumps, loads, write, read = pickle.dumps, pickle.loads, os.write, os.read
-        pack, unpack, atoms, number = HEADER.pack, REPLY.unpack_from, ATOMS, function.number
-
-        def lease(args: tuple[Any, ...]) -> Any:
-            if queue.length:
-                return NO_WORKER
-            for value in args:
-                if type(value) not in atoms:
-                    return NO_WORKER
-            body = dumps(args, 5)
-            size = len(body)
-            if size > LONGEST_LEASED:
-                return NO_WORKER
-            try:
-                link = idle.pop()
-            except IndexError:
-                return NO_WORKER
-            serial = link.last_call + 1
-            if number not in link.known or serial > most:
-                idle.append(link)
-                return NO_WORKER
-            link.last_call = serial
-            link.leased = True
-            link.load = BUSY  # what is leased is nobody else's to place calls on
-            try:
-                try:
-                    write(link.calls, pack(size | PLAIN_CALL, serial, number) + body)
-                    reply = read(link.replies, READ_SIZE)
-                except BrokenPipeError:
-                    reply = b""
-                if len(reply) >= SIZE:
-                    head, _, call.ran = unpack(reply)
-                    if head == len(reply) - SIZE | PLAIN_RESULT:
-                        call.sent, call.received = size, len(reply)
-                        self._end_lease(link)
-                        return loads(reply[SIZE:])
-                own = Call(call.task, args)
-                return self._finish_lease(link, Ticket(own, function, _Slot(), CALL, body), serial, reply)
-            except BaseException:
-                # An interrupt, most likely: nobody will read that reply any more.
-                if link.leased:
-                    self._loop.call_soon_threadsafe(self._after_lease, link, True)
-                raise
-
-        return lease
-
-    def _finish_lease(self, link: Link, ticket: Ticket, number: int, reply: bytes) -> Any:
-        """All that is not one small result in one read: go on reading until the call is answered."""
-        ticket.id, ticket.link = number, link
-        link.sent[number] = ticket
-        while reply and not self._take_reply(link, reply):
-            reply = os.read(link.replies, READ_SIZE)
-        if not reply:
-            return self._lost_while_leased(link, ticket)
-        self._end_lease(link)
-        slot: _Slot = ticket.future
-        if slot.error is not None:
-            raise slot.error
-        return slot.value
-
-    def _end_lease(self, link: Link) -> None:
-        link.load = 0.0
-        link.served += 1
-        self.calls += 1
-        with self._lease_lock:
-            link.leased = False
-            if link.exit is None:
-                self.idle.append(link)
-        if link.exit is not None or self.queue.length:
-            self._loop.call_soon_threadsafe(self._after_lease, link, False)
-
-    def _take_reply(self, link: Link, data: bytes) -> bool:
-        """Deal with bytes read by a leaseholder; True once its call is answered."""
-        for kind, number, ran, body in link.frames.feed(data):
-            if kind == RESULT:
-                ticket = link.sent.pop(number)
-                ticket.call.ran, ticket.call.received = ran, len(body)
-                ticket.function.ran(ran)
-                try:
-                    ticket.future.set_result(pickle.loads(body))
-                except Exception as error:
-                    ticket.future.set_exception(_unreadable(ticket, error))
-            else:
-                self._other_reply(link, kind, number, ran, body)
-        return not link.sent
-
-    def _after_lease(self, link: Link, spoiled: bool) -> None:
-        """In the loop: deal with what a lease has left behind."""
-        if spoiled:
-            link.leased = False
-            self._kill(link, "the thread that had leased it was interrupted")
-        if link.exit is not None:
-            self.exited(link, link.exit[0])
-        if self.queue.length:
-            self._flush()
-
-    def _lost_while_leased(self, link: Link, ticket: Ticket) -> Any:
-        """The worker died under a lease: settle as for any other, in the loop, and take the verdict."""
-        verdict: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        ticket.future = verdict
-        link.leased = False
-        self._loop.call_soon_threadsafe(self._after_lease, link, False)
-        return verdict.result()
+    def post(self, link: Link, *, spoiled: bool) -> None:
+        """From a thread whose lease has ended: see to the link, or to the line, in the loop."""
+        self._loop.call_soon_threadsafe(partial(self.end_lease, link, spoiled=spoiled))
 
     # Placing.
 
@@ -367,14 +257,23 @@ class Pool:
         queue = self.queue
         while True:
             queue.pop()
-            parts.append(self._frames(link, ticket))
+            if ticket.claim is None or self._claim(ticket):
+                parts.append(self._frames(link, ticket))
             head = queue.head()
             if head is None or head.concurrent or ticket.concurrent:
                 break
             if link.load + head.function.cost_of(head.count) > most:
                 break
             ticket = head
-        self._write(link, b"".join(parts))
+        if parts:
+            self._write(link, b"".join(parts))
+        elif not link.sent:
+            self.idle.append(link)
+
+    def _claim(self, ticket: Ticket) -> bool:
+        """Whether the ticket may still be sent; from then on its asker can no longer take it back."""
+        claim, ticket.claim = ticket.claim, None
+        return claim is None or claim()
 
     def _write(self, link: Link, data: bytes) -> None:
         if not link.active:
@@ -440,7 +339,7 @@ class Pool:
     def _rest(self, link: Link) -> None:
         """The link has nothing to do: stop it if it has served its time, else put it in line for work."""
         link.load = 0.0
-        if link.last_call >= self._most_calls:
+        if link.last_call >= self.most_calls:
             self._retire(link, "it had served its number of calls")
             return
         if self.lazy_watch and link.watched:
@@ -458,7 +357,7 @@ class Pool:
         sent, answered, loads = link.sent, 0, pickle.loads
         for kind, number, ran, body in link.frames.feed(data):
             if kind != RESULT:
-                answered += self._other_reply(link, kind, number, ran, body)
+                answered += self.other_reply(link, kind, number, ran, body)
                 continue
             answered += 1
             ticket = sent.pop(number)
@@ -475,7 +374,7 @@ class Pool:
                 try:
                     ticket.future.set_result(loads(body))
                 except Exception as error:
-                    ticket.future.set_exception(_unreadable(ticket, error))
+                    ticket.future.set_exception(unreadable(ticket, error))
         if answered:
             link.served += answered
             self.calls += answered
@@ -488,13 +387,15 @@ class Pool:
             if self.queue.length:
                 self._flush()
 
-    def _other_reply(self, link: Link, kind: int, number: int, ran: float, body: bytes) -> int:
+    def other_reply(self, link: Link, kind: int, number: int, ran: float, body: bytes) -> int:
         """Any frame that is not a plain result. Returns how many calls it ends."""
         base = kind & KIND
         if base == frames.RELEASE:
             link.loans.returned(body)
             return 0
         ticket = link.sent.get(number)
+        if ticket is None and number == 0 and base == frames.FAILURE:
+            self._setup_failed(link, body)
         if ticket is None:
             return 0  # progress of a call that has just been given up
         if base == frames.ITEM:
@@ -521,12 +422,19 @@ class Pool:
             try:
                 ticket.future.set_result(decode(kind, body, link.loans.borrow))
             except Exception as error:
-                ticket.future.set_exception(_unreadable(ticket, error))
+                ticket.future.set_exception(unreadable(ticket, error))
         elif base == frames.FAILURE:
             ticket.future.set_exception(decode_failure(body, ticket.function.name))
         else:
             ticket.future.cancel()
         return 1
+
+    def _setup_failed(self, link: Link, body: bytes) -> None:
+        """The initializer raised: no call will get anywhere until the user has mended it."""
+        link.setup_failure = decode_failure(body, "initializer")
+        link.why_stopped = "its initializer failed"
+        self._out_of_service(link)
+        self._refuse_all(BackendUnavailable(str(link.setup_failure)))
 
     def _item(self, link: Link, ticket: Ticket, kind: int, body: bytes) -> None:
         if ticket.future.done() or ticket.sink is None:
@@ -537,12 +445,21 @@ class Pool:
         try:
             ticket.sink.item(decode(kind, body, link.loans.borrow))
         except Exception as error:
-            ticket.future.set_exception(_unreadable(ticket, error))
+            ticket.future.set_exception(unreadable(ticket, error))
             self._stop(ticket, "an item of its stream could not be read")
 
     def _discard(self, link: Link, kind: int, body: bytes) -> None:
         """Nobody waits for this value any more; the memory it names must be given back all the same."""
         decode(kind, body, link.loans.borrow)
+
+    def end_lease(self, link: Link, *, spoiled: bool) -> None:
+        """In the loop: deal with what a lease has left behind, be it a dead worker or a line that has formed."""
+        if spoiled:
+            self._kill(link, "the thread that had leased it was interrupted")
+        if link.exit is not None:
+            self.exited(link, link.exit[0])
+        if self.queue.length:
+            self._flush()
 
     # Time and loss.
 
@@ -566,7 +483,7 @@ class Pool:
         return ticket.link is not None and ticket.link.started >= ticket.id
 
     def _stop(self, ticket: Ticket, why: str) -> None:
-        """See to it that a ticket whose future is done costs no more work. In line, it is skipped when its turn comes."""
+        """See to it that a ticket whose future is done costs no more work. In line, it is skipped at its turn."""
         if ticket.timer is not None:
             ticket.timer.cancel()
         if ticket.patience is not None:
@@ -624,10 +541,8 @@ class Pool:
         """The worker is gone for certain: read its last words, then settle what it leaves."""
         if link.number not in self.links:
             return
-        with self._lease_lock:
-            link.exit = (code,)
-            if link.leased:
-                return
+        if self.leases.holds(link, code):
+            return
         link.drain()
         unexpected = link.in_service or not link.why_stopped
         self._out_of_service(link)
@@ -659,6 +574,9 @@ class Pool:
         started = link.started
         for ticket in reversed(link.sent.values()):
             if ticket.future.done():
+                continue
+            if link.setup_failure is not None:
+                ticket.future.set_exception(BackendUnavailable(str(link.setup_failure), backend=self.name))
                 continue
             ticket.attempts += 1
             begun = ticket.id <= started
@@ -701,7 +619,10 @@ class Pool:
         self._numbers += 1
         link = self._nursery.start(self._numbers)
         self.links[link.number] = link
-        if not self.lazy_watch:
+        if self._setup:
+            link.watch(self._received)
+            link.send(self._setup)
+        elif not self.lazy_watch:
             link.watch(self._received)
         if self.hooks:
             self.hooks.emit(WorkerStarted(self.name, link.number))
@@ -727,6 +648,10 @@ class Pool:
         if self.idle and len(self.links) > self._lifetime.min_workers:
             self._arm_shrinking(self._lifetime.idle_timeout)
 
+    def abandon(self) -> None:
+        """In a forked copy of the process: let go of what belongs to the original."""
+        self._nursery.abandon()
+
     async def aclose(self, why: str = "the backend is closed") -> None:
         """Answer every pending call with `BackendClosed`, stop every worker, and wait until they are gone."""
         if self.closed:
@@ -751,32 +676,6 @@ class Pool:
         self._nursery.close()
 
 
-class _Slot:
-    """The least that can stand for a future: for a thread that waits itself, and is the only one to look."""
-
-    __slots__ = ("error", "value")
-
-    def __init__(self) -> None:
-        self.error: BaseException | None = None
-        self.value: Any = None
-
-    def set_result(self, value: Any) -> None:
-        self.value = value
-
-    def set_exception(self, error: BaseException) -> None:
-        self.error = error
-
-    def done(self) -> bool:
-        return False
-
-
-def _unreadable(ticket: Ticket, error: Exception) -> NotTransferable:
-    reason = f"{type(error).__name__}: {error}"
-    failure = NotTransferable(f"the result of task {ticket.function.name!r} cannot be read here: {reason}")
-    failure.__cause__ = error
-    return failure
-
-
 def exit_text(code: int | None) -> str:
     """`-9` as `was killed by SIGKILL`."""
     import signal
@@ -789,4 +688,3 @@ def exit_text(code: int | None) -> str:
         return f"was killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"was killed by signal {-code}"
-

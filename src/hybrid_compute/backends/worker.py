@@ -7,27 +7,30 @@ import os
 import pickle
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.backends.batch import Batch
-from hybrid_compute.backends.functions import Functions
+from hybrid_compute.backends.functions import Functions, define
 from hybrid_compute.backends.pool import Lifetime, Pool, PoolStats
 from hybrid_compute.backends.queue import QueueLimits
 from hybrid_compute.calls import Call
 from hybrid_compute.errors import BackendClosed, LimitExceeded, NotTransferable
 from hybrid_compute.links import pipe
 from hybrid_compute.links.arena import Arena, NoMemory
-from hybrid_compute.links.codec import HUGE, are_atoms, encode
-from hybrid_compute.links.frames import CALL, KEYWORDS
-from hybrid_compute.links.ticket import Ticket
-from hybrid_compute.tasks import AnyTask, Task
+from hybrid_compute.links.codec import HUGE, are_atoms, dumps, encode
+from hybrid_compute.links.frames import CALL, KEYWORDS, SETUP, frame
+from hybrid_compute.links.ticket import Answer, Ticket
+from hybrid_compute.tasks import AnyTask, Task, as_task
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+_QUEUE = QueueLimits()
+_LIFETIME = Lifetime()
 
 WINDOW = 32
 """Items of a stream that may wait for their reader."""
@@ -53,8 +56,8 @@ class WorkerBackend(Backend):
         self,
         size: int | None = None,
         *,
-        queue: QueueLimits = QueueLimits(),
-        lifetime: Lifetime = Lifetime(),
+        queue: QueueLimits = _QUEUE,
+        lifetime: Lifetime = _LIFETIME,
         preload: Iterable[str] = (),
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
@@ -94,31 +97,33 @@ class WorkerBackend(Backend):
             async with self.stream_call(call) as items:
                 return [item async for item in items]
         pool = self._pool if self._pool is not None else self._open()
-        ticket = self._ticket(call)
+        future = self._create_future()
+        ticket = self._ticket(call, future)
         if pool.queue.full:
             await self._make_room(pool)
         pool.submit(ticket)
         try:
-            return await ticket.future
+            return await future
         except asyncio.CancelledError:
             pool.withdraw(ticket)
             raise
 
     @asynccontextmanager
-    async def _stream(self, call: Call) -> AsyncIterator[AsyncIterator[Any]]:
+    async def _stream(self, call: Call) -> AsyncGenerator[AsyncIterator[Any]]:
         pool = self._pool if self._pool is not None else self._open()
-        ticket = self._ticket(call)
-        reader = _Reader(pool, ticket)
+        future = self._create_future()
+        ticket = self._ticket(call, future)
+        reader = _Reader(pool, ticket, future)
         if pool.queue.full:
             await self._make_room(pool)
         pool.submit(ticket)
         try:
             yield reader
         finally:
-            if not ticket.future.done():
+            if not future.done():
                 pool.withdraw(ticket)
-            elif not ticket.future.cancelled():
-                ticket.future.exception()  # seen: the reader may have left before it came
+            elif not future.cancelled():
+                future.exception()  # seen: the reader may have left before it came
 
     def stream_call(self, call: Call, /) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
         return self._stream(call)
@@ -179,24 +184,24 @@ class WorkerBackend(Backend):
         if self._pool is None or not self._leases:
             return None
         function = self._functions.of(call.task)
-        return self._pool.leaser(call, function) if function.constant else None
+        return self._pool.leases.leaser(call, function) if function.constant else None
 
-    def submit(self, call: Call, answer: Any) -> None:
-        """Put a call in line; `answer` is resolved like a future, and claimed before the call is sent."""
+    def submit(self, call: Call, answer: Answer, claim: Callable[[], bool]) -> None:
+        """Put a call in line; `answer` gets the outcome. `claim` is asked right before it is sent, if still wanted."""
         pool = self._pool if self._pool is not None else self._open()
-        pool.submit(self._ticket(call, answer))
+        ticket = self._ticket(call, answer)
+        ticket.claim = claim
+        pool.submit(ticket)
 
     # Within.
 
-    def _ticket(self, call: Call, future: Any = None) -> Ticket:
+    def _ticket(self, call: Call, answer: Answer) -> Ticket:
         function = self._functions.of(call.task)
         args, kwargs = call.args, call.kwargs
-        if future is None:
-            future = self._create_future()
         if not kwargs and are_atoms(args):
             body = pickle.dumps(args, 5)
             if len(body) < HUGE:
-                return Ticket(call, function, future, CALL, body)
+                return Ticket(call, function, answer, CALL, body)
         try:
             if kwargs:
                 flags, body, loans = encode((args, kwargs), self._arena)
@@ -205,7 +210,7 @@ class WorkerBackend(Backend):
                 flags, body, loans = encode(args, self._arena)
         except NotTransferable as error:
             raise NotTransferable(f"an argument of task {call.task.name!r} cannot go to a worker: {error}") from error
-        ticket = Ticket(call, function, future, flags | CALL, body)
+        ticket = Ticket(call, function, answer, flags | CALL, body)
         ticket.loans = loans
         return ticket
 
@@ -230,10 +235,19 @@ class WorkerBackend(Backend):
             hooks=self.hooks,
             limits=self._limits,
             lifetime=self._lifetime,
-            first_frames=lambda: self._ticket(Call(_PING)),
+            ping=lambda answer: self._ticket(Call(_PING), answer),
+            setup=self._setup(),
         )
         self._pool.lazy_watch = self._leases
         return self._pool
+
+    def _setup(self) -> bytes:
+        """The frame that runs the initializer in a fresh worker."""
+        if self._initializer is None:
+            return b""
+        fn, args = self._initializer
+        definition, _ = define(as_task(fn))
+        return frame(SETUP, body=dumps((definition, args), None))
 
     def _exited(self, link: Any, code: int | None) -> None:
         assert self._pool is not None
@@ -243,8 +257,10 @@ class WorkerBackend(Backend):
         if self._pool is not None:
             self._pool.forget(number)
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
+        """In a forked copy of the process: refuse to work, and let go of what belongs to the original."""
         if self._pool is not None:
+            self._pool.abandon()
             self._closed = self._pool.closed = (
                 f"this backend was opened by process {os.getppid()}; a forked copy cannot use it: make a new one"
             )
@@ -257,15 +273,16 @@ def _no_loop() -> asyncio.Future[Any]:
 class _Reader:
     """The reading end of a stream: buffered items, and credit for the producer as they are taken."""
 
-    def __init__(self, pool: Pool, ticket: Ticket) -> None:
+    def __init__(self, pool: Pool, ticket: Ticket, future: asyncio.Future[Any]) -> None:
         self.window = WINDOW
+        self._future = future
         self._pool = pool
         self._ticket = ticket
         self._items: deque[Any] = deque()
         self._taken = 0
         self._waiter: asyncio.Future[None] | None = None
         ticket.sink = self
-        ticket.future.add_done_callback(self._wake)
+        future.add_done_callback(self._wake)
 
     def item(self, value: Any) -> None:
         self._items.append(value)
@@ -280,8 +297,8 @@ class _Reader:
 
     async def __anext__(self) -> Any:
         while not self._items:
-            if self._ticket.future.done():
-                self._ticket.future.result()
+            if self._future.done():
+                self._future.result()
                 raise StopAsyncIteration
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
@@ -309,7 +326,7 @@ _alive: weakref.WeakSet[WorkerBackend] = weakref.WeakSet()
 
 def _after_fork_in_child() -> None:
     for backend in _alive:
-        backend._after_fork()
+        backend.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

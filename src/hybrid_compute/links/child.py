@@ -222,6 +222,8 @@ class Worker:
             self.loans.returned(body)
         elif base == frames.SEGMENT:
             self.arena.admit(self.channel.open_announced(body))  # type: ignore[attr-defined]
+        elif base == frames.SETUP:
+            self.set_up(body)
         else:
             raise AssertionError(f"a frame of unknown kind {kind:#x} arrived")
 
@@ -257,6 +259,16 @@ class Worker:
         function.mean += (ran - function.mean) * 0.2
         del args, kwargs  # memory that they borrowed returns with this very reply
         self.answer(call, ran, value)
+
+    def set_up(self, body: bytes) -> None:
+        """Run the user's initializer; a worker whose initializer fails serves nobody."""
+        definition, args = pickle.loads(body)
+        try:
+            _define(definition).fn(*args)
+        except BaseException as error:
+            self.fail(0, 0.0, error)
+            self.flush()
+            raise SystemExit(1) from None
 
     def run_many(self, kind: int, call: int, function: Function, body: bytes) -> None:
         """One frame, many calls: one reply with all their results, or the first failure."""
@@ -428,4 +440,3 @@ def _reseed() -> None:
     random = sys.modules.get("numpy.random")
     if random is not None:
         random.seed()
-

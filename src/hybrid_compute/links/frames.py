@@ -4,6 +4,7 @@
 
     to a worker     DEFINE function          FORGET function          CALL, MANY call of function
                     CREDIT call, n items     CANCEL call              RELEASE loans          SEGMENT announced
+                    SETUP the worker
     from a worker   RESULT call, seconds     FAILURE call, seconds    ITEM of a stream       CANCELLED call
                     PROGRESS of a call       RELEASE loans            SEGMENT announced
 
@@ -22,7 +23,7 @@ REPLY = struct.Struct("<QIf")
 SIZE = HEADER.size
 LENGTH = (1 << 56) - 1
 
-DEFINE, FORGET, CALL, MANY, CREDIT, CANCEL, RELEASE, SEGMENT = range(1, 9)
+DEFINE, FORGET, CALL, MANY, CREDIT, CANCEL, RELEASE, SEGMENT, SETUP = range(1, 10)
 RESULT, FAILURE, ITEM, CANCELLED, PROGRESS = range(16, 21)
 KEYWORDS = 0x20  # flag: the body is (args, kwargs), not args alone
 PICKLES = 0x40  # flag: the body of MANY is a list of pickles, not a list of values

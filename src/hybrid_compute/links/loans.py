@@ -1,8 +1,8 @@
 """What one link has lent to its peer, and borrowed from it.
 
-    lender                         borrower
-    hold(loans)    -- frame -->    borrow(descriptor) -> view
-    returned(ids)  <-- RELEASE --  take_returns()         once the view's last use has gone
+lender                         borrower
+hold(loans)    -- frame -->    borrow(descriptor) -> view
+returned(ids)  <-- RELEASE --  take_returns()         once the view's last use has gone
 """
 
 from __future__ import annotations

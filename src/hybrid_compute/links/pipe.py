@@ -276,7 +276,8 @@ class _Template:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         life, self._life = os.pipe2(os.O_CLOEXEC)
         root = str(Path(__file__).parents[2])
-        program = f"import sys; sys.path.insert(0, {root!r}); from hybrid_compute.links.template import main; main({theirs.fileno()})"
+        program = f"import sys; sys.path.insert(0, {root!r}); from hybrid_compute.links import template as t; "
+        program += f"t.main({theirs.fileno()})"
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
         # Its own session: an interrupt typed at the terminal is for the user's program, not for its workers.
         self.process = subprocess.Popen(
@@ -340,4 +341,3 @@ def _environment() -> dict[str, str]:
     """One thread per worker for numerical libraries, unless the user says otherwise: the workers are the threads."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     return {**threads, **os.environ}
-

@@ -112,6 +112,8 @@ def _become_worker(number: int, slot: int, ledger: mmap.mmap, fds: list[int], ou
             os.close(fd)
         child.main(number, memoryview(ledger)[slot * SLOT_SIZE : (slot + 1) * SLOT_SIZE], *fds)
         code = 0
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else 1
     except BaseException:
         traceback.print_exc()
     finally:

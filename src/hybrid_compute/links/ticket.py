@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from hybrid_compute.calls import Call
 from hybrid_compute.clock import Timer
+from hybrid_compute.errors import NotTransferable
 from hybrid_compute.links.codec import NOTHING, Loan
 
 UNKNOWN = 1.0
@@ -57,6 +58,18 @@ class Sink(Protocol):
     def item(self, value: Any) -> None: ...
 
 
+class Answer(Protocol):
+    """Where the outcome of a call goes: a future of asyncio, of `concurrent.futures`, or less."""
+
+    def done(self) -> bool: ...
+
+    def cancel(self) -> bool: ...
+
+    def set_result(self, result: Any, /) -> None: ...
+
+    def set_exception(self, exception: BaseException, /) -> None: ...
+
+
 class Ticket:
     """One call in the pool: its bytes, its place in line, and the future that its asker awaits."""
 
@@ -68,12 +81,11 @@ class Ticket:
     cost = 0.0
     attempts = 0
     sink: Sink | None = None
+    claim: Callable[[], bool] | None = None  # asked before it is sent: is it still wanted?
     timer: Timer | None = None
     patience: Timer | None = None
 
-    def __init__(
-        self, call: Call, function: Function, future: asyncio.Future[Any], flags: int, body: bytes
-    ) -> None:
+    def __init__(self, call: Call, function: Function, future: Answer, flags: int, body: bytes) -> None:
         self.call = call
         self.function = function
         self.future = future
@@ -81,3 +93,10 @@ class Ticket:
         self.body = body
         if not function.plain:
             self.concurrent = True
+
+
+def unreadable(ticket: Ticket, error: Exception) -> NotTransferable:
+    reason = f"{type(error).__name__}: {error}"
+    failure = NotTransferable(f"the result of task {ticket.function.name!r} cannot be read here: {reason}")
+    failure.__cause__ = error
+    return failure

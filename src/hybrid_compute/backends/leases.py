@@ -1,0 +1,171 @@
+"""Leases: a thread that waits for its call anyway uses an idle worker itself, with no event loop in between.
+
+The thread takes the link out of the pool's idle ones, writes the call, and waits for the reply in `read`. What takes
+microseconds here is the interpreter, not the pipe: hence `leaser` makes one flat closure per function, in which all
+that is the same for each call has been looked up before. Whatever is not one small result in one read leaves it for
+the functions below, and anything to do with death goes back to the event loop.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import pickle
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from hybrid_compute.calls import Call
+from hybrid_compute.links.codec import ATOMS
+from hybrid_compute.links.frames import CALL, HEADER, READ_SIZE, REPLY, RESULT, SIZE
+from hybrid_compute.links.link import BUSY, Link
+from hybrid_compute.links.ticket import Function, Ticket, unreadable
+
+if TYPE_CHECKING:
+    from hybrid_compute.backends.pool import Pool
+
+NO_WORKER = object()
+"""In place of a result: no idle worker, or not a call for a lease; go the ordinary way."""
+
+PLAIN_CALL = CALL << 56
+PLAIN_RESULT = RESULT << 56
+LONGEST = 1 << 15
+"""Bytes of a call: an idle pipe takes as much in one write, without blocking."""
+
+
+class Leases:
+    """The leases on the links of one pool."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._lock = threading.Lock()
+
+    def leaser(self, call: Call, function: Function) -> Callable[[tuple[Any, ...]], Any]:
+        """A function from arguments to the result of `function` on an idle worker, or to `NO_WORKER`.
+
+        After each call, `call` holds what was measured.
+        """
+        pool = self._pool
+        idle, queue, most = pool.idle, pool.queue, pool.most_calls
+        dumps, loads, write, read, end = pickle.dumps, pickle.loads, os.write, os.read, self._end
+        pack, unpack, atoms, number = HEADER.pack, REPLY.unpack_from, ATOMS, function.number
+
+        def lease(args: tuple[Any, ...]) -> Any:
+            if queue.length:
+                return NO_WORKER
+            for value in args:
+                if type(value) not in atoms:
+                    return NO_WORKER
+            body = dumps(args, 5)
+            size = len(body)
+            if size > LONGEST:
+                return NO_WORKER
+            try:
+                link = idle.pop()
+            except IndexError:
+                return NO_WORKER
+            serial = link.last_call + 1
+            if number not in link.known or serial > most or link.calls < 0:
+                idle.append(link)
+                return NO_WORKER
+            link.last_call = serial
+            link.leased = True
+            link.load = BUSY  # what is leased is nobody else's to place calls on
+            try:
+                try:
+                    write(link.calls, pack(size | PLAIN_CALL, serial, number) + body)
+                    reply = read(link.replies, READ_SIZE)
+                except BrokenPipeError:
+                    reply = b""
+                if len(reply) >= SIZE:
+                    head, _, ran = unpack(reply)
+                    if head == len(reply) - SIZE | PLAIN_RESULT:
+                        end(link)
+                        call.ran, call.sent, call.received = ran, size, head & 0xFFFF
+                        return loads(reply[SIZE:])
+                return self._finish(link, Ticket(Call(call.task, args), function, _Slot(), CALL, body), serial, reply)
+            except BaseException:
+                # An interrupt, most likely: nobody will read that reply any more.
+                if link.leased:
+                    link.leased = False
+                    pool.post(link, spoiled=True)
+                raise
+
+        return lease
+
+    def holds(self, link: Link, code: int | None) -> bool:
+        """In the loop: the worker of this link has gone. Whether a thread has leased it, and will bring it back."""
+        with self._lock:
+            link.exit = (code,)
+            return link.leased
+
+    def _end(self, link: Link) -> None:
+        """Bring the link back."""
+        pool = self._pool
+        link.load = 0.0
+        link.served += 1
+        pool.calls += 1
+        with self._lock:
+            link.leased = False
+            if link.exit is None:
+                pool.idle.append(link)
+        if link.exit is not None or pool.queue.length:
+            pool.post(link, spoiled=False)
+
+    def _finish(self, link: Link, ticket: Ticket, serial: int, reply: bytes) -> Any:
+        """Go on reading until the call is answered, and give its outcome."""
+        slot: Any = ticket.future
+        ticket.id, ticket.link = serial, link
+        link.sent[serial] = ticket
+        while reply and not self._take(link, reply):
+            reply = os.read(link.replies, READ_SIZE)
+        if not reply:
+            return self._lost(link, ticket)
+        self._end(link)
+        if slot.error is not None:
+            raise slot.error
+        return slot.value
+
+    def _take(self, link: Link, data: bytes) -> bool:
+        """Deal with bytes read; True once the call is answered."""
+        for kind, number, ran, body in link.frames.feed(data):
+            if kind != RESULT:
+                self._pool.other_reply(link, kind, number, ran, body)
+                continue
+            ticket = link.sent.pop(number)
+            ticket.function.ran(ran)
+            try:
+                ticket.future.set_result(pickle.loads(body))
+            except Exception as error:
+                ticket.future.set_exception(unreadable(ticket, error))
+        return not link.sent
+
+    def _lost(self, link: Link, ticket: Ticket) -> Any:
+        """The worker died: the loop settles it as it does for any other call, and this thread takes the verdict."""
+        verdict: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        ticket.future = verdict
+        link.leased = False
+        self._pool.post(link, spoiled=False)
+        return verdict.result()
+
+
+class _Slot:
+    """The least that can stand for a future: for a thread that waits itself, and is the only one to look."""
+
+    __slots__ = ("error", "value")
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self.value: Any = None
+
+    def set_result(self, result: Any, /) -> None:
+        self.value = result
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        self.error = exception
+
+    def done(self) -> bool:
+        return False
+
+    def cancel(self) -> bool:
+        return False
