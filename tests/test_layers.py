@@ -17,10 +17,10 @@ HOUSE = Path(__file__).parent.parent / "src" / "hybrid_compute"
 ROOT = HOUSE.name
 
 FLOORS = {
-    0: "arrays calls clock errors events progress schema tasks",
+    0: "arrays calls clock errors events reporting schema tasks",
     1: "links",
     2: "backends",
-    3: "policy runtime strategies timings",
+    3: "core pending policy routing runtime strategies timings",
     4: "__init__ agents blocking engine futures llm outbox pipeline portal tabletop",
     5: "__main__ cli demo monitor server",
     6: "testing",  # beside the house: it may look at all of it, and none of it looks back

@@ -24,7 +24,8 @@ from hybrid_compute.errors import BackendClosed
 from hybrid_compute.events import Hook, Hooks
 from hybrid_compute.policy import Policy
 from hybrid_compute.portal import Portal
-from hybrid_compute.runtime import Explanation, Lane, Runtime, Verbs
+from hybrid_compute.routing import Explanation, Lane
+from hybrid_compute.runtime import Runtime, Verbs
 from hybrid_compute.strategies import Strategy
 from hybrid_compute.tasks import AnyTask, Task, TaskRegistry
 from hybrid_compute.timings import Tally, Timings

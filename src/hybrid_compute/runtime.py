@@ -14,11 +14,11 @@ from collections.abc import (
     Callable,
     Coroutine,
     Iterable,
-    Mapping,
     Sequence,
 )
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
@@ -28,27 +28,23 @@ from hybrid_compute.backends.local import LocalBackend
 from hybrid_compute.backends.worker import WorkerBackend
 from hybrid_compute.calls import Call
 from hybrid_compute.clock import Clock, SystemClock
+from hybrid_compute.core import Core
 from hybrid_compute.errors import (
     BackendClosed,
     BackendError,
     HybridComputeError,
-    NoBackendAvailable,
-    PolicyRefused,
-    TaskFailed,
 )
-from hybrid_compute.events import CallFinished, CallPassedOn, CallStarted, Hook, Hooks
-from hybrid_compute.links.codec import failure_of
-from hybrid_compute.policy import Policy, forbidden, may_pass_on, private_stays_here, unable
+from hybrid_compute.events import CallPassedOn, CallStarted, Hook, Hooks
+from hybrid_compute.pending import Pending
+from hybrid_compute.policy import Policy, may_pass_on
+from hybrid_compute.routing import Explanation, Lane, Route, may_retry, route
 from hybrid_compute.strategies import Strategy, auto, resolve
-from hybrid_compute.tasks import AnyTask, PerTask, Task, TaskRegistry, as_task
+from hybrid_compute.tasks import AnyTask, PerTask, Task, TaskRegistry
 from hybrid_compute.timings import Choice, Profile, Tally, TaskTimings, Timings
 
 P = ParamSpec("P")
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741  # an item of the input
-
-YIELD_AFTER = 1e-3
-"""Seconds that calls in the event loop may take in a row before everybody else gets a turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,64 +57,10 @@ class Options:
     priority: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where a call may go: the places in order, and for all others the reason why not."""
-
-    order: tuple[Backend, ...]
-    refusals: Mapping[str, str]
-    forbidden: bool = False  # a policy, not ability, is what stood in the way
-
-    @property
-    def error(self) -> str:
-        return ", ".join(f"{name} ({reason})" for name, reason in self.refusals.items())
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Where a call would run, and why. Prints as a short text."""
-
-    task: str
-    place: str | None
-    order: tuple[str, ...]
-    refusals: Mapping[str, str]
-    learned: Choice
-    measured: Mapping[str, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        lines = [f"{self.task}: " + (f"runs at {self.place}" if self.place else "nowhere")]
-        if self.learned == "inline":
-            lines.append("  because it is measured far below the cost of leaving the process")
-        elif self.learned == "local":
-            lines.append("  because its arguments cost more to move than they gain elsewhere")
-        if len(self.order) > 1:
-            lines.append(f"  then, if that fails: {', '.join(self.order[1:])}")
-        lines += [f"  not {name}: {reason}" for name, reason in self.refusals.items()]
-        lines += [f"  measured at {place}: {text}" for place, text in self.measured.items()]
-        return "\n".join(lines)
-
-
-def route(task: AnyTask, backends: Sequence[Backend], strategy: Strategy, policies: Iterable[Policy]) -> Route:
-    """Decide where a task may run. Asks each place in the strategy's order: is it allowed, is it able?"""
-    order: list[Backend] = []
-    refusals: dict[str, str] = {}
-    able_but_forbidden = False
-    for backend in strategy(task, backends):
-        reason = unable(task, backend)
-        if reason is None:
-            reason = forbidden(task, backend, policies)
-            able_but_forbidden = able_but_forbidden or reason is not None
-        if reason is None:
-            order.append(backend)
-        else:
-            refusals[backend.name] = reason
-    return Route(tuple(order), refusals, able_but_forbidden)
-
-
 class Verbs:
     """The verbs of a runtime under one set of options: what `Runtime` offers, and what `rt.options(...)` returns."""
 
-    def __init__(self, core: _Core, options: Options) -> None:
+    def __init__(self, core: Core, options: Options) -> None:
         self._core = core
         self._options = options
         self._strategy = resolve(options.strategy, core.backends, core.timings)
@@ -156,43 +98,48 @@ class Verbs:
     def run(self, task: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]: ...
     @overload
     def run(self, task: str, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]: ...
-    async def run(  # pyright: ignore[reportInconsistentOverload]  # a coroutine is a Coroutine
-        self, task: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
-    ) -> Any:
+    def run(self, task: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         """Run a task wherever it runs best and return its result; a generator task returns the list of its items.
 
+        The call may be under way before it is awaited, so that many can be gathered. Cancelling it stops the task.
         Raises `TaskFailed` if its code raises, `TaskTimeout` when its time is up, `NoBackendAvailable` or
         `PolicyRefused` if no place can or may run it, and a `BackendError` if the place failed for good.
 
             >>> await rt.run(add, 1, 2)
             3
         """
-        known: AnyTask = task if type(task) is Task else self._core.find(task)  # pyright: ignore[reportAssignmentType]
+        core = self._core
+        known: AnyTask = task if type(task) is Task else core.find(task)  # pyright: ignore[reportAssignmentType]
         lane = self.lanes[known]
         profile = None
         if lane.learns:
             profile = lane.timings.profile(args, kwargs)
-            if profile.choice == "inline" and not self._core.hooks:
-                return await self._core.run_inline(known, args, kwargs, profile)
+            if profile.choice == "inline" and not core.hooks:
+                return core.run_inline(known, args, kwargs, profile)
         call = Call(known, args, kwargs)
         if self._limited or known.timeout is not None:
             self._limit(call)
-        if profile is not None and profile.choice != "default":
-            return await self._run(call, lane, profile)
-        backend = lane.first
-        if backend is None or self._core.hooks or not backend.can_run(known):
-            return await self._run(call, lane, profile)
-        # The straight way, which nearly every call goes: no hooks, and the first place is the right one.
-        began = perf_counter()
+        workers = lane.workers
+        if workers is None or core.hooks or (profile is not None and profile.choice != "default"):
+            return self._run(call, lane, profile)
+        # The straight way, which nearly every call goes: it is in line for a worker when this returns.
         try:
-            result = await backend.run_call(call)
-        except HybridComputeError as error:
-            self._core.note(call, backend, perf_counter() - began, error)
-            return await self._recover(call, lane, error)
-        lane.count(call)
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # asked for by another thread, to be awaited in the loop's
+            return self._run(call, lane, profile)
+        pending = Pending(loop=loop)
+        pending.lane, pending.call = lane, call
         if profile is not None:
-            profile.sample(backend.name, call, began)
-        return result
+            pending.profile, pending.began = profile, perf_counter()
+        try:
+            begun = workers.begin(call, pending, loop)
+        except HybridComputeError as error:
+            pending.set_exception(error)
+            return pending
+        if begun is None:  # no room in the line: this one must wait to be let in
+            return self._run(call, lane, profile)
+        pending.pool, pending.ticket = begun
+        return pending
 
     async def map(self, task: Callable[[I], Any], items: Iterable[I], /, *, limit: int | None = None) -> list[Any]:
         """Run a task of one parameter on every item; results in the order of the items.
@@ -327,10 +274,16 @@ class Verbs:
         fixed = core.fixed_rules and (self._strategy is auto or isinstance(self._options.strategy, str))
         decided = route(task, core.backends, self._strategy, core.policies) if fixed else None
         first = decided.order[0] if decided is not None and decided.order else None
-        direct = None
-        if isinstance(first, LocalBackend | WorkerBackend) and not self._limited and task.kind == "function":
-            direct = first if task.timeout is None and not task.retries else None
-        return Lane(timings, learns, decided, first, timings.tally(first.name) if first else Tally(), direct)
+        lane = Lane(timings, learns, decided, first, timings.tally(first.name) if first else Tally())
+        if decided is None or first is None or task.streams or task.retries:
+            return lane
+        if isinstance(first, LocalBackend | WorkerBackend) and task.kind == "function":
+            lane.direct = first if task.timeout is None and not self._limited else None
+        if isinstance(first, WorkerBackend):
+            lane.workers = first
+            if len(decided.order) > 1:
+                lane.recover = partial(self._recover, decided)
+        return lane
 
     def _decide(self, task: AnyTask, lane: Lane) -> Route:
         """The route for a call now; the one remembered, if nothing about it can have changed."""
@@ -353,27 +306,23 @@ class Verbs:
         call.queue_timeout = options.queue_timeout
         call.priority = options.priority
 
-    async def _recover(self, call: Call, lane: Lane, error: HybridComputeError) -> Any:
-        """The first place has failed: the next one, or the task's retries, or the error."""
-        decided = self._decide(call.task, lane)
-        following = tuple(backend for backend in decided.order if backend is not lane.first)
-        if isinstance(error, BackendError) and may_pass_on(error, call.task, following):
-            assert lane.first is not None
-            return await self._try_each(call, decided, following, None, {lane.first.name: str(error)})
-        if not call.task.retries or not _may_retry(error, call.task):
+    async def _recover(self, decided: Route, call: Call, error: HybridComputeError) -> Any:
+        """The first place has failed: try the others, if the error allows."""
+        following = decided.order[1:]
+        if not isinstance(error, BackendError) or not may_pass_on(error, call.task, following):
             raise error
-        return await self._run(call, lane, None, call.task.retries - 1)
+        return await self._try_each(call, decided, following, None, {decided.order[0].name: str(error)})
 
-    async def _run(self, call: Call, lane: Lane, profile: Profile | None, retries: int | None = None) -> Any:
+    async def _run(self, call: Call, lane: Lane, profile: Profile | None) -> Any:
         """The careful way: decide anew, tell the hooks, retry."""
         task = call.task
-        for left in range(task.retries if retries is None else retries, -1, -1):
+        for left in range(task.retries, -1, -1):
             decided = self._decide(task, lane)
             order = decided.order if profile is None else self._reorder(decided.order, profile.choice)
             try:
                 return await self._try_each(call, decided, order, profile, {})
             except HybridComputeError as error:
-                if not left or not _may_retry(error, task):
+                if not left or not may_retry(error, task):
                     raise
         raise AssertionError("unreachable")
 
@@ -498,98 +447,6 @@ class Verbs:
                 core.note(call, backend, perf_counter() - began, failure)
 
 
-@dataclass(slots=True)
-class Lane:
-    """What one set of options remembers of one task, so that a call need not decide what cannot have changed."""
-
-    timings: TaskTimings
-    learns: bool
-    route: Route | None
-    first: Backend | None
-    tally: Tally
-    direct: LocalBackend | WorkerBackend | None  # a place that a waiting thread may use by itself
-
-    def count(self, call: Call) -> None:
-        """Enter a call that the first place has answered."""
-        tally = self.tally
-        tally.calls += 1
-        tally.sent += call.sent
-        tally.received += call.received
-
-
-def _may_retry(error: HybridComputeError, task: AnyTask) -> bool:
-    """Whether `retries` apply: the task's code raised, or its place failed in a way that lets it run again."""
-    if isinstance(error, BackendError):
-        return not error.started or task.pure
-    return isinstance(error, TaskFailed)
-
-
-class _Core:
-    """What all the verbs of one runtime share."""
-
-    def __init__(
-        self,
-        backends: Sequence[Backend],
-        registry: TaskRegistry,
-        policies: Sequence[Policy],
-        hooks: Hooks,
-        clock: Clock,
-    ) -> None:
-        names = [backend.name for backend in backends]
-        if len(set(names)) != len(names):
-            raise ValueError(f"every backend needs a name of its own, but these were given: {', '.join(names)}")
-        self.backends = tuple(backends)
-        self.registry = registry
-        self.policies = (private_stays_here, *policies)
-        self.fixed_rules = not policies
-        self.hooks = hooks
-        self.clock = clock
-        self.timings = Timings()
-        self.inline = next((each for each in backends if isinstance(each, LocalBackend)), None)
-        self._in_a_row = 0.0
-
-    def find(self, task: Callable[..., Any] | str) -> AnyTask:
-        return self.registry[task] if isinstance(task, str) else as_task(task)
-
-    def refuse(self, task: AnyTask, decided: Route) -> Exception:
-        if decided.forbidden:
-            return PolicyRefused(f"no place may run {task.name!r}: {decided.error}", refusals=decided.refusals)
-        asked = decided.error or "the strategy named no place"
-        return NoBackendAvailable(f"no backend can run {task.name!r}: {asked}", refusals=decided.refusals)
-
-    async def run_inline(self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], profile: Profile) -> Any:
-        """Run a task that is known to be quick right here, and keep an eye on it."""
-        began = perf_counter()
-        try:
-            return task.fn(*args, **kwargs)
-        except Exception as error:
-            raise failure_of(error, task.name) from error
-        finally:
-            took = perf_counter() - began
-            if took > profile.limit:
-                profile.slow(took)
-            self.timings.tasks[task].tally("local").calls += 1
-            self._in_a_row += took + 1e-6
-            if self._in_a_row > YIELD_AFTER:
-                self._in_a_row = 0.0
-                await asyncio.sleep(0)
-
-    def note(self, call: Call, backend: Backend, seconds: float, error: BaseException | None, count: int = 1) -> None:
-        """Count a finished call and tell the hooks."""
-        tally = self.timings.tasks[call.task].tally(backend.name)
-        tally.calls += count
-        tally.sent += call.sent
-        tally.received += call.received
-        if error is not None:
-            tally.failed += 1
-        if self.hooks:
-            self.hooks.emit(
-                CallFinished(
-                    call.number, call.task.name, backend.name, seconds, call.ran, call.sent, call.received, error
-                )
-            )
-
-
 class Runtime(Verbs):
     """Runs tasks wherever they run best. By default: worker processes, then this process.
 
@@ -612,7 +469,7 @@ class Runtime(Verbs):
     ) -> None:
         places = [WorkerBackend(), LocalBackend()] if backends is None else list(backends)
         registry = tasks if isinstance(tasks, TaskRegistry) else TaskRegistry(tasks)
-        core = _Core(places, registry, policies, Hooks(hooks), clock or SystemClock())
+        core = Core(places, registry, policies, Hooks(hooks), clock or SystemClock())
         super().__init__(core, Options(strategy=strategy))
         self._entered = False
         self._closed = False

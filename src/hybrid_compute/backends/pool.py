@@ -39,7 +39,7 @@ from hybrid_compute.links.arena import NoMemory
 from hybrid_compute.links.codec import decode, decode_failure, dumps
 from hybrid_compute.links.frames import HEADER, KIND, RESULT
 from hybrid_compute.links.link import BUSY, Link
-from hybrid_compute.links.ticket import Answer, Ticket, unreadable
+from hybrid_compute.links.ticket import OVER, Answer, Ticket, unreadable
 
 GRACE = 0.05
 """Seconds a cancelled coroutine or generator has to wind up before its worker is killed."""
@@ -130,8 +130,9 @@ class Pool:
         self._seen: dict[int, int] = {}
         self._all_gone: asyncio.Future[None] | None = None
         self._forgotten: deque[int] = deque()
-        # What the loop would run next. Asyncio alone lets it be seen; without it, nobody waits outside the loop.
+        # What the loop would run next; asyncio lets it be seen, uvloop does not.
         self._others_ready: Any = getattr(self._loop, "_ready", None)
+        self._last_to_wait: asyncio.Task[Any] | None = None
         self._waited_here = 0
         self.leases = Leases(self)
 
@@ -156,8 +157,6 @@ class Pool:
                 pass
             else:
                 self._write(link, self._frames(link, ticket))
-                if self._others_ready is not None and ticket.function.cost < PACK:
-                    self._wait_here(link)
                 return
         if call.queue_timeout is not None:
             until = self._clock.time() + call.queue_timeout
@@ -168,13 +167,21 @@ class Pool:
             self._flush_due = True
             self._loop.call_soon(self._flush)
 
-    def _wait_here(self, link: Link) -> None:
+    def wait_here(self, ticket: Ticket) -> None:
         """Wait a moment for a quick reply, if the event loop would only wait as well.
 
         It saves a turn of the loop, which costs as much as the pipe itself. Now and then the loop gets its turn all
         the same, so that other descriptors are seen.
         """
-        if self._others_ready or self._active > 1:
+        link: Link | None = ticket.link
+        if link is None or self._active > 1 or len(link.sent) != 1 or ticket.function.cost > PACK:
+            return
+        if self._others_ready is None:
+            # This loop does not show what it would run next. One task that makes call after call waits alone.
+            task, self._last_to_wait = self._last_to_wait, asyncio.current_task()
+            if task is not self._last_to_wait:
+                return
+        elif self._others_ready:
             return
         self._waited_here += 1
         if self._waited_here % TURNS:
@@ -477,7 +484,8 @@ class Pool:
         if ticket.link is None and not ticket.future.done():
             call = ticket.call
             message = f"no worker was free for {call.task.name!r} within {call.queue_timeout:g} s"
-            ticket.future.set_exception(LimitExceeded(message, backend=self.name))
+            answer, ticket.future = ticket.future, OVER
+            answer.set_exception(LimitExceeded(message, backend=self.name))
 
     def _has_begun(self, ticket: Ticket) -> bool:
         return ticket.link is not None and ticket.link.started >= ticket.id

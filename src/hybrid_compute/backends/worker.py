@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import sys
 import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
@@ -14,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.backends.batch import Batch
 from hybrid_compute.backends.functions import Functions, define
-from hybrid_compute.backends.pool import Lifetime, Pool, PoolStats
+from hybrid_compute.backends.pool import Lifetime, Nursery, Pool, PoolStats
 from hybrid_compute.backends.queue import QueueLimits
 from hybrid_compute.calls import Call
-from hybrid_compute.errors import BackendClosed, LimitExceeded, NotTransferable
-from hybrid_compute.links import pipe
+from hybrid_compute.errors import BackendClosed, BackendUnavailable, LimitExceeded, NotTransferable
 from hybrid_compute.links.arena import Arena, NoMemory
 from hybrid_compute.links.codec import HUGE, are_atoms, dumps, encode
 from hybrid_compute.links.frames import CALL, KEYWORDS, SETUP, frame
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _QUEUE = QueueLimits()
 _LIFETIME = Lifetime()
+
+_OTHER_LOOP = "this backend was opened in another event loop: make one for each, or use BlockingRuntime from threads"
 
 WINDOW = 32
 """Items of a stream that may wait for their reader."""
@@ -71,8 +73,8 @@ class WorkerBackend(Backend):
         self._lifetime = lifetime
         self._preload = list(preload)
         self._initializer = (initializer, initargs) if initializer is not None else None
-        self._portable = portable or not pipe.supported()
-        self._arena = Arena(limit=memory)
+        self._portable = portable or not has_fast_path()
+        self._arena = self._make_arena(memory)
         self._pool: Pool | None = None
         self._functions = Functions(self._forget)
         self._closed = ""
@@ -102,6 +104,7 @@ class WorkerBackend(Backend):
         if pool.queue.full:
             await self._make_room(pool)
         pool.submit(ticket)
+        pool.wait_here(ticket)
         try:
             return await future
         except asyncio.CancelledError:
@@ -173,7 +176,7 @@ class WorkerBackend(Backend):
 
     def allow_leases(self) -> None:
         """Let threads other than the loop's take idle workers for themselves. To be said before the first call."""
-        self._leases = True
+        self._leases = not self._portable  # there the replies have a reader already, which cannot be put off
 
     def direct(self, call: Call) -> Callable[[tuple[Any, ...]], Any] | None:
         """A way to run calls of one plain function in the calling thread, with no event loop in between.
@@ -185,6 +188,17 @@ class WorkerBackend(Backend):
             return None
         function = self._functions.of(call.task)
         return self._pool.leases.leaser(call, function) if function.constant else None
+
+    def begin(self, call: Call, answer: Answer, loop: asyncio.AbstractEventLoop) -> tuple[Pool, Ticket] | None:
+        """Put a call in line, its outcome going to `answer`; None if there is no room in the line now."""
+        pool = self._pool if self._pool is not None else self._open()
+        if loop is not self._loop:
+            raise BackendUnavailable(_OTHER_LOOP, backend=self.name)
+        if pool.queue.full:
+            return None
+        ticket = self._ticket(call, answer)
+        pool.submit(ticket)
+        return pool, ticket
 
     def submit(self, call: Call, answer: Answer, claim: Callable[[], bool]) -> None:
         """Put a call in line; `answer` gets the outcome. `claim` is asked right before it is sent, if still wanted."""
@@ -226,11 +240,10 @@ class WorkerBackend(Backend):
             raise BackendClosed(self._closed, backend=self.name)
         self._loop = asyncio.get_running_loop()
         self._create_future = self._loop.create_future
-        nursery = pipe.PipeNursery(self._loop, self._arena, self._exited, self._preload)
         self._pool = Pool(
             self.name,
             self.size,
-            nursery,
+            self._make_nursery(self._loop),
             clock=self.clock,
             hooks=self.hooks,
             limits=self._limits,
@@ -240,6 +253,24 @@ class WorkerBackend(Backend):
         )
         self._pool.lazy_watch = self._leases
         return self._pool
+
+    def _make_arena(self, memory: int | None) -> Arena:
+        if self._portable:
+            from hybrid_compute.links.named import NamedArena
+
+            return NamedArena(limit=memory)
+        return Arena(limit=memory)
+
+    def _make_nursery(self, loop: asyncio.AbstractEventLoop) -> Nursery:
+        if self._portable:
+            from hybrid_compute.links.named import NamedArena
+            from hybrid_compute.links.spawned import SpawnedNursery
+
+            assert isinstance(self._arena, NamedArena)
+            return SpawnedNursery(loop, self._arena, self._exited, self._preload)
+        from hybrid_compute.links.pipe import PipeNursery
+
+        return PipeNursery(loop, self._arena, self._exited, self._preload)
 
     def _setup(self) -> bytes:
         """The frame that runs the initializer in a fresh worker."""
@@ -311,6 +342,11 @@ class _Reader:
 
 _PING: AnyTask = Task(bool, name="ping")
 """The smallest call there is: a builtin, so that workers import nothing for it."""
+
+
+def has_fast_path() -> bool:
+    """Whether this system has what `links/pipe.py` is made of; `links/spawned.py` runs everywhere."""
+    return sys.platform == "linux" and hasattr(os, "pidfd_open") and hasattr(os, "memfd_create")
 
 
 def usable_cores() -> int:

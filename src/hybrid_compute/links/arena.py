@@ -41,14 +41,13 @@ class NoMemory(Exception):
 class Segment:
     """One block of shared memory, mapped in this process."""
 
-    __slots__ = ("anchor_type", "base", "fd", "key", "map", "name", "size", "views")
+    __slots__ = ("anchor_type", "base", "fd", "key", "map", "size", "views")
 
-    def __init__(self, key: int, size: int, memory: mmap.mmap, *, fd: int = -1, name: str = "") -> None:
+    def __init__(self, key: int, size: int, memory: mmap.mmap, *, fd: int = -1) -> None:
         self.key = key
         self.size = size
         self.map = memory
         self.fd = fd
-        self.name = name
         self.views = 0
         self.anchor_type = ctypes.c_char * size
         self.base = ctypes.addressof(self.anchor_type.from_buffer(memory))
@@ -156,7 +155,7 @@ class Arena:
             return free.pop()
         if self.allocated + size > self._limit:
             raise NoMemory(f"{self.allocated + size} bytes of shared memory asked for, {self._limit} allowed")
-        segment = create_segment(next(self._serial), size)
+        segment = self._create(next(self._serial), size)
         self.allocated += size
         self._owned.add(segment.key)
         self._segments[segment.key] = segment
@@ -178,6 +177,9 @@ class Arena:
                 gone()
             if segment.views == 0 and segment.key in self._owned:
                 self._release(segment)
+
+    def _create(self, key: int, size: int) -> Segment:
+        return create_segment(key, size)
 
     def _release(self, segment: Segment) -> None:
         if self.unused + segment.size > self._keep and hasattr(mmap, "MADV_REMOVE"):

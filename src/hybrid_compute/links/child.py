@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hybrid_compute.arrays import allocate_with
 from hybrid_compute.errors import NotTransferable
@@ -33,6 +33,9 @@ from hybrid_compute.links.codec import ATOMS, Loan, decode, encode, encode_failu
 from hybrid_compute.links.frames import CALL, KEYWORDS, KIND, MANY, PICKLES, READ_SIZE, RESULT, SIZE
 from hybrid_compute.links.loans import Loans
 from hybrid_compute.reporting import reporter
+
+if TYPE_CHECKING:
+    import asyncio
 
 PLAIN_CALL = CALL << 56
 
@@ -44,22 +47,40 @@ STARTED, CANCELS = 0, 1  # words of the ledger
 _ANNOUNCEMENT = struct.Struct("<QQ")
 
 
-class Channel:
-    """The worker's end of a link over two pipes and a control socket."""
+class Channel(Protocol):
+    """The worker's end of a link."""
+
+    def read(self) -> bytes:
+        """Wait for bytes; empty when the parent has closed its end."""
+        ...
+
+    def ready(self) -> bool:
+        """Whether `read` would return at once."""
+        ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def announce(self, segment: Segment) -> None: ...
+
+    def fetch(self, key: int) -> Segment: ...
+
+    def wake(self, loop: asyncio.AbstractEventLoop) -> None:
+        """From now on stop this loop whenever there is input."""
+        ...
+
+
+class PipeChannel:
+    """Two pipes and a control socket."""
 
     def __init__(self, calls: int, replies: int, control: int) -> None:
-        self.fd = calls
+        self.read = partial(os.read, calls, READ_SIZE)
+        self._calls = calls
         self._replies = replies
         self._control = socket.socket(fileno=control)
         self._poll = select.poll()
         self._poll.register(calls, select.POLLIN)
 
-    def read(self) -> bytes:
-        """Wait for bytes; empty when the parent has closed its end."""
-        return os.read(self.fd, READ_SIZE)
-
     def ready(self) -> bool:
-        """Whether `read` would return at once."""
         return bool(self._poll.poll(0))
 
     def write(self, data: bytes) -> None:
@@ -72,10 +93,13 @@ class Channel:
     def announce(self, segment: Segment) -> None:
         socket.send_fds(self._control, [_ANNOUNCEMENT.pack(segment.key, segment.size)], [segment.fd])
 
-    def fetch(self) -> Segment:
+    def fetch(self, key: int) -> Segment:  # segments arrive in the order announced
         message, fds, _, _ = socket.recv_fds(self._control, _ANNOUNCEMENT.size, 1, socket.MSG_CMSG_CLOEXEC)
         key, size = _ANNOUNCEMENT.unpack(message)
         return open_segment(key, size, fds[0])
+
+    def wake(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.add_reader(self._calls, loop.stop)
 
 
 class Function:
@@ -105,7 +129,7 @@ class Stream:
 
 def main(number: int, ledger: memoryview, calls: int, replies: int, control: int) -> None:
     """A worker's whole life, once its process exists."""
-    channel = Channel(calls, replies, control)
+    channel = PipeChannel(calls, replies, control)
     Worker(number, channel, ledger.cast("Q"), Arena(number)).run()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
@@ -137,7 +161,7 @@ class Worker:
         """Serve until the parent closes its end."""
         out, ledger, functions, streams = self.out, self.ledger, self.functions, self.streams
         pack, unpack, feed, write = frames.REPLY.pack, frames.HEADER.unpack_from, self.frames.feed, self.channel.write
-        loads, dumps, clock, read, fd = pickle.loads, pickle.dumps, perf_counter, os.read, self.channel.fd
+        loads, dumps, clock, read = pickle.loads, pickle.dumps, perf_counter, self.channel.read
 
         def run_plain(call: int, function: Function, body: bytes) -> bytes:
             """Run one plain call; its reply, or nothing if the answer has been put in line already."""
@@ -158,7 +182,7 @@ class Worker:
             self.answer(call, ran, value)
             return b""
 
-        while data := self.next_input() if streams or self._aside else read(fd, READ_SIZE):
+        while data := self.next_input() if streams or self._aside else read():
             # Nearly always one plain call and nothing else; whoever sent it is waiting for this one.
             if len(data) >= SIZE and not self.frames.partial and ledger[CANCELS] == self._cancels_seen:
                 head, call, number = unpack(data)
@@ -220,8 +244,6 @@ class Worker:
             self.cancel(call)
         elif base == frames.RELEASE:
             self.loans.returned(body)
-        elif base == frames.SEGMENT:
-            self.arena.admit(self.channel.open_announced(body))  # type: ignore[attr-defined]
         elif base == frames.SETUP:
             self.set_up(body)
         else:

@@ -51,23 +51,11 @@ def are_atoms(values: tuple[Any, ...]) -> bool:
 
 def encode(value: Any, arena: Arena | None) -> Encoded:
     """`(flags, body, loans)` for a value. Raises `NotTransferable`, naming the path to what cannot go."""
-    try:
-        body = pickle.dumps(value, 5, buffer_callback=_refuse_large)
-        if len(body) < HUGE and b"__main__" not in body:
-            return 0, body, NOTHING
-    except (_LargeBuffer, *_UNPICKLABLE):
-        pass
-    return _encode_with_care(value, arena)
-
-
-def _encode_with_care(value: Any, arena: Arena | None) -> Encoded:
-    """The cases that are rare or expensive anyway: large buffers, huge pickles, things that go by value."""
-    if arena is None:
-        return 0, dumps(value, None), NOTHING
     buffers: list[memoryview] = []
-    body = dumps(value, buffers)
-    if not buffers and len(body) < HUGE:
+    body = dumps(value, None if arena is None else buffers)
+    if not buffers and (len(body) < HUGE or arena is None):
         return 0, body, NOTHING
+    assert arena is not None
     try:
         return _with_buffers(body, buffers, arena)
     except NoMemory:
@@ -81,33 +69,20 @@ def dumps(value: Any, buffers: list[memoryview] | None) -> bytes:
         raw = buffer.raw()
         if raw.nbytes < LARGE:
             return True
-        found.append(raw)
+        assert buffers is not None
+        buffers.append(raw)
         return False
 
-    found: list[memoryview] = []
-    body = b""
     callback = None if buffers is None else keep_in_band
     try:
         body = pickle.dumps(value, 5, buffer_callback=callback)
-        by_value = b"__main__" in body  # the name of another program over there
+        if b"__main__" not in body:  # the name of another program over there
+            return body
     except _UNPICKLABLE:
-        by_value = True
-    if by_value:
-        found.clear()
-        body = _dumps_by_value(value, callback)
+        pass
     if buffers is not None:
-        buffers.extend(found)
-    return body
-
-
-class _LargeBuffer(Exception):
-    """Pickling met a buffer that should not be copied into the pickle."""
-
-
-def _refuse_large(buffer: pickle.PickleBuffer) -> bool:
-    if buffer.raw().nbytes >= LARGE:
-        raise _LargeBuffer
-    return True
+        buffers.clear()
+    return _dumps_by_value(value, callback)
 
 
 def decode(flags: int, body: bytes, borrow: Borrow | None) -> Any:

@@ -29,7 +29,7 @@ class Aside:
         asyncio.set_event_loop(self._loop)
         self._tasks: dict[int, asyncio.Task[Any]] = {}
         self._credit: dict[int, _Credit] = {}
-        self._loop.add_reader(worker.channel.fd, self._loop.stop)
+        worker.channel.wake(self._loop)
 
     def start(self, call: int, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Begin a coroutine or an async generator; it runs once the main loop waits."""

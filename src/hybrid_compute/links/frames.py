@@ -3,10 +3,9 @@
     every frame     u64 length | kind << 56,  u32 call,  u32 function or f32 seconds,  then `length` bytes of body
 
     to a worker     DEFINE function          FORGET function          CALL, MANY call of function
-                    CREDIT call, n items     CANCEL call              RELEASE loans          SEGMENT announced
-                    SETUP the worker
+                    CREDIT call, n items     CANCEL call              RELEASE loans          SETUP the worker
     from a worker   RESULT call, seconds     FAILURE call, seconds    ITEM of a stream       CANCELLED call
-                    PROGRESS of a call       RELEASE loans            SEGMENT announced
+                    PROGRESS of a call       RELEASE loans
 
 A body is one pickle per call, so two calls never share an object by accident. With the BUFFERS flag a body
 begins with the descriptors of buffers that stay in shared memory (see `codec.py`).
@@ -23,7 +22,7 @@ REPLY = struct.Struct("<QIf")
 SIZE = HEADER.size
 LENGTH = (1 << 56) - 1
 
-DEFINE, FORGET, CALL, MANY, CREDIT, CANCEL, RELEASE, SEGMENT, SETUP = range(1, 10)
+DEFINE, FORGET, CALL, MANY, CREDIT, CANCEL, RELEASE, SETUP = range(1, 9)
 RESULT, FAILURE, ITEM, CANCELLED, PROGRESS = range(16, 21)
 KEYWORDS = 0x20  # flag: the body is (args, kwargs), not args alone
 PICKLES = 0x40  # flag: the body of MANY is a list of pickles, not a list of values

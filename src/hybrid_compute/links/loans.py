@@ -16,11 +16,11 @@ from hybrid_compute.links.arena import Arena, Descriptor, Segment
 from hybrid_compute.links.codec import Loan
 
 Announce = Callable[[Segment], None]
-Fetch = Callable[[], Segment]
+Fetch = Callable[[int], Segment]
 
 
 class Loans:
-    """The shared-memory side of one link. `announce` shows the peer a segment, `fetch` receives one it showed."""
+    """The shared-memory side of one link. `announce` shows the peer a segment, `fetch` gets one that it showed."""
 
     def __init__(self, arena: Arena, peer: int, announce: Announce, fetch: Fetch) -> None:
         self.arena = arena
@@ -47,7 +47,7 @@ class Loans:
         self.active = True
         segment = self.arena.known(key)
         while segment is None:
-            fetched = self._fetch()
+            fetched = self._fetch(key)
             self.arena.admit(fetched)
             segment = self.arena.known(key)
         view = self.arena.borrow(segment, offset, size, functools.partial(self._returns.append, number))

@@ -38,11 +38,6 @@ Received = Callable[[Link, bytes], None]
 Exited = Callable[[Link, int | None], None]
 
 
-def supported() -> bool:
-    """Whether this system has what the fast path is made of."""
-    return sys.platform == "linux" and hasattr(os, "pidfd_open") and hasattr(os, "memfd_create")
-
-
 class PipeLink(Link):
     """A worker behind two pipes: calls go out on one, replies come in on the other."""
 
@@ -160,7 +155,7 @@ class PipeLink(Link):
         except (BlockingIOError, BrokenPipeError) as error:
             raise NoMemory(f"the worker does not take in shared memory: {error}") from error
 
-    def _fetch(self) -> Segment:
+    def _fetch(self, key: int) -> Segment:  # segments arrive in the order announced
         message, fds, _, _ = socket.recv_fds(self.control, _ANNOUNCEMENT.size, 1, socket.MSG_CMSG_CLOEXEC)
         key, size = _ANNOUNCEMENT.unpack(message)
         return open_segment(key, size, fds[0])

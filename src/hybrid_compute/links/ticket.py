@@ -70,6 +70,25 @@ class Answer(Protocol):
     def set_exception(self, exception: BaseException, /) -> None: ...
 
 
+class _Over:
+    """In place of an answer that has been given while its ticket was still in line."""
+
+    def done(self) -> bool:
+        return True
+
+    def cancel(self) -> bool:
+        return False
+
+    def set_result(self, result: Any, /) -> None:
+        raise AssertionError("this call has been answered already")
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        raise AssertionError("this call has been answered already")
+
+
+OVER: Answer = _Over()
+
+
 class Ticket:
     """One call in the pool: its bytes, its place in line, and the future that its asker awaits."""
 

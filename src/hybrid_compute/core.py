@@ -1,0 +1,89 @@
+"""What all the verbs of one runtime share: its places, rules, hooks and measurements."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any
+
+from hybrid_compute.backends.base import Backend
+from hybrid_compute.backends.local import LocalBackend
+from hybrid_compute.calls import Call
+from hybrid_compute.clock import Clock
+from hybrid_compute.errors import NoBackendAvailable, PolicyRefused
+from hybrid_compute.events import CallFinished, Hooks
+from hybrid_compute.links.codec import failure_of
+from hybrid_compute.policy import Policy, private_stays_here
+from hybrid_compute.routing import Route
+from hybrid_compute.tasks import AnyTask, TaskRegistry, as_task
+from hybrid_compute.timings import Profile, Timings
+
+YIELD_AFTER = 1e-3
+"""Seconds that calls in the event loop may take in a row before everybody else gets a turn."""
+
+
+class Core:
+    """What all the verbs of one runtime share."""
+
+    def __init__(
+        self,
+        backends: Sequence[Backend],
+        registry: TaskRegistry,
+        policies: Sequence[Policy],
+        hooks: Hooks,
+        clock: Clock,
+    ) -> None:
+        names = [backend.name for backend in backends]
+        if len(set(names)) != len(names):
+            raise ValueError(f"every backend needs a name of its own, but these were given: {', '.join(names)}")
+        self.backends = tuple(backends)
+        self.registry = registry
+        self.policies = (private_stays_here, *policies)
+        self.fixed_rules = not policies
+        self.hooks = hooks
+        self.clock = clock
+        self.timings = Timings()
+        self.inline = next((each for each in backends if isinstance(each, LocalBackend)), None)
+        self._in_a_row = 0.0
+
+    def find(self, task: Callable[..., Any] | str) -> AnyTask:
+        return self.registry[task] if isinstance(task, str) else as_task(task)
+
+    def refuse(self, task: AnyTask, decided: Route) -> Exception:
+        if decided.forbidden:
+            return PolicyRefused(f"no place may run {task.name!r}: {decided.error}", refusals=decided.refusals)
+        asked = decided.error or "the strategy named no place"
+        return NoBackendAvailable(f"no backend can run {task.name!r}: {asked}", refusals=decided.refusals)
+
+    async def run_inline(self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], profile: Profile) -> Any:
+        """Run a task that is known to be quick right here, and keep an eye on it."""
+        began = perf_counter()
+        try:
+            return task.fn(*args, **kwargs)
+        except Exception as error:
+            raise failure_of(error, task.name) from error
+        finally:
+            took = perf_counter() - began
+            if took > profile.limit:
+                profile.slow(took)
+            self.timings.tasks[task].tally("local").calls += 1
+            self._in_a_row += took + 1e-6
+            if self._in_a_row > YIELD_AFTER:
+                self._in_a_row = 0.0
+                await asyncio.sleep(0)
+
+    def note(self, call: Call, backend: Backend, seconds: float, error: BaseException | None, count: int = 1) -> None:
+        """Count a finished call and tell the hooks."""
+        tally = self.timings.tasks[call.task].tally(backend.name)
+        tally.calls += count
+        tally.sent += call.sent
+        tally.received += call.received
+        if error is not None:
+            tally.failed += 1
+        if self.hooks:
+            self.hooks.emit(
+                CallFinished(
+                    call.number, call.task.name, backend.name, seconds, call.ran, call.sent, call.received, error
+                )
+            )

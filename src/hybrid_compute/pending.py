@@ -1,0 +1,108 @@
+"""A call under way, as `Runtime.run` gives it: await it, gather it, or make a task of it.
+
+It is a future, because a future costs a third of a coroutine with a task around it, and thousands of calls are
+gathered at once. It can also be driven as a coroutine, because `asyncio.create_task` and task groups ask for one.
+Unlike a coroutine it is under way before anybody awaits it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Generator
+from typing import TYPE_CHECKING, Any
+
+from hybrid_compute.backends.pool import Pool
+from hybrid_compute.calls import Call
+from hybrid_compute.errors import BackendError, HybridComputeError
+from hybrid_compute.links.ticket import Ticket
+from hybrid_compute.routing import Lane
+from hybrid_compute.timings import Profile
+
+if TYPE_CHECKING:
+
+    class _FutureAndCoroutine(asyncio.Future[Any], Coroutine[Any, Any, Any]): ...
+else:
+    _FutureAndCoroutine = asyncio.Future  # the methods below are all that makes a coroutine
+
+
+class Pending(_FutureAndCoroutine):
+    """The future of one call on a worker. Cancelling it stops the call.
+
+    What it knows of the call is set from outside, right after it is made: a constructor in Python would cost more than
+    all of it.
+    """
+
+    lane: Lane
+    call: Call
+    pool: Pool
+    ticket: Ticket | None = None
+    profile: Profile | None = None
+    began = 0.0
+    _steps: Generator[Any, None, Any] | None = None
+    _recovery: asyncio.Task[Any] | None = None
+
+    # The outcome, from the pool.
+
+    def set_result(self, result: Any, /) -> None:
+        self.ticket = None  # it refers to this future in turn, and would hold the call's memory until collected
+        self.lane.count(self.call)
+        if self.profile is not None:
+            self.profile.sample(self.pool.name, self.call, self.began)
+        super().set_result(result)
+
+    def set_exception(self, exception: BaseException | type[BaseException], /) -> None:
+        self.ticket = None
+        tally = self.lane.tally
+        tally.calls += 1
+        if isinstance(exception, HybridComputeError):
+            tally.failed += 1
+        if isinstance(exception, BackendError) and self.lane.recover is not None:
+            # The place failed, not the task: another place may do.
+            self._recovery = self.get_loop().create_task(self.lane.recover(self.call, exception))
+            self._recovery.add_done_callback(self._recovered)
+            return
+        super().set_exception(exception)
+
+    def _recovered(self, recovery: asyncio.Task[Any]) -> None:
+        if self.done():
+            return
+        if recovery.cancelled():
+            super().cancel()
+        elif error := recovery.exception():
+            super().set_exception(error)
+        else:
+            super().set_result(recovery.result())
+
+    # The asker's side.
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        if not super().cancel(msg):
+            return False
+        if self._recovery is not None:
+            self._recovery.cancel()
+        ticket, self.ticket = self.ticket, None
+        if ticket is not None:
+            self.pool.withdraw(ticket)
+        return True
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        ticket = self.ticket
+        if ticket is not None:
+            self.pool.wait_here(ticket)
+        return super().__await__()
+
+    # What makes it a coroutine for those who insist.
+
+    def send(self, value: Any, /) -> Any:
+        if self._steps is None:
+            self._steps = self.__await__()
+        return self._steps.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        if self._steps is None:
+            self._steps = self.__await__()
+        return self._steps.throw(*error)
+
+    def close(self) -> None:
+        """A coroutine that nobody will drive any further is closed."""
+        self.cancel()
