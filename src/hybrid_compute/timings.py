@@ -20,10 +20,12 @@ LEAVING = 20e-6
 """Seconds it takes to leave the process and come back, before it has been measured here."""
 ENOUGH = 5
 """Measured runs before a choice is made from them."""
+NEVER_FAR = 30e-6
+"""Nor does one that takes longer than this on average, wherever the way out is slow: others would wait for it."""
 NEVER_LONG = 500e-6
 """A task that recently took longer than this does not run in the event loop, however short it is on average."""
 HEAVY = 1 << 20
-"""Bytes from which the way there and back may cost more than the work."""
+"""Bytes to be copied from which the way there and back may cost more than the work."""
 EXPLORE = 64
 """One call in so many of a heavy task tries the place that was not chosen, in case things have changed."""
 
@@ -105,20 +107,21 @@ def decide(profile: Profile) -> Choice:
     """Where a task with this profile is best run.
 
     `inline`, in the event loop: measured far below the cost of leaving the process, and never long.
-    `local`, in a thread: its arguments weigh so much that the way to a worker costs more than it gains.
+    `local`, in a thread: so much must be copied to a worker that the way costs more than it gains.
     `default`: wherever the order of places says.
     """
     away = profile.places.get("worker")
     here = profile.places.get("local")
-    if away is None or away.count < ENOUGH:
+    if away is None:
         return "default"
-    if away.run < max(LEAVING, away.overhead) / 2 and away.worst < NEVER_LONG and away.moved < HEAVY:
-        return "inline"
-    if away.moved < HEAVY or away.overhead < away.run / 10:
+    if away.moved < HEAVY:
+        short = away.run < min(max(LEAVING, away.overhead) / 2, NEVER_FAR)
+        return "inline" if short and away.count >= ENOUGH and away.worst < NEVER_LONG else "default"
+    if away.overhead < away.run / 10:
         return "default"
-    explore = profile.seen % EXPLORE == 0
-    if here is None or here.count < 2:
+    if here is None:
         return "local"
+    explore = profile.seen % EXPLORE == 0
     return "local" if (here.total < away.total) != explore else "default"
 
 

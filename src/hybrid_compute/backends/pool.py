@@ -307,11 +307,12 @@ class Pool:
                 link.loans.hold(ticket.loans)
             except NoMemory:
                 self._send_in_band(ticket)
+            ticket.call.sent = sum(loan.copied for loan in ticket.loans)
         number = link.last_call = ticket.id = link.last_call + 1
         ticket.link = link
         link.sent[number] = ticket
         body = ticket.body
-        ticket.call.sent = len(body)
+        ticket.call.sent += len(body)
         if ticket.patience is not None:
             ticket.patience.cancel()
         data = HEADER.pack(len(body) | ticket.flags << 56, number, function.number) + body
@@ -427,7 +428,7 @@ class Pool:
             if not ticket.concurrent:
                 ticket.function.ran(ran / ticket.count)
             try:
-                ticket.future.set_result(decode(kind, body, link.loans.borrow))
+                ticket.future.set_result(self._decode(link, ticket, kind, body))
             except Exception as error:
                 ticket.future.set_exception(unreadable(ticket, error))
         elif base == frames.FAILURE:
@@ -450,10 +451,16 @@ class Pool:
             return
         ticket.call.received += len(body)
         try:
-            ticket.sink.item(decode(kind, body, link.loans.borrow))
+            ticket.sink.item(self._decode(link, ticket, kind, body))
         except Exception as error:
             ticket.future.set_exception(unreadable(ticket, error))
             self._stop(ticket, "an item of its stream could not be read")
+
+    def _decode(self, link: Link, ticket: Ticket, kind: int, body: bytes) -> Any:
+        before = link.loans.copied
+        value = decode(kind, body, link.loans.borrow)
+        ticket.call.received += link.loans.copied - before
+        return value
 
     def _discard(self, link: Link, kind: int, body: bytes) -> None:
         """Nobody waits for this value any more; the memory it names must be given back all the same."""

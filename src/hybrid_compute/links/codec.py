@@ -33,6 +33,7 @@ class Loan(NamedTuple):
     number: int
     segment: Segment
     anchor: Any
+    copied: int  # bytes: none, when it lay in shared memory already
 
 
 Encoded: TypeAlias = tuple[int, bytes, list[Loan]]
@@ -106,7 +107,8 @@ def _with_buffers(body: bytes, buffers: list[memoryview], arena: Arena) -> Encod
     for each in [memoryview(body), *buffers] if parked else buffers:
         descriptor, segment, anchor = arena.lend(each)
         descriptors.append(descriptor)
-        loans.append(Loan(descriptor[0], segment, anchor))
+        number, _, _, size, exclusive = descriptor
+        loans.append(Loan(number, segment, anchor, size if exclusive else 0))
     head = pickle.dumps((parked, descriptors), 5)
     return BUFFERS, _LENGTH.pack(len(head)) + head + (b"" if parked else body), loans
 

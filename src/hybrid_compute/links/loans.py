@@ -30,6 +30,7 @@ class Loans:
         self._shown: set[int] = set()
         self._lent: dict[int, Loan] = {}
         self._returns: deque[int] = deque()
+        self.copied = 0  # bytes that the peer copied for what was borrowed
         self.active = False  # nothing was ever borrowed: nothing to give back
 
     def hold(self, loans: Iterable[Loan]) -> None:
@@ -45,6 +46,7 @@ class Loans:
         """A view of what the descriptor names: writable only if nobody else can see that memory."""
         number, key, offset, size, exclusive = descriptor
         self.active = True
+        self.copied += size if exclusive else 0
         segment = self.arena.known(key)
         while segment is None:
             fetched = self._fetch(key)

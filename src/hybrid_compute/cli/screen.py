@@ -1,0 +1,67 @@
+"""What a person sees: consoles, bars, and numbers in units that can be read."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Task as Shown
+from rich.table import Table
+from rich.text import Text
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that prints text as it is; wide where no terminal says how wide it is."""
+    made = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    if not made.is_terminal:
+        made.width = 160
+    return made
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """A table whose first column is text and whose other columns are numbers."""
+    made = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    for index, name in enumerate(columns):
+        made.add_column(name, justify="right" if index else "left", overflow="fold")
+    return made
+
+
+def bar(to: Console, *more: ProgressColumn, unit: str = "") -> Progress:
+    """A progress bar on a terminal; nothing where nobody watches."""
+    amount = [MofNCompleteColumn(), TextColumn(unit)] if unit else []
+    columns = [TextColumn("{task.description}"), BarColumn(), *amount, *more, TimeElapsedColumn()]
+    return Progress(*columns, console=to, disable=not to.is_terminal)
+
+
+class Speed(ProgressColumn):
+    """How many of something a second."""
+
+    def render(self, task: Shown) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f}/s" if speed else "")
+
+
+def duration(seconds: float) -> str:
+    """Seconds in a unit that fits.
+
+    >>> duration(0.0000123), duration(0.0456), duration(7.89)
+    ('12.3 µs', '45.6 ms', '7.89 s')
+    """
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.1f} µs"
+    return f"{seconds * 1e3:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+def size(count: float) -> str:
+    """Bytes in a unit that fits.
+
+    >>> size(512), size(153468), size(31_493_857)
+    ('512 B', '153.5 kB', '31.5 MB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            break
+        count /= 1000
+    else:
+        unit = "TB"
+    return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
