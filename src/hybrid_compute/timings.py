@@ -50,7 +50,9 @@ class Estimate:
         self.worst = max(run, self.worst * 0.9)
         self.moved += (moved - self.moved) * weight
         if overhead is not None:
-            self.overhead = overhead if not self.overhead else self.overhead + (overhead - self.overhead) * weight
+            # What delays a reply besides the way itself is no overhead of the place: down at once, up slowly.
+            rising = self.overhead and overhead > self.overhead
+            self.overhead = self.overhead + (overhead - self.overhead) * 0.05 if rising else overhead
 
     @property
     def total(self) -> float:

@@ -36,6 +36,7 @@ from hybrid_compute.errors import (
 from hybrid_compute.events import Hooks, Progress, WorkerStarted, WorkerStopped
 from hybrid_compute.links import frames
 from hybrid_compute.links.arena import NoMemory
+from hybrid_compute.links.child import LISTENING, SET_UP
 from hybrid_compute.links.codec import decode, decode_failure, dumps
 from hybrid_compute.links.frames import HEADER, KIND, RESULT
 from hybrid_compute.links.link import BUSY, Link
@@ -576,7 +577,7 @@ class Pool:
             self._settle(link, code)
         if unexpected:
             self.lost += 1
-            if not link.served:
+            if link.stage < (SET_UP if self._setup else LISTENING):
                 self._failed_starts += 1
             self._replace()
         if self._all_gone is not None and not self.links and not self._all_gone.done():
@@ -593,8 +594,9 @@ class Pool:
             if link.setup_failure is not None:
                 ticket.future.set_exception(BackendUnavailable(str(link.setup_failure), backend=self.name))
                 continue
-            ticket.attempts += 1
             begun = ticket.id <= started
+            if ticket.id <= started + 1:  # what it ran or was about to take in may be what killed it; others are innocent
+                ticket.attempts += 1
             again = not begun or (ticket.call.task.pure and ticket.sink is None and ticket.attempts < 2)
             if again and not self.closed and ticket.attempts < 5:
                 ticket.link = None

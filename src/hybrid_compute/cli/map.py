@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 import click
 import msgspec
+from rich.progress import TimeRemainingColumn
 
 from hybrid_compute.backends.worker import usable_cores
 from hybrid_compute.cli import screen
@@ -169,7 +170,8 @@ async def map_lines(
     count = mapping.count
     total = os.fstat(fd).st_size or None
     shown_at = began
-    with screen.bar(console, screen.Amount(count), screen.Left()) as progress:
+    said = screen.Saying(lambda: f"{count.answered:,} lines")
+    with screen.bar(console, said, TimeRemainingColumn()) as progress:
         shown = progress.add_task(task.name, total=total)
 
         def tick() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Task as Shown
 from rich.table import Table
 from rich.text import Text
@@ -26,19 +28,21 @@ def table(*columns: str, title: str | None = None) -> Table:
     return made
 
 
-def bar(to: Console, *more: ProgressColumn, unit: str = "") -> Progress:
+def bar(to: Console, *columns: ProgressColumn) -> Progress:
     """A progress bar on a terminal; nothing where nobody watches."""
-    amount = [MofNCompleteColumn(), TextColumn(unit)] if unit else []
-    columns = [TextColumn("{task.description}"), BarColumn(), *amount, *more, TimeElapsedColumn()]
-    return Progress(*columns, console=to, disable=not to.is_terminal)
+    shown = (TextColumn("{task.description}"), BarColumn(), *columns, TimeElapsedColumn())
+    return Progress(*shown, console=to, disable=not to.is_terminal)
 
 
-class Speed(ProgressColumn):
-    """How many of something a second."""
+class Saying(ProgressColumn):
+    """Whatever `words` says at the moment."""
+
+    def __init__(self, words: Callable[[], str]) -> None:
+        super().__init__()
+        self._words = words
 
     def render(self, task: Shown) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f}/s" if speed else "")
+        return Text(self._words())
 
 
 def duration(seconds: float) -> str:

@@ -5,8 +5,8 @@ one flat loop. Generators are advanced in turns while they have credit, coroutin
 only from the first coroutine on (`coroutines.py`). Replies are held back while quick calls follow each other, at most
 `HOLD` seconds, and never behind a call that is slow or not yet known.
 
-The ledger is two words shared with the parent: the last call started here, which outlives this process, and a count
-of cancellations, which says that a CANCEL frame is waiting behind the calls already read.
+The ledger is a few words shared with the parent, which outlive this process: the last call started here; a count of
+cancellations, which says that a CANCEL frame is waiting behind the calls already read; and how far the worker came.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ PLAIN_CALL = CALL << 56
 HOLD = 300e-6
 SLOW = 100e-6
 
-STARTED, CANCELS = 0, 1  # words of the ledger
+STARTED, CANCELS, STAGE = 0, 1, 3  # words of the ledger; word 2 is `spawned_child.MADE`
+LISTENING, SET_UP = 1, 2  # stages
 
 _ANNOUNCEMENT = struct.Struct("<QQ")
 
@@ -182,6 +183,7 @@ class Worker:
             self.answer(call, ran, value)
             return b""
 
+        ledger[STAGE] = LISTENING
         while data := self.next_input() if streams or self._aside else read():
             # Nearly always one plain call and nothing else; whoever sent it is waiting for this one.
             if len(data) >= SIZE and not self.frames.partial and ledger[CANCELS] == self._cancels_seen:
@@ -291,6 +293,7 @@ class Worker:
             self.fail(0, 0.0, error)
             self.flush()
             raise SystemExit(1) from None
+        self.ledger[STAGE] = SET_UP
 
     def run_many(self, kind: int, call: int, function: Function, body: bytes) -> None:
         """One frame, many calls: one reply with all their results, or the first failure."""

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from hybrid_compute.links.child import STAGE
 from hybrid_compute.links.frames import REPLY, Frames
 from hybrid_compute.links.loans import Loans
 
@@ -32,6 +33,7 @@ class Link(ABC):
         self.sent: dict[int, Ticket] = {}
         self.known: set[int] = set()
         self.loans: Loans
+        self.ledger: memoryview  # words that the worker writes, see `child.py`
         self.load = 0.0
         self.concurrent = 0  # coroutines and streams among the sent: they share the worker with others
         self.last_call = 0
@@ -48,6 +50,11 @@ class Link(ABC):
     @property
     @abstractmethod
     def started(self) -> int: ...
+
+    @property
+    def stage(self) -> int:
+        """How far the worker came: `LISTENING`, then `SET_UP` if there was a set-up. True even after its death."""
+        return int(self.ledger[STAGE])
 
     @property
     @abstractmethod

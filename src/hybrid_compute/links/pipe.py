@@ -24,7 +24,7 @@ from pathlib import Path
 
 from hybrid_compute.errors import BackendUnavailable
 from hybrid_compute.links.arena import Arena, NoMemory, Segment, open_segment
-from hybrid_compute.links.child import CANCELS, STARTED
+from hybrid_compute.links.child import CANCELS, STAGE, STARTED
 from hybrid_compute.links.frames import READ_SIZE
 from hybrid_compute.links.link import Link
 from hybrid_compute.links.loans import Loans
@@ -50,8 +50,8 @@ class PipeLink(Link):
         self.loans = Loans(nursery.arena, number, self._announce, self._fetch)
         self._pid: int | None = None
         self._nursery = nursery
-        self._ledger = nursery.ledger[slot * SLOT_SIZE // 8 : (slot + 1) * SLOT_SIZE // 8]
-        self._ledger[STARTED] = self._ledger[CANCELS] = 0
+        self.ledger = nursery.ledger[slot * SLOT_SIZE // 8 : (slot + 1) * SLOT_SIZE // 8]
+        self.ledger[STARTED] = self.ledger[CANCELS] = self.ledger[STAGE] = 0
         self._unsent: deque[memoryview] = deque()
         self._received: Received | None = None
         self._doomed = False
@@ -59,7 +59,7 @@ class PipeLink(Link):
 
     @property
     def started(self) -> int:
-        return int(self._ledger[STARTED])
+        return int(self.ledger[STARTED])
 
     @property
     def pid(self) -> int | None:
@@ -100,7 +100,7 @@ class PipeLink(Link):
             self._nursery.loop.add_writer(self.calls, self._writable)
 
     def ring(self) -> None:
-        self._ledger[CANCELS] += 1
+        self.ledger[CANCELS] += 1
 
     def kill(self) -> None:
         self._doomed = True
@@ -175,15 +175,15 @@ class PipeNursery:
         self._links: dict[int, PipeLink] = {}
         self._slots = list(range(LEDGER_SLOTS))
         self._template: _Template | None = None
-        self._ledger_fd = os.memfd_create("hybrid-compute-ledger", os.MFD_CLOEXEC)
-        os.ftruncate(self._ledger_fd, LEDGER_SLOTS * SLOT_SIZE)
-        self.ledger = memoryview(mmap.mmap(self._ledger_fd, LEDGER_SLOTS * SLOT_SIZE)).cast("Q")
+        self.ledger_fd = os.memfd_create("hybrid-compute-ledger", os.MFD_CLOEXEC)
+        os.ftruncate(self.ledger_fd, LEDGER_SLOTS * SLOT_SIZE)
+        self.ledger = memoryview(mmap.mmap(self.ledger_fd, LEDGER_SLOTS * SLOT_SIZE)).cast("Q")
 
     def start(self, number: int) -> PipeLink:
         """A new worker. Returns at once; the process follows. Raises `BackendUnavailable`."""
         try:
             if self._template is None:
-                self._template = _Template(self, self._ledger_fd, self._preload)
+                self._template = _Template(self, self.ledger_fd, self._preload)
             calls_out, calls_in = os.pipe2(os.O_CLOEXEC)
             replies_out, replies_in = os.pipe2(os.O_CLOEXEC)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -248,9 +248,9 @@ class PipeNursery:
         if self._template is not None:
             self._template.close()
             self._template = None
-        if self._ledger_fd >= 0:
-            os.close(self._ledger_fd)
-            self._ledger_fd = -1
+        if self.ledger_fd >= 0:
+            os.close(self.ledger_fd)
+            self.ledger_fd = -1
 
     def abandon(self) -> None:
         """In a forked copy of this process: close all descriptors, which belong to the original."""
@@ -260,7 +260,7 @@ class PipeNursery:
                 os.close(link.pidfd)
         if self._template is not None:
             self._template.close_fds()
-        os.close(self._ledger_fd)
+        os.close(self.ledger_fd)
 
 
 class _Template:

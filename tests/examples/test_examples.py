@@ -1,0 +1,55 @@
+"""Every example runs as it stands, as a program of its own, and shows what it says it shows."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "examples"
+
+SHOWN = {
+    "crunch_files": ["50 % of 100,000 rows", "100,000 rows in 16 calls: {'worker': 16}"],
+    "custom_backend": ["whereabouts ran in thread-backend_0, wait_a_little in MainThread", "not thread: it runs plain"],
+    "drop_in_executor": ["run_in_executor: 125", "a crash: worker", "after it: 27"],
+    "large_arrays": ["4,194,304 bytes each way", "a shared array in a worker: output array is read-only"],
+    "progressive_enhancement": ["passed on by worker: ", "computed in a worker", "computed in this process"],
+    "prompts": ["refused: the prompt is empty", "to_html    ran at worker", "clean      ran at local"],
+    "responsive_web": ["load, in workers", "load, in the loop"],
+}
+
+
+def run(path: Path, folder: Path) -> str:
+    """What an example prints where its folder is not the working directory; it may not complain."""
+    command = [sys.executable, str(path)]
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=50, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return ran.stdout
+
+
+def test_every_example_is_listed() -> None:
+    """A new example is run too, and what it shows is written down here."""
+    assert sorted(SHOWN) == sorted(path.stem for path in FOLDER.glob("*.py"))
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_an_example_runs_and_shows_what_it_says(name: str, tmp_path: Path) -> None:
+    """An example asserts its own outcome; what the reader is to see is printed."""
+    printed = run(FOLDER / f"{name}.py", tmp_path)
+    assert [words for words in SHOWN[name] if words not in printed] == []
+
+
+def test_the_web_example_measures_less_lag_with_workers(tmp_path: Path) -> None:
+    """A handler that computes in the loop keeps everybody waiting; with workers the loop stays free."""
+    printed = run(FOLDER / "responsive_web.py", tmp_path)
+    workers, inside = (float(re.findall(rf"{where} +([\d.]+) ms", printed)[0]) for where in ("workers", "in the loop"))
+    assert workers < inside
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_an_example_is_short_and_says_what_it_is_about(name: str) -> None:
+    """One idea each, which the first lines name."""
+    source = (FOLDER / f"{name}.py").read_text()
+    assert source.startswith('"""')
+    assert source.count("\n") <= 105
