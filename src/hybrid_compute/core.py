@@ -13,7 +13,7 @@ from hybrid_compute.calls import Call
 from hybrid_compute.clock import Clock
 from hybrid_compute.errors import NoBackendAvailable, PolicyRefused
 from hybrid_compute.events import CallFinished, Hooks
-from hybrid_compute.links.codec import failure_of
+from hybrid_compute.links.codec import OF_THE_TASK, failure_of
 from hybrid_compute.policy import Policy, private_stays_here
 from hybrid_compute.routing import Route
 from hybrid_compute.tasks import AnyTask, TaskRegistry, as_task
@@ -61,7 +61,7 @@ class Core:
         began = perf_counter()
         try:
             return task.fn(*args, **kwargs)
-        except Exception as error:
+        except OF_THE_TASK as error:
             raise failure_of(error, task.name) from error
         finally:
             took = perf_counter() - began

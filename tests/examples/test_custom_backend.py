@@ -1,7 +1,5 @@
 """The backend of the example keeps every promise that a backend makes."""
 
-from typing import ClassVar
-
 from examples.custom_backend import ThreadBackend
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.testing import BackendContract
@@ -10,8 +8,8 @@ from hybrid_compute.testing import BackendContract
 class TestThreadBackend(BackendContract):
     """Runs plain functions, and says so."""
 
-    streams: ClassVar[bool] = False
-    coroutines: ClassVar[bool] = False
+    streams = False
+    coroutines = False
 
     def make_backend(self) -> Backend:
         return ThreadBackend(size=2)

@@ -3,14 +3,17 @@
 import asyncio
 import ctypes
 import functools
+import itertools
 import os
+import resource
 import struct
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
-from hybrid_compute import task
+from hybrid_compute import BlockingRuntime, WorkerBackend, task
 
 MARK = struct.Struct("<Q")
 
@@ -142,7 +145,7 @@ async def refuse_to_stop(path: str, number: int) -> None:
 @task
 async def block_the_loop(path: str, number: int) -> None:
     mark(path, number)
-    time.sleep(3600)  # noqa: ASYNC251  # the very mistake that is tested
+    time.sleep(3600)  # the very mistake that is tested
 
 
 @task
@@ -169,3 +172,93 @@ async def count_slowly_to(stop: int, path: str = "") -> AsyncIterator[int]:
     finally:
         if path:
             mark(path, 2**64 - 1)
+
+
+@task
+def busy_in_c(path: str, number: int) -> None:
+    """Hold the GIL in C code, where no Python signal handler would ever run."""
+    mark(path, number)
+    sum(itertools.repeat(0))
+
+
+@task
+def run_nested(path: str, number: int) -> None:
+    """A runtime inside a worker, whose own workers never finish."""
+    with BlockingRuntime([WorkerBackend(2)], strategy="worker") as rt:
+        rt.map(add_one, range(10))
+        rt.run(mark_and_wait, path, number)
+
+
+@task
+def sum_in_workers(count: int) -> int:
+    with BlockingRuntime([WorkerBackend(2)], strategy="worker") as rt:
+        return sum(rt.map(add_one, range(count)))
+
+
+@task
+def add_one(number: int) -> int:
+    return number + 1
+
+
+@task(pure=True)
+def die_purely() -> None:
+    die("exit")
+
+
+@task
+def fail_in_stream(error: BaseException) -> Iterator[int]:
+    yield 1
+    raise error
+
+
+@task
+def recurse(depth: int) -> int:
+    return recurse(depth + 1) + 1
+
+
+@task
+def take_memory(size: int) -> int:
+    return len(bytearray(size))
+
+
+@task
+def return_more_than_can_be_copied() -> bytes:
+    """The result fits into memory, but not twice."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    value = bytes(64 << 20)
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + (8 << 20), hard))
+    return value
+
+
+@task
+def shout(count: int) -> int:
+    print("x" * count)
+    print("y" * count, file=sys.stderr)
+    return count
+
+
+@task
+def close_descriptors(start: int, stop: int) -> int:
+    os.closerange(start, stop)
+    return os.getpid()
+
+
+@task
+def close_everything(then: str) -> int:
+    os.closerange(0, 1000)
+    if then == "open":
+        # Now the numbers of the worker's own pipes name something that never answers.
+        ends = [os.pipe() for _ in range(20)]
+        return len(ends)
+    if then == "sleep":
+        time.sleep(3600)
+    return os.getpid()
+
+
+@task
+def fork_and_die() -> None:
+    if os.fork() == 0:
+        time.sleep(20)
+        os._exit(0)
+    os._exit(9)

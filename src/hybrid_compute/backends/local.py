@@ -15,9 +15,9 @@ from typing import Any
 
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.calls import Call
-from hybrid_compute.errors import BackendClosed, HybridComputeError
+from hybrid_compute.errors import BackendClosed
 from hybrid_compute.events import Progress
-from hybrid_compute.links.codec import failure_of
+from hybrid_compute.links.codec import OF_THE_TASK, failure_of
 from hybrid_compute.reporting import Reporter, reporter
 from hybrid_compute.tasks import AnyTask
 
@@ -56,22 +56,14 @@ class LocalBackend(Backend):
         try:
             async with limit:
                 return await self._run(call)
-        except HybridComputeError:
-            raise
-        except Exception as error:
-            if isinstance(error, TimeoutError) and limit.expired():
+        except TimeoutError:
+            if limit.expired():
                 raise self.too_late(call) from None
-            raise failure_of(error, call.task.name) from error
+            raise
 
     def run_now(self, call: Call) -> Any:
         """Run a plain function here, at once, in the calling thread."""
-        began = perf_counter()
-        try:
-            return call.task.fn(*call.args, **call.kwargs)
-        except Exception as error:
-            raise failure_of(error, call.task.name) from error
-        finally:
-            call.ran = perf_counter() - began
+        return _timed(call)
 
     def stream_call(self, call: Call, /) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
         return self._stream(call)
@@ -87,13 +79,15 @@ class LocalBackend(Backend):
             return await self._run_coroutine(call)
         if task.cost == "trivial":
             return self.run_now(call)
-        return await self._in_thread(call, partial(_timed, call))
+        return await self._in_thread(call, partial(_in_thread, call))
 
     async def _run_coroutine(self, call: Call) -> Any:
         token = reporter.set(self._reporter(call))
         began = perf_counter()
         try:
             return await call.task.fn(*call.args, **call.kwargs)
+        except OF_THE_TASK as error:
+            raise failure_of(error, call.task.name) from error
         finally:
             call.ran = perf_counter() - began
             reporter.reset(token)
@@ -140,9 +134,7 @@ class LocalBackend(Backend):
                     item = await anext(items)
             except StopAsyncIteration:
                 return
-            except HybridComputeError:
-                raise
-            except Exception as error:
+            except OF_THE_TASK as error:
                 if isinstance(error, TimeoutError) and limit.expired():
                     raise self.too_late(call) from None
                 raise failure_of(error, call.task.name) from error
@@ -150,11 +142,22 @@ class LocalBackend(Backend):
 
 
 def _timed(call: Call) -> Any:
+    """Run the function and time it. Whatever it raises is `TaskFailed`, an error of this library as well."""
     began = perf_counter()
     try:
         return call.task.fn(*call.args, **call.kwargs)
+    except OF_THE_TASK as error:
+        raise failure_of(error, call.task.name) from error
     finally:
         call.ran = perf_counter() - began
+
+
+def _in_thread(call: Call) -> Any:
+    """`_timed` where nobody types an interrupt: one that is raised here comes from the task."""
+    try:
+        return _timed(call)
+    except KeyboardInterrupt as error:
+        raise failure_of(error, call.task.name) from error
 
 
 class _ThreadPump:

@@ -595,7 +595,7 @@ class Pool:
                 ticket.future.set_exception(BackendUnavailable(str(link.setup_failure), backend=self.name))
                 continue
             begun = ticket.id <= started
-            if ticket.id <= started + 1:  # what it ran or was about to take in may be what killed it; others are innocent
+            if ticket.id <= started + 1:  # it ran, or was about to, and may be what killed the worker
                 ticket.attempts += 1
             again = not begun or (ticket.call.task.pure and ticket.sink is None and ticket.attempts < 2)
             if again and not self.closed and ticket.attempts < 5:

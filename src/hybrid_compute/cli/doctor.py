@@ -23,9 +23,9 @@ import msgspec
 
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.backends.local import LocalBackend
-from hybrid_compute.backends.worker import WorkerBackend, usable_cores
+from hybrid_compute.backends.worker import WorkerBackend, has_fast_path, usable_cores
 from hybrid_compute.cli import screen
-from hybrid_compute.links import pipe
+from hybrid_compute.cli.exits import PlacesFailed
 from hybrid_compute.runtime import Runtime
 from hybrid_compute.tasks import AnyTask, task
 
@@ -93,7 +93,7 @@ async def examine() -> Diagnosis:
         await measure("worker", WorkerBackend(), where),
         await measure("worker, coroutine", WorkerBackend(), where_coroutine),
     ]
-    if pipe.supported():
+    if has_fast_path():
         places.append(await measure("worker, portable path", WorkerBackend(portable=True), where))
     return Diagnosis(list(_machine()), list(_fast_path()), list(_libraries()), places)
 
@@ -119,7 +119,7 @@ def _machine() -> Iterator[Finding]:
     yield Finding("python", None, f"{platform.python_implementation()} {platform.python_version()} ({sys.executable})")
     yield Finding("system", None, f"{platform.system()} {platform.release()}, {platform.machine()}")
     yield Finding("cores", None, f"{usable_cores()} of {os.cpu_count()}")
-    way = "forked from a template process" if pipe.supported() else "started one by one (portable path)"
+    way = "forked from a template process" if has_fast_path() else "started one by one (portable path)"
     yield Finding("workers are", None, way)
 
 
@@ -195,3 +195,10 @@ _STYLE = {True: None, False: "red", None: None}
 
 def as_json(found: Diagnosis) -> bytes:
     return msgspec.json.format(msgspec.json.encode(found), indent=2)
+
+
+def insist(found: Diagnosis) -> None:
+    """Raise `PlacesFailed` if a place does not work."""
+    broken = [place.name for place in found.places if place.why_not]
+    if broken:
+        raise PlacesFailed(f"these places do not work here: {'; '.join(broken)}")

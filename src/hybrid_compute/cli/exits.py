@@ -57,6 +57,17 @@ class LineFailed(Exception):
         super().__init__(f"line {number} of {source}")
 
 
+class LinesFailed(Exception):
+    """Some lines were answered with an error, as was asked for."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"{count:,} {'line' if count == 1 else 'lines'} failed: the answers say why")
+
+
+class PlacesFailed(Exception):
+    """The doctor has found places that do not work."""
+
+
 def code_for(error: BaseException) -> Exit:
     """The exit code that stands for an error."""
     match error:
@@ -70,9 +81,9 @@ def code_for(error: BaseException) -> Exit:
             return Exit.TIMEOUT
         case click.ClickException() | TaskNotFound():
             return Exit.USAGE
-        case BackendError() | NoBackendAvailable() | PolicyRefused():
+        case BackendError() | NoBackendAvailable() | PolicyRefused() | PlacesFailed():
             return Exit.NO_PLACE
-        case HybridComputeError():
+        case HybridComputeError() | LinesFailed():
             return Exit.TASK_FAILED
         case BrokenPipeError():
             return Exit.READER_GONE
@@ -95,7 +106,7 @@ def line_for(error: BaseException) -> str:
             text = error.format_message()
         case TaskFailed(remote_traceback=trace) if trace:
             text = f"{error} (--traceback shows where)"
-        case HybridComputeError() | OSError():
+        case HybridComputeError() | LinesFailed() | PlacesFailed() | OSError():
             text = str(error)
         case _:
             text = f"this is a bug in hybrid-compute: {type(error).__name__}: {error} (--traceback shows where)"

@@ -1,6 +1,6 @@
 """`hybrid-compute map`: one call for each line of a file, the answers in the order of the lines.
 
-    lines ──start──> calls under way, at most ROOM of them ──in order──> answers
+    lines ──_start──> calls under way, as many as there is Room for ──in order──> answers
 
 An answer is written once all before it are, so whatever stops the command leaves the answers of the first lines, and
 `--resume` only has to count them.
@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import BinaryIO
 
@@ -22,9 +22,9 @@ from rich.progress import TimeRemainingColumn
 
 from hybrid_compute.backends.worker import usable_cores
 from hybrid_compute.cli import screen
-from hybrid_compute.cli.exits import LineFailed
+from hybrid_compute.cli.exits import LineFailed, LinesFailed
 from hybrid_compute.cli.run import under
-from hybrid_compute.cli.streams import Line, read_lines, write_line
+from hybrid_compute.cli.streams import Line, answers_file, read_lines, standard_output, write_line
 from hybrid_compute.errors import BackendError, BackendUnavailable, HybridComputeError, TaskError
 from hybrid_compute.runtime import Runtime, Verbs
 from hybrid_compute.schema import bind_json, encode_json
@@ -33,7 +33,17 @@ from hybrid_compute.tasks import AnyTask
 ROOM = 1024
 """Lines that may be under way at a time."""
 ROOM_BYTES = 64 << 20
-"""Bytes that these lines may be; a longer line goes alone."""
+"""Bytes that these lines may have together; a longer line goes alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """How many lines to work on at once, what becomes of one that fails, and where and how long each may run."""
+
+    limit: int | None = None
+    keep_going: bool = False
+    strategy: str | None = None
+    timeout: float | None = None
 
 
 @dataclass(slots=True)
@@ -44,6 +54,53 @@ class Count:
     answered: int = 0
     failed: int = 0
     bytes: int = 0
+    began: float = field(default_factory=perf_counter)
+
+    def __str__(self) -> str:
+        seconds = perf_counter() - self.began
+        text = f"{self.answered:,} lines answered in {screen.duration(seconds)} ({self.answered / seconds:,.0f}/s)"
+        text += f", {self.failed:,} of them with an error" if self.failed else ""
+        return text + (f", after {self.skipped:,} answered before" if self.skipped else "")
+
+
+def map_file(task: AnyTask, source: str, output: str | None, how: Lines, *, resume: bool) -> None:
+    """Answer every line of the file `source` (`-`: standard input) in the file `output` (None: standard output).
+
+    Says on standard error how far it is. Raises `LineFailed` for the first line that fails; with `keep_going`
+    `LinesFailed` in the end, if any did.
+    """
+    with ExitStack() as files:
+        fd = 0 if source == "-" else files.enter_context(open(source, "rb")).fileno()
+        answers, skip = files.enter_context(standard_output()), 0
+        if output is not None:
+            answers, skip = files.enter_context(answers_file(output, resume=resume))
+        count = Count()
+        asyncio.run(_map(Mapping(task, source, fd, answers, how, skip, count), how, os.fstat(fd).st_size or None))
+    if count.failed:
+        raise LinesFailed(count.failed)
+
+
+async def _map(mapping: Mapping, how: Lines, total: int | None) -> None:
+    """With a bar that moves by bytes of the input, if somebody watches, and a summary however it ends."""
+    console = screen.console(stderr=True)
+    count = mapping.count
+    shown_at = count.began
+    lines = screen.Saying(lambda: f"{count.answered:,} lines")
+    with screen.bar(console, lines, TimeRemainingColumn()) as progress:
+        shown = progress.add_task("map", total=total)
+
+        def tick() -> None:
+            nonlocal shown_at
+            if perf_counter() - shown_at > 0.1:  # often enough for the eye, and cheap enough for a million lines
+                shown_at = perf_counter()
+                progress.update(shown, completed=count.bytes)
+
+        try:
+            async with Runtime() as rt:
+                await mapping.run(under(rt, how.strategy, how.timeout), tick)
+            progress.update(shown, completed=count.bytes, total=count.bytes)
+        finally:
+            console.print(str(count))
 
 
 class Room:
@@ -56,12 +113,14 @@ class Room:
         self._given = asyncio.Event()
 
     async def take(self, size: int) -> None:
+        """Wait until there is room for a line of so many bytes; alone, any line has room."""
         while self._taken and self._taken + max(size, self._least) > self._size:
             self._given.clear()
             await self._given.wait()
         self._taken += max(size, self._least)
 
     def give(self, size: int) -> None:
+        """A line of so many bytes is done with."""
         self._taken -= max(size, self._least)
         self._given.set()
 
@@ -70,40 +129,41 @@ class Mapping:
     """One run of the command: a task, the lines it is called with, and where the answers go."""
 
     def __init__(
-        self, task: AnyTask, source: str, fd: int, answers: BinaryIO, *, skip: int, limit: int | None, keep_going: bool
+        self, task: AnyTask, source: str, fd: int, answers: BinaryIO, how: Lines, skip: int, count: Count
     ) -> None:
-        self.count = Count()
+        limit = at_once(task, how)
+        self.count = count
         self._task = task
         self._source = source
         self._fd = fd
         self._answers = answers
         self._skip = skip
-        self._keep_going = keep_going
-        self._gate = asyncio.Semaphore(limit) if limit is not None else None
+        self._keep_going = how.keep_going
+        self._gate = asyncio.Semaphore(limit) if limit is not None else nullcontext()
         self._room = Room()
-        self._started: asyncio.Queue[tuple[Line, asyncio.Task[bytes]] | None] = asyncio.Queue()
+        self._calls: set[asyncio.Task[bytes]] = set()
+        self._in_order: asyncio.Queue[tuple[Line, asyncio.Task[bytes]] | None] = asyncio.Queue()
 
     async def run(self, verbs: Verbs, tick: Callable[[], object]) -> None:
-        """Answer all lines. Raises `LineFailed` for the first line that fails, unless it is to keep going."""
-        calls: set[asyncio.Task[bytes]] = set()
-        starting = asyncio.create_task(self._start(verbs, calls))
+        """Answer all lines; `tick` is called after each."""
+        starting = asyncio.create_task(self._start(verbs))
         try:
-            while (under_way := await self._started.get()) is not None:
+            while (under_way := await self._in_order.get()) is not None:
                 line, call = under_way
                 write_line(self._answers, await call)
-                calls.discard(call)
+                self._calls.discard(call)
                 self._room.give(len(line.text))
                 self.count.answered += 1
                 self.count.bytes = line.end
                 tick()
             await starting
         finally:
-            left = [starting, *calls]
+            left: list[asyncio.Task[object]] = [starting, *self._calls]
             for each in left:
                 each.cancel()
             await asyncio.gather(*left, return_exceptions=True)
 
-    async def _start(self, verbs: Verbs, calls: set[asyncio.Task[bytes]]) -> None:
+    async def _start(self, verbs: Verbs) -> None:
         try:
             async for line in read_lines(self._fd):
                 if self.count.skipped < self._skip:
@@ -111,25 +171,26 @@ class Mapping:
                     continue
                 await self._room.take(len(line.text))
                 call = asyncio.create_task(self._answer(verbs, line))
-                calls.add(call)
-                self._started.put_nowait((line, call))
+                self._calls.add(call)
+                self._in_order.put_nowait((line, call))
             if self.count.skipped < self._skip:
-                lines = f"{self._source} has only {self.count.skipped} lines"
-                raise click.UsageError(f"the output holds {self._skip} answers, but {lines}: they do not belong together")
+                raise click.UsageError(
+                    f"the output holds {self._skip} answers, but {self._source} has only {self.count.skipped} lines: "
+                    f"they do not belong together"
+                )
         finally:
-            self._started.put_nowait(None)
+            self._in_order.put_nowait(None)
 
     async def _answer(self, verbs: Verbs, line: Line) -> bytes:
         try:
-            async with self._gate or nullcontext():
+            async with self._gate:
                 args, kwargs = bind_json(self._task, line.text)
                 return encode_json(await verbs.run(self._task, *args, **kwargs))
         except HybridComputeError as error:
             if not self._keep_going or not _is_about_one_line(error):
                 raise LineFailed(line.number, self._source) from error
             self.count.failed += 1
-            fault = {"code": error.code, "message": str(error), "line": line.number}
-            return msgspec.json.encode({"error": fault})
+            return msgspec.json.encode({"error": {"code": error.code, "message": str(error), "line": line.number}})
 
 
 def _is_about_one_line(error: HybridComputeError) -> bool:
@@ -137,62 +198,13 @@ def _is_about_one_line(error: HybridComputeError) -> bool:
     return isinstance(error, TaskError | BackendError) and not isinstance(error, BackendUnavailable)
 
 
-def at_once(task: AnyTask, timeout: float | None, limit: int | None) -> int | None:
+def at_once(task: AnyTask, how: Lines) -> int | None:
     """How many lines may be at work at a time; None for as many as there is room for.
 
     A timeout counts from submission. Where one is set, a call is submitted only when a core is free for it, or it
-    would be charged for the calls before it. Coroutines mostly wait, so they do not wait for cores.
+    would be charged for the calls before it. Coroutines mostly wait, and need no core for that.
     """
-    if limit is not None:
-        return limit
-    limited = timeout is not None or task.timeout is not None
+    if how.limit is not None:
+        return how.limit
+    limited = how.timeout is not None or task.timeout is not None
     return usable_cores() if limited and not task.is_async else None
-
-
-async def map_lines(
-    task: AnyTask,
-    source: str,
-    fd: int,
-    answers: BinaryIO,
-    *,
-    skip: int = 0,
-    strategy: str | None = None,
-    timeout: float | None = None,
-    limit: int | None = None,
-    keep_going: bool = False,
-) -> int:
-    """Answer every line of `fd` after the first `skip`; how many failed. Says on standard error how far it is."""
-    console = screen.console(stderr=True)
-    began = perf_counter()
-    mapping = Mapping(
-        task, source, fd, answers, skip=skip, limit=at_once(task, timeout, limit), keep_going=keep_going
-    )
-    count = mapping.count
-    total = os.fstat(fd).st_size or None
-    shown_at = began
-    said = screen.Saying(lambda: f"{count.answered:,} lines")
-    with screen.bar(console, said, TimeRemainingColumn()) as progress:
-        shown = progress.add_task(task.name, total=total)
-
-        def tick() -> None:
-            nonlocal shown_at
-            if perf_counter() - shown_at > 0.1:
-                shown_at = perf_counter()
-                progress.update(shown, completed=count.bytes)
-
-        try:
-            async with Runtime() as rt:
-                await mapping.run(under(rt, strategy, timeout), tick)
-            progress.update(shown, completed=count.bytes, total=count.bytes)
-        finally:
-            seconds = perf_counter() - began
-            console.print(summary(count, seconds))
-    return count.failed
-
-
-def summary(count: Count, seconds: float) -> str:
-    """One line that says what was done."""
-    speed = f"{count.answered:,} lines answered in {screen.duration(seconds)} ({count.answered / seconds:,.0f}/s)"
-    skipped = f", {count.skipped:,} had been before" if count.skipped else ""
-    failed = f", {count.failed:,} of them with an error" if count.failed else ""
-    return speed + failed + skipped

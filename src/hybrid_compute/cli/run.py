@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import BinaryIO
 
@@ -41,7 +41,7 @@ def under(rt: Runtime, strategy: str | None, timeout: float | None) -> Verbs:
 
 
 @contextmanager
-def _progress_bar() -> Iterator[list[Hook]]:
+def _progress_bar() -> Generator[list[Hook]]:
     """Hooks that show what the task itself reports of its progress, if somebody watches."""
     console = screen.console(stderr=True)
     if not console.is_terminal:
@@ -52,8 +52,6 @@ def _progress_bar() -> Iterator[list[Hook]]:
 
         def show(event: Event) -> None:
             if isinstance(event, Progress):
-                progress.update(
-                    shown, description=event.note, completed=event.done, total=event.total, visible=True
-                )
+                progress.update(shown, description=event.note, completed=event.done, total=event.total, visible=True)
 
         yield [show]

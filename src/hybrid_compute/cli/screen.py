@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import log10
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -20,11 +21,11 @@ def console(*, stderr: bool = False) -> Console:
     return made
 
 
-def table(*columns: str, title: str | None = None) -> Table:
-    """A table whose first column is text and whose other columns are numbers."""
+def table(*columns: str, title: str | None = None, numbers: bool = True) -> Table:
+    """A table whose first column is text; the others are numbers, unless they are not."""
     made = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
     for index, name in enumerate(columns):
-        made.add_column(name, justify="right" if index else "left", overflow="fold")
+        made.add_column(name, justify="right" if index and numbers else "left", overflow="fold")
     return made
 
 
@@ -62,10 +63,7 @@ def size(count: float) -> str:
     >>> size(512), size(153468), size(31_493_857)
     ('512 B', '153.5 kB', '31.5 MB')
     """
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            break
-        count /= 1000
-    else:
-        unit = "TB"
-    return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+    if count < 1000:
+        return f"{count:.0f} B"
+    unit = min(4, int(log10(count)) // 3)
+    return f"{count / 1000**unit:.1f} {'kMGT'[unit - 1]}B"

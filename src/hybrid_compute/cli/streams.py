@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
 from typing import BinaryIO, NamedTuple
 
@@ -75,7 +75,7 @@ async def _chunks(fd: int) -> AsyncIterator[bytes]:
 
 
 @contextmanager
-def standard_output() -> Iterator[BinaryIO]:
+def standard_output() -> Generator[BinaryIO]:
     """Standard output for answers alone: what tasks print, in this process or in workers, goes to standard error."""
     with os.fdopen(os.dup(1), "wb", buffering=0) as answers:
         os.dup2(2, 1)
@@ -83,7 +83,7 @@ def standard_output() -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def answers_file(path: str, *, resume: bool) -> Iterator[tuple[BinaryIO, int]]:
+def answers_file(path: str, *, resume: bool) -> Generator[tuple[BinaryIO, int]]:
     """A file that answers are appended to, and how many it holds already.
 
     A last line without its end was being written when the writer died: it is cut off. Raises `click.UsageError` if

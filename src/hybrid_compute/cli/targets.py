@@ -73,9 +73,8 @@ def _look_up(module: ModuleType, wanted: str) -> Any:
     found: Any = module
     for part in wanted.split("."):
         found = getattr(found, part, None)
-    if found is None:
-        known = tasks_of(module)
-        return known[wanted] if wanted in known else None
+    if found is None and wanted in (known := tasks_of(module)):
+        return known[wanted]
     return found
 
 

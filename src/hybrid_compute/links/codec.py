@@ -158,6 +158,9 @@ def _pickles(value: Any) -> bool:
 
 # Failures.
 
+OF_THE_TASK = (Exception, SystemExit)
+"""What a task may raise in this process without it being meant for anybody else, as an interrupt would be."""
+
 
 def encode_failure(error: BaseException, *, frames_to_skip: int = 1) -> bytes:
     """An exception as bytes that always decode: the text for sure, the exception itself if it can travel.

@@ -16,14 +16,17 @@ import os
 import secrets
 import sys
 import weakref
+from typing import Any
 
 from hybrid_compute.links.arena import Arena, NoMemory, Segment
 
 if sys.platform == "win32":
+    _map: Any = mmap.mmap  # its signature is another on each system
 
     def create(name: str, size: int) -> mmap.mmap:
         """A new block. Raises `OSError`."""
-        return mmap.mmap(-1, size, tagname=name)
+        memory: mmap.mmap = _map(-1, size, tagname=name)
+        return memory
 
     def attach(name: str) -> mmap.mmap:
         """A block that somebody made. Raises `OSError`."""
@@ -31,7 +34,8 @@ if sys.platform == "win32":
 
         known = SharedMemory(name)  # a mapping by tag alone would make a new block where there is none
         try:
-            return mmap.mmap(-1, known.size, tagname=name)
+            memory: mmap.mmap = _map(-1, known.size, tagname=name)
+            return memory
         finally:
             known.close()
 
@@ -39,7 +43,7 @@ if sys.platform == "win32":
         """Forget the name, which may have been forgotten already; the memory goes with its last user."""
 
 else:
-    import _posixshmem
+    import _posixshmem  # type: ignore[import-not-found]
     from multiprocessing import resource_tracker
 
     def create(name: str, size: int) -> mmap.mmap:

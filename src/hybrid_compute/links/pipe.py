@@ -20,6 +20,7 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 from hybrid_compute.errors import BackendUnavailable
@@ -41,11 +42,20 @@ Exited = Callable[[Link, int | None], None]
 class PipeLink(Link):
     """A worker behind two pipes: calls go out on one, replies come in on the other."""
 
-    def __init__(self, nursery: PipeNursery, number: int, slot: int, fds: tuple[int, int], control: socket.socket):
+    def __init__(
+        self,
+        nursery: PipeNursery,
+        number: int,
+        slot: int,
+        fds: tuple[int, int],
+        control: socket.socket,
+        template: _Template,
+    ) -> None:
         super().__init__(number)
         self.slot = slot
         self.calls, self.replies = fds
         self.control = control
+        self.template = template
         self.pidfd = -1
         self.loans = Loans(nursery.arena, number, self._announce, self._fetch)
         self._pid: int | None = None
@@ -81,8 +91,10 @@ class PipeLink(Link):
             self._readable()
 
     def drain(self) -> None:
-        while not self._closed and select.select([self.replies], [], [], 0)[0]:
-            if not self._readable():
+        watch = select.poll()
+        while not self._closed:
+            watch.register(self.replies, select.POLLIN)
+            if not watch.poll(0) or not self._readable():
                 return
 
     def send(self, data: bytes) -> None:
@@ -117,9 +129,19 @@ class PipeLink(Link):
         self.close_fds()
 
     def close_fds(self) -> None:
-        for fd in (self.calls, self.replies):
-            os.close(fd)
-        self.control.close()
+        if self.calls >= 0:
+            os.close(self.calls)
+            os.close(self.replies)
+            self.calls = self.replies = -1
+            self.control.close()
+
+    def hung_up(self, seconds: float) -> bool:
+        """Whether nobody holds the other end any more; wait so long for it."""
+        if self._closed:
+            return True
+        watch = select.poll()
+        watch.register(self.replies, 0)
+        return bool(watch.poll(seconds * 1000))
 
     def forked(self, pid: int, pidfd: int) -> None:
         """The template has made the process."""
@@ -175,31 +197,43 @@ class PipeNursery:
         self._links: dict[int, PipeLink] = {}
         self._slots = list(range(LEDGER_SLOTS))
         self._template: _Template | None = None
-        self.ledger_fd = os.memfd_create("hybrid-compute-ledger", os.MFD_CLOEXEC)
-        os.ftruncate(self.ledger_fd, LEDGER_SLOTS * SLOT_SIZE)
-        self.ledger = memoryview(mmap.mmap(self.ledger_fd, LEDGER_SLOTS * SLOT_SIZE)).cast("Q")
+        self._templates: set[_Template] = set()  # those that died as well, while they have workers
+        self._ledger_fd = os.memfd_create("hybrid-compute-ledger", os.MFD_CLOEXEC)
+        os.ftruncate(self._ledger_fd, LEDGER_SLOTS * SLOT_SIZE)
+        self.ledger = memoryview(mmap.mmap(self._ledger_fd, LEDGER_SLOTS * SLOT_SIZE)).cast("Q")
 
     def start(self, number: int) -> PipeLink:
         """A new worker. Returns at once; the process follows. Raises `BackendUnavailable`."""
+        if not self._slots:
+            raise BackendUnavailable(f"a pool can have {LEDGER_SLOTS} workers at most")
         try:
-            if self._template is None:
-                self._template = _Template(self, self.ledger_fd, self._preload)
-            calls_out, calls_in = os.pipe2(os.O_CLOEXEC)
-            replies_out, replies_in = os.pipe2(os.O_CLOEXEC)
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            os.set_blocking(calls_in, False)
-            ours.setblocking(False)
-            link = PipeLink(self, number, self._slots.pop(), (calls_in, replies_out), ours)
-            self._links[number] = link
             try:
-                self._template.fork(link, [calls_out, replies_in, theirs.fileno()])
-            finally:
-                os.close(calls_out)
-                os.close(replies_in)
-                theirs.close()
-            return link
+                return self._start(number)
+            except (BrokenPipeError, ConnectionResetError):  # the template has just died; its end is yet to be read
+                self._template = None
+                return self._start(number)
         except OSError as error:
             raise BackendUnavailable(f"a worker process could not be started: {error}") from error
+
+    def _start(self, number: int) -> PipeLink:
+        if self._template is None:
+            self._template = _Template(self, self._ledger_fd, self._preload)
+            self._templates.add(self._template)
+        with ExitStack() as theirs, ExitStack() as ours:  # ours are closed only if something fails
+            calls_out, calls_in = _pipe(theirs, ours)
+            replies_out, replies_in = _pipe(ours, theirs)
+            control, their_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            ours.enter_context(control)
+            theirs.enter_context(their_control)
+            os.set_blocking(calls_in, False)
+            control.setblocking(False)
+            slot = self._slots[-1]
+            link = PipeLink(self, number, slot, (calls_in, replies_out), control, self._template)
+            self._template.fork(number, slot, [calls_out, replies_in, their_control.fileno()])
+            ours.pop_all()
+        self._slots.pop()
+        self._links[number] = link
+        return link
 
     @property
     def template_pid(self) -> int | None:
@@ -222,16 +256,34 @@ class PipeNursery:
             os.close(link.pidfd)
             link.pidfd = -1
         self._slots.append(link.slot)
+        if link.template.lost:
+            self._let_go(link.template)
 
     def template_lost(self, template: _Template) -> None:
         """Its workers can no longer be waited for: each is watched through its pidfd from here on."""
         if self._template is template:
             self._template = None
-        for link in list(self._links.values()):
+        orphans = self._workers_of(template)
+        unknown = [link for link in orphans if link.pidfd < 0]
+        if not all(link.hung_up(0) for link in unknown):
+            # It forked a worker and died before it could say so. That one may run a call that will soon be given to
+            # another, and only the whole family can be reached.
+            template.end_family()
+        for link in orphans:
             if link.pidfd >= 0:
                 self.loop.add_reader(link.pidfd, self._orphan_gone, link)
-            else:
-                self.gone(link.number, None)
+        for link in unknown:
+            link.hung_up(1.0)
+            self.gone(link.number, None)
+        self._let_go(template)
+
+    def _workers_of(self, template: _Template) -> list[PipeLink]:
+        return [link for link in self._links.values() if link.template is template]
+
+    def _let_go(self, template: _Template) -> None:
+        if not self._workers_of(template):
+            template.end_family()
+            self._templates.discard(template)
 
     def _orphan_gone(self, link: PipeLink) -> None:
         self.loop.remove_reader(link.pidfd)
@@ -245,12 +297,13 @@ class PipeNursery:
                 link.kill()
             link.close()
             self.gone(link.number, None)
-        if self._template is not None:
-            self._template.close()
-            self._template = None
-        if self.ledger_fd >= 0:
-            os.close(self.ledger_fd)
-            self.ledger_fd = -1
+        for template in self._templates:
+            template.close()
+        self._templates.clear()
+        self._template = None
+        if self._ledger_fd >= 0:
+            os.close(self._ledger_fd)
+            self._ledger_fd = -1
 
     def abandon(self) -> None:
         """In a forked copy of this process: close all descriptors, which belong to the original."""
@@ -258,15 +311,18 @@ class PipeNursery:
             link.close_fds()
             if link.pidfd >= 0:
                 os.close(link.pidfd)
-        if self._template is not None:
-            self._template.close_fds()
-        os.close(self.ledger_fd)
+        for template in self._templates:
+            template.close_fds()
+        if self._ledger_fd >= 0:
+            os.close(self._ledger_fd)
+            self._ledger_fd = -1
 
 
 class _Template:
     """The parent's handle on the template process."""
 
     def __init__(self, nursery: PipeNursery, ledger_fd: int, preload: list[str]) -> None:
+        self.lost = False
         self._nursery = nursery
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         life, self._life = os.pipe2(os.O_CLOEXEC)
@@ -296,27 +352,36 @@ class _Template:
         nursery.loop.add_reader(self._control, self._readable)
         self._stop = weakref.finalize(self, _kill, self.process)
 
-    def fork(self, link: PipeLink, fds: list[int]) -> None:
-        socket.send_fds(self._control, [FORK.pack(link.number, link.slot)], fds)
+    def fork(self, number: int, slot: int, fds: list[int]) -> None:
+        socket.send_fds(self._control, [FORK.pack(number, slot)], fds)
 
     def close(self) -> None:
-        self._nursery.loop.remove_reader(self._control)
+        """Stop it, and whatever is left of its workers."""
+        if not self.lost:
+            self._nursery.loop.remove_reader(self._control)
         self.close_fds()
         self._stop()
 
+    def end_family(self) -> None:
+        """Have the system kill all its workers that are left."""
+        if self._life >= 0:
+            os.close(self._life)
+            self._life = -1
+
     def close_fds(self) -> None:
         self._control.close()
-        os.close(self._life)
+        self.end_family()
 
     def _readable(self) -> None:
         try:
             message, fds, _, _ = socket.recv_fds(self._control, 4096, 1, socket.MSG_CMSG_CLOEXEC)
-        except BlockingIOError:
+        except (BlockingIOError, ConnectionResetError):  # reset: it died with requests unread; its last reports follow
             return
-        except OSError:
-            message, fds = b"", []
         if not message:
-            self.close()
+            self._nursery.loop.remove_reader(self._control)
+            self._control.close()
+            self._stop()
+            self.lost = True
             self._nursery.template_lost(self)
             return
         what, number, value = REPORT.unpack_from(message)
@@ -324,6 +389,14 @@ class _Template:
             self._nursery.forked(number, value, fds[0])
         elif what == EXITED:
             self._nursery.gone(number, value)
+
+
+def _pipe(reader: ExitStack, writer: ExitStack) -> tuple[int, int]:
+    """A new pipe, its ends closed by whom they belong to."""
+    ends = os.pipe2(os.O_CLOEXEC)
+    for end, owner in zip(ends, (reader, writer), strict=True):
+        owner.callback(os.close, end)
+    return ends
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -18,7 +18,7 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, Pipe
 from queue import SimpleQueue
@@ -256,13 +256,13 @@ class SpawnedNursery:
         slot = self._slots.pop()
         slot_of(self.ledger, slot)[:] = slot_of(memoryview(bytes(SLOT_WORDS * 8)), 0)
         try:
-            their_calls, calls = Pipe(duplex=False)
-            replies, their_replies = Pipe(duplex=False)
+            their_calls, calls = _connect()
+            replies, their_replies = _connect()
             args = (number, self.arena.family, slot, their_calls, their_replies, self._preload)
             worker = Process(target=spawned_child.main, args=args, name=f"hybrid-compute worker {number}")
             with _interrupts_blocked():
                 worker.start()
-        except (OSError, RuntimeError, AssertionError) as error:  # the latter two are how multiprocessing says no
+        except Exception as error:  # multiprocessing says no by an assertion, too
             self._slots.append(slot)
             raise BackendUnavailable(f"a worker process could not be started: {error}") from error
         their_calls.close()
@@ -287,6 +287,7 @@ class SpawnedNursery:
         for link in list(self._links.values()):
             link.wait_for_end()
             self.gone(link)
+        self.ledger = memoryview(b"")  # the mapping goes with its last view
         self._clean_up()
 
     def abandon(self) -> None:
@@ -295,8 +296,14 @@ class SpawnedNursery:
             link.abandon()
 
 
+def _connect() -> tuple[Connection, Connection]:
+    """Two ends: one to receive at, one to send from."""
+    # On Windows they are of another class, which is alike in everything used here.
+    return Pipe(duplex=False)  # pyright: ignore[reportReturnType]
+
+
 @contextmanager
-def _interrupts_blocked() -> Iterator[None]:
+def _interrupts_blocked() -> Generator[None]:
     """A process started in this block receives no interrupt until it says so, which it does once it is set up."""
     if sys.platform == "win32":
         yield

@@ -44,7 +44,7 @@ def slot_of(ledger: memoryview, slot: int) -> memoryview:
 
 
 def main(number: int, family: str, slot: int, calls: Connection, replies: Connection, preload: list[str]) -> NoReturn:
-    """A worker's whole life. It ends without a farewell to threads and exit handlers of the user's, as forked ones do."""
+    """A worker's whole life. It ends as a forked worker does: no thread and no exit handler of the user's is asked."""
     code = 1
     try:
         _leave_the_terminal()
@@ -89,7 +89,7 @@ class Mailbox:
 
     def wake(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have a thread read from here on, since no event loop can watch a pipe on Windows."""
-        self._read_ahead = inbox = SimpleQueue()
+        self._read_ahead = inbox = SimpleQueue[bytes]()
 
         def read() -> None:
             data = b"*"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
 import types
 from functools import cache
@@ -29,15 +29,13 @@ class Process(SpawnProcess):
 
 @cache
 def _launcher() -> Any:
-    """The class that starts processes, from a copy of its module in which only the preparation is another."""
-    name = "multiprocessing.popen_spawn_" + ("win32" if sys.platform == "win32" else "posix")
-    spec = importlib.util.find_spec(name)
-    assert spec is not None
-    assert spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.spawn = types.SimpleNamespace(**{**vars(spawn), "get_preparation_data": _prepare_without_main})
-    return module.Popen
+    """`multiprocessing`'s own way to start a process, which finds another `get_preparation_data` where it looks."""
+    windows = sys.platform == "win32"
+    module: Any = importlib.import_module(f"multiprocessing.popen_spawn_{'win32' if windows else 'posix'}")
+    method = "__init__" if windows else "_launch"
+    code = getattr(module.Popen, method).__code__
+    spawning = types.SimpleNamespace(**{**vars(spawn), "get_preparation_data": _prepare_without_main})
+    return type("Popen", (module.Popen,), {method: types.FunctionType(code, {**vars(module), "spawn": spawning})})
 
 
 def _prepare_without_main(name: str) -> dict[str, Any]:

@@ -74,6 +74,8 @@ def main(control_fd: int) -> None:
 def _set_up(setup: dict[str, Any], ledger_fd: int, life_fd: int) -> mmap.mmap:
     sys.path[:] = setup["path"]
     sys.prefix, sys.exec_prefix = setup["prefix"], setup["exec_prefix"]
+    signal.signal(signal.SIGIO, signal.SIG_DFL)  # whatever the parent thinks of signals
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     fcntl.fcntl(life_fd, fcntl.F_SETOWN, -os.getpgrp())
     fcntl.fcntl(life_fd, fcntl.F_SETFL, os.O_ASYNC)
     for stream in (sys.stdout, sys.stderr):

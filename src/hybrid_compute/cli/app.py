@@ -1,0 +1,215 @@
+"""What can be typed, and what becomes of an error. Each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from hybrid_compute.cli.exits import MEANING, Exit, LineFailed, code_for, line_for
+from hybrid_compute.errors import TaskFailed
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass
+class Settings:
+    """What holds for any command."""
+
+    traceback: bool = False
+
+
+def perform(arguments: Sequence[str]) -> int:
+    """Do what was typed; the exit code. An error becomes one line on standard error."""
+    settings = Settings("--traceback" in arguments)
+    try:
+        with app.make_context("hybrid-compute", list(arguments) or ["--help"], obj=settings) as context:
+            app.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except (Exception, KeyboardInterrupt) as error:
+        return _report(error, settings)
+    return Exit.OK
+
+
+def _report(error: BaseException, settings: Settings) -> Exit:
+    code = code_for(error)
+    if code == Exit.READER_GONE:
+        # What is left in the buffer has no reader, and Python would complain about that when it leaves.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return code
+    if settings.traceback:
+        click.echo(_trace(error), err=True, nl=False)
+    click.echo(f"hybrid-compute: {line_for(error)}", err=True)
+    return code
+
+
+def _trace(error: BaseException) -> str:
+    """Where it happened: in the task's own code if it was the task's."""
+    match error:
+        case LineFailed(__cause__=BaseException() as cause):
+            return _trace(cause)
+        case TaskFailed(remote_traceback=text) if text:
+            return text
+        case _:
+            return "".join(traceback.format_exception(error))
+
+
+def _with_traceback(command: F) -> F:
+    """The flag that belongs anywhere on the line; `perform` has seen it already."""
+    help = "When something fails, show where."
+    return click.option("--traceback", is_flag=True, expose_value=False, help=help)(command)
+
+
+def _with_routing(command: F) -> F:
+    seconds = click.FloatRange(min=0, min_open=True)
+    for option in (
+        click.option("--timeout", type=seconds, metavar="SECONDS", help="Stop a call after so long."),
+        click.option("--strategy", metavar="NAME", help="auto (the default), a backend's name, fastest ..."),
+    ):
+        command = option(command)
+    return command
+
+
+EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code.value:>3}  {meaning}" for code, meaning in MEANING.items())
+
+
+@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="hybrid-compute", message="%(prog)s %(version)s")
+@_with_traceback
+def app() -> None:
+    """Run a compute task wherever it runs best."""
+
+
+@app.command()
+@click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_with_traceback
+def demo(folder: Path | None) -> None:
+    """Survey a tree of Python sources by the strategies local, worker and auto, and compare.
+
+    FOLDER is any folder with *.py files; the standard library of the running interpreter by default.
+    """
+    from hybrid_compute.cli.demo import demo
+
+    demo(folder)
+
+
+@app.command()
+@click.argument("target", metavar="MODULE:TASK")
+@click.option(
+    "--input", "given", metavar="JSON|@FILE|-", default="", help="JSON, a file of it, or - for standard input."
+)
+@_with_routing
+@_with_traceback
+def run(target: str, given: str, strategy: str | None, timeout: float | None) -> None:
+    """Run one task and write its result as JSON.
+
+    The input of a task with one parameter is that value; with several, an object of arguments; with none, nothing.
+    A generator task writes a line for each item, as it comes. What the task prints goes to standard error.
+
+    MODULE is an importable name (the working directory is searched first) or a path that ends in .py.
+    """
+    from hybrid_compute.cli.run import run
+    from hybrid_compute.cli.streams import standard_output
+    from hybrid_compute.cli.targets import load_task
+
+    data = _read_input(given)
+    with standard_output() as answers:
+        asyncio.run(run(load_task(target), data, answers, strategy=strategy, timeout=timeout))
+
+
+def _read_input(given: str) -> bytes:
+    if given == "-":
+        return sys.stdin.buffer.read()
+    if given.startswith("@"):
+        return Path(given[1:]).read_bytes()
+    return given.encode()
+
+
+@app.command()
+@click.argument("target", metavar="MODULE:TASK")
+@click.argument("file", metavar="FILE.ndjson")
+@click.option("--output", metavar="FILE", help="Append the answers to this file, not standard output.")
+@click.option("--resume", is_flag=True, help="Go on after the answers that the output file holds.")
+@click.option("--keep-going", is_flag=True, help='Answer a line that fails with {"error": ...} and go on.')
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Work on at most N lines at a time.")
+@_with_routing
+@_with_traceback
+def map(
+    target: str,
+    file: str,
+    output: str | None,
+    resume: bool,
+    keep_going: bool,
+    limit: int | None,
+    strategy: str | None,
+    timeout: float | None,
+) -> None:
+    """Run a task once for each line of a file of JSON, or of standard input if FILE is -.
+
+    Writes one line of JSON for each line that is not blank, in the same order, as soon as all before it are known.
+    Without --keep-going the first line that fails ends it; with it, failed lines end in exit code 1.
+
+    After a crash, a failure or Ctrl-C, the same command with --resume does what is left: a last line of output that
+    is torn is cut off, and lines that have an answer are skipped.
+    """
+    from hybrid_compute.cli.map import Lines, map_file
+    from hybrid_compute.cli.targets import load_task
+
+    if resume and output is None:
+        raise click.UsageError("--resume needs --output: what went to standard output cannot be read again")
+    lines = Lines(limit=limit, keep_going=keep_going, strategy=strategy, timeout=timeout)
+    map_file(load_task(target), file, output, lines, resume=resume)
+
+
+@app.command()
+@click.argument("module")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of every input and output.")
+@_with_traceback
+def tasks(module: str, schema: bool) -> None:
+    """List the tasks of a module: name, kind, and what a runtime goes by."""
+    from hybrid_compute.cli.targets import load_module
+    from hybrid_compute.cli.tasks import show_schemas, show_tasks
+
+    loaded = load_module(module)
+    show_schemas(loaded) if schema else show_tasks(loaded)
+
+
+@app.command()
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+@_with_traceback
+def doctor(as_json: bool) -> None:
+    """Say which backends work here, why others do not, and how quick each is.
+
+    Every place runs real calls. Exit code 4 says that one of them does not work.
+    """
+    from hybrid_compute.cli import doctor as doctors
+
+    found = asyncio.run(doctors.examine())
+    if as_json:
+        click.echo(doctors.as_json(found))
+    else:
+        doctors.show(found)
+    doctors.insist(found)
+
+
+@app.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the figures, in seconds, as JSON.")
+@_with_traceback
+def bench(as_json: bool) -> None:
+    """Measure a few seconds, beside the standard library's process pool."""
+    from hybrid_compute.cli import bench as benches
+
+    figures = benches.measure()
+    if as_json:
+        click.echo(benches.as_json(figures))
+    else:
+        benches.show(figures)
