@@ -19,11 +19,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType, ModuleType
 
 import pytest
 
 import hybrid_compute
-from hybrid_compute import errors
+from hybrid_compute import errors, events, policy, schema, strategies, testing
+from hybrid_compute.backends import wrappers
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
@@ -200,6 +202,14 @@ def names(page: str, heading: str) -> list[str]:
     return [cells[0].strip("` ") for cells in rows(page, heading)]
 
 
+def public(module: ModuleType, kind: type) -> set[str]:
+    """The functions or classes that a module defines for others."""
+    found = vars(module).items()
+    return {
+        name for name, each in found if isinstance(each, kind) and each.__module__ == module.__name__ and name[0] != "_"
+    }
+
+
 def test_the_reference_lists_every_public_name() -> None:
     """The page of names is the list of names."""
     assert sorted(names("reference/api.md", "From the package root")) == sorted(hybrid_compute.__all__)
@@ -212,11 +222,20 @@ def test_the_reference_lists_every_verb_of_a_runtime() -> None:
     assert {name.partition("(")[0] for name in names("reference/api.md", "Runtime")} == runtime - internal
 
 
-def test_the_reference_lists_what_tests_can_use() -> None:
-    """So it is with the tools for tests."""
-    from hybrid_compute import testing
+LISTED = {
+    "Strategies": public(strategies, FunctionType) - {"resolve"},  # which makes one of a name, for the runtime
+    "Policies": public(policy, FunctionType) - {"forbidden", "may_pass_on", "unable"},  # which the runtime asks
+    "Events": public(events, type) - {"Hooks"},
+    "Wrappers": public(wrappers, type) - {"Recorded"},  # what `Recording` keeps
+    "Schemas": public(schema, FunctionType),
+    "For tests": set(testing.__all__),
+}
 
-    assert sorted(names("reference/api.md", "For tests")) == sorted(testing.__all__)
+
+@pytest.mark.parametrize("heading", LISTED)
+def test_the_reference_lists_all_of(heading: str) -> None:
+    """What a user may import from a module is on the page, and nothing else is."""
+    assert set(names("reference/api.md", heading)) == LISTED[heading]
 
 
 def test_the_page_on_errors_draws_the_tree_of_the_code() -> None:

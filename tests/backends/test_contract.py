@@ -33,12 +33,19 @@ class ThreadBackend(Backend):
     async def run_task(self, task: AnyTask, /, *args: Any, **kwargs: Any) -> Any:
         if self._pool is None:
             raise BackendClosed("the thread pool is closed", backend=self.name)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: task.fn(*args, **kwargs))
+        return await asyncio.get_running_loop().run_in_executor(self._pool, run, task, args, kwargs)
 
     async def aclose(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=False)
             self._pool = None
+
+
+def run(task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    try:
+        return task.fn(*args, **kwargs)
+    except StopIteration as error:  # no future can carry it: whoever waits for one that tries would wait for ever
+        raise RuntimeError("the task raised StopIteration") from error
 
 
 class TestLocalBackend(BackendContract):

@@ -101,12 +101,11 @@ def die(how: str) -> None:
 
 def overflow() -> None:
     """A real overflow of the C stack: `repr` of this goes down and down where no limit is kept."""
-    deep: Any = functools.partial(print)
-    for _ in range(500_000):
-        deep = functools.partial(deep)
-        deep = {"": deep}
+    deep: Any = []
+    for _ in range(1_000_000):
+        deep = [deep]
     sys.setrecursionlimit(10**9)
-    ctypes.pythonapi.PyObject_Repr(ctypes.py_object(deep))
+    repr(deep)
 
 
 @task
@@ -246,6 +245,8 @@ def close_descriptors(start: int, stop: int) -> int:
 
 @task
 def close_everything(then: str) -> int:
+    if then == "nothing":
+        return os.getpid()
     os.closerange(0, 1000)
     if then == "open":
         # Now the numbers of the worker's own pipes name something that never answers.
@@ -257,7 +258,16 @@ def close_everything(then: str) -> int:
 
 
 @task
-def fork_and_die() -> None:
+def fork_and_return(path: str, number: int) -> int:
+    """Both processes come back from here."""
+    os.fork()
+    return mark(path, number)
+
+
+@task
+def fork_and_die(when: str) -> None:
+    if when == "later":
+        return
     if os.fork() == 0:
         time.sleep(20)
         os._exit(0)

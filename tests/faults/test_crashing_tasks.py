@@ -2,14 +2,15 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from hybrid_compute import BlockingRuntime, LocalBackend, Runtime, WorkerBackend
 from hybrid_compute.errors import TaskFailed, WorkerLost
 from tests.faults import tasks
-from tests.faults.watching import until, zombies
+from tests.faults.watching import alive, descendants, marks, until, wait_until, zombies
 
 CRASHES = [
     ("segfault", -signal.SIGSEGV, "SIGSEGV"),
@@ -20,7 +21,7 @@ CRASHES = [
 
 
 @pytest.fixture(scope="module")
-def rt() -> AsyncIterator[BlockingRuntime]:
+def rt() -> Iterator[BlockingRuntime]:
     with BlockingRuntime([WorkerBackend(2)], strategy="worker") as runtime:
         yield runtime
 
@@ -164,7 +165,9 @@ async def test_a_task_that_closes_all_descriptors_loses_its_worker(then: str) ->
 def test_a_task_that_closes_all_descriptors_is_seen_by_the_thread_that_waits() -> None:
     """The same for a thread that reads the pipe itself."""
     with BlockingRuntime([WorkerBackend(1)], strategy="worker") as rt:
-        for then in ("return", "sleep", "open", "sleep"):
+        for then in ("return", "sleep", "open"):
+            for _ in range(2):
+                rt.run(tasks.close_everything, "nothing")
             with pytest.raises(WorkerLost):
                 rt.run(tasks.close_everything, then)
         assert rt.run(tasks.add, 1, 2) == 3
@@ -173,8 +176,23 @@ def test_a_task_that_closes_all_descriptors_is_seen_by_the_thread_that_waits() -
 def test_processes_that_a_task_leaves_behind_hide_no_death() -> None:
     """A forked child of a worker that has died holds nothing that the caller waits for."""
     with BlockingRuntime([WorkerBackend(1)], strategy="worker") as rt:
-        for _ in range(2):  # the second is a lease
+        for _ in range(2):
+            for _ in range(2):
+                rt.run(tasks.fork_and_die, "later")
             with pytest.raises(WorkerLost) as caught:
-                rt.run(tasks.fork_and_die)
+                rt.run(tasks.fork_and_die, "now")
             assert caught.value.exit_code == 9
         assert rt.run(tasks.add, 1, 2) == 3
+
+
+def test_a_task_that_returns_in_two_processes_is_answered_once(tmp_path: Path) -> None:
+    """A forked copy of a worker that comes back from its task is no worker: it leaves, and nobody hears of it."""
+    marked = tmp_path / "marks"
+    with BlockingRuntime([pool := WorkerBackend(1)], strategy="worker") as rt:
+        for number in range(20):
+            assert rt.run(tasks.fork_and_return, str(marked), number) == number
+        assert [rt.run(tasks.add, number, 1) for number in range(100)] == list(range(1, 101))
+        wait_until(lambda: set(marks(marked).values()) == {2}, "the copies are through")
+        (worker,) = pool.pids
+        wait_until(lambda: not alive(each.pid for each in descendants(worker)), "and have left")
+        assert pool.stats().lost == 0

@@ -12,7 +12,7 @@ from hybrid_compute.calls import Call
 from hybrid_compute.clock import Clock, SystemClock
 from hybrid_compute.errors import BackendUnavailable, HybridComputeError, TaskTimeout
 from hybrid_compute.events import Hooks
-from hybrid_compute.links.codec import failure_of
+from hybrid_compute.links.codec import OF_THE_TASK, failure_of
 from hybrid_compute.tasks import AnyTask
 
 
@@ -74,7 +74,7 @@ class Backend(ABC):
                 return await self.run_task(call.task, *call.args, **call.kwargs)
         except HybridComputeError:
             raise
-        except Exception as error:
+        except OF_THE_TASK as error:
             if isinstance(error, TimeoutError) and limit.expired():
                 raise self.too_late(call) from None
             raise failure_of(error, call.task.name) from error

@@ -22,6 +22,9 @@ from hybrid_compute.reporting import Reporter, reporter
 from hybrid_compute.tasks import AnyTask
 
 
+_CLOSED = "the local backend is closed"
+
+
 class LocalBackend(Backend):
     """Runs tasks in this process.
 
@@ -38,12 +41,16 @@ class LocalBackend(Backend):
         self._threads = threads
         self._executor: ThreadPoolExecutor | None = None
         self._closed = False
+        self._pending: set[asyncio.Timeout] = set()
 
     def can_run(self, task: AnyTask, /) -> bool:
         return True
 
     async def aclose(self) -> None:
         self._closed = True
+        now = asyncio.get_running_loop().time()
+        for limit in self._pending:
+            limit.reschedule(now)
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
             self._executor = None
@@ -52,14 +59,28 @@ class LocalBackend(Backend):
         return await self._run(Call(task, args, kwargs))
 
     async def run_call(self, call: Call, /) -> Any:
+        async with self._limit(call):
+            return await self._run(call)
+
+    @asynccontextmanager
+    async def _limit(self, call: Call) -> AsyncGenerator[None]:
+        """Ends what runs inside when its time is up, or when the backend is closed."""
+        if self._closed:
+            raise BackendClosed(_CLOSED, backend=self.name)
         limit = asyncio.timeout(self.time_left(call))
         try:
             async with limit:
-                return await self._run(call)
+                self._pending.add(limit)
+                try:
+                    yield
+                finally:
+                    self._pending.discard(limit)
         except TimeoutError:
-            if limit.expired():
-                raise self.too_late(call) from None
-            raise
+            if not limit.expired():
+                raise
+            if self._closed:
+                raise BackendClosed(_CLOSED, backend=self.name, started=True) from None
+            raise self.too_late(call) from None
 
     def run_now(self, call: Call) -> Any:
         """Run a plain function here, at once, in the calling thread."""
@@ -69,8 +90,6 @@ class LocalBackend(Backend):
         return self._stream(call)
 
     async def _run(self, call: Call) -> Any:
-        if self._closed:
-            raise BackendClosed("the local backend is closed", backend=self.name)
         task = call.task
         if task.streams:
             async with self._stream(call) as items:
@@ -110,8 +129,10 @@ class LocalBackend(Backend):
 
     @asynccontextmanager
     async def _stream(self, call: Call) -> AsyncGenerator[AsyncIterator[Any]]:
+        if self._closed:
+            raise BackendClosed(_CLOSED, backend=self.name)
         if call.task.kind == "async generator":
-            items = call.task.fn(*call.args, **call.kwargs)
+            items = self._made(call)
             try:
                 yield self._limited(call, items)
             finally:
@@ -125,19 +146,22 @@ class LocalBackend(Backend):
             pump.stop()
             await asyncio.wait([done])
 
+    def _made(self, call: Call) -> Any:
+        try:
+            return call.task.fn(*call.args, **call.kwargs)
+        except OF_THE_TASK as error:
+            raise failure_of(error, call.task.name) from error
+
     async def _limited(self, call: Call, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
         """The items, in our errors and within the call's deadline."""
         while True:
-            limit = asyncio.timeout(self.time_left(call))
-            try:
-                async with limit:
+            async with self._limit(call):
+                try:
                     item = await anext(items)
-            except StopAsyncIteration:
-                return
-            except OF_THE_TASK as error:
-                if isinstance(error, TimeoutError) and limit.expired():
-                    raise self.too_late(call) from None
-                raise failure_of(error, call.task.name) from error
+                except StopAsyncIteration:
+                    return
+                except OF_THE_TASK as error:
+                    raise failure_of(error, call.task.name) from error
             yield item
 
 
@@ -175,9 +199,10 @@ class _ThreadPump:
 
     def run(self) -> None:
         """In the thread."""
-        generator = self._call.task.fn(*self._call.args, **self._call.kwargs)
         began = perf_counter()
+        generator = None
         try:
+            generator = self._call.task.fn(*self._call.args, **self._call.kwargs)
             for item in generator:
                 self._ready.put(item)
                 self._loop.call_soon_threadsafe(self._arrived.set)
@@ -185,7 +210,8 @@ class _ThreadPump:
                 if self._stopped:
                     return
         finally:
-            generator.close()
+            if generator is not None:
+                generator.close()
             self._call.ran = perf_counter() - began
             self._ready.put(self._END)
             self._loop.call_soon_threadsafe(self._arrived.set)

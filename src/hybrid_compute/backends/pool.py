@@ -473,6 +473,9 @@ class Pool:
             self._kill(link, "the thread that had leased it was interrupted")
         if link.exit is not None:
             self.exited(link, link.exit[0])
+        elif link.sent:  # the thread has seen the end of its replies
+            self._out_of_service(link)
+            link.kill()
         if self.queue.length:
             self._flush()
 

@@ -15,22 +15,21 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-
-_NEEDED = ("click", "rich")
+from importlib.util import find_spec
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, by default that of this process; the exit code. See `exits.py` for what it means."""
+    missing = [name for name in ("click", "rich") if find_spec(name) is None]
+    if missing:
+        needed = " and ".join(missing)
+        print(f"hybrid-compute: the command line needs {needed}: install hybrid-compute[cli]", file=sys.stderr)
+        return 2
     try:
         from hybrid_compute.cli.app import perform
 
-        code = perform(sys.argv[1:] if arguments is None else list(arguments))
-    except ModuleNotFoundError as error:
-        if error.name not in _NEEDED:
-            raise
-        print("hybrid-compute: the command line needs click and rich: install hybrid-compute[cli]", file=sys.stderr)
-        code = 2
-    except KeyboardInterrupt:
+        code = perform(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:  # before, or after, anything that could be interrupted in order
         print("hybrid-compute: interrupted", file=sys.stderr)
         code = 130
     _leave(code)

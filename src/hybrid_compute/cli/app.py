@@ -7,7 +7,6 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,34 +18,26 @@ from hybrid_compute.errors import TaskFailed
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@dataclass
-class Settings:
-    """What holds for any command."""
-
-    traceback: bool = False
-
-
 def perform(arguments: Sequence[str]) -> int:
     """Do what was typed; the exit code. An error becomes one line on standard error."""
-    settings = Settings("--traceback" in arguments)
     try:
-        with app.make_context("hybrid-compute", list(arguments) or ["--help"], obj=settings) as context:
+        with app.make_context("hybrid-compute", list(arguments) or ["--help"]) as context:
             app.invoke(context)
         sys.stdout.flush()
     except click.exceptions.Exit as done:
         return done.exit_code
     except (Exception, KeyboardInterrupt) as error:
-        return _report(error, settings)
+        return _report(error, in_full="--traceback" in arguments)
     return Exit.OK
 
 
-def _report(error: BaseException, settings: Settings) -> Exit:
+def _report(error: BaseException, *, in_full: bool) -> Exit:
     code = code_for(error)
     if code == Exit.READER_GONE:
         # What is left in the buffer has no reader, and Python would complain about that when it leaves.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return code
-    if settings.traceback:
+    if in_full:
         click.echo(_trace(error), err=True, nl=False)
     click.echo(f"hybrid-compute: {line_for(error)}", err=True)
     return code

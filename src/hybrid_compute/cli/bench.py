@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-from collections.abc import Awaitable, Callable, Iterator
+import signal
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from statistics import median
@@ -54,7 +56,8 @@ def measure() -> Iterator[Figure]:
     """The figures, one by one as they are known."""
     # Started before any thread is, and not by fork: then it works everywhere, and is as quick once it runs.
     with ProcessPoolExecutor(usable_cores(), multiprocessing.get_context("spawn")) as pool:
-        list(pool.map(double, range(usable_cores())))
+        with _deaf_children():
+            list(pool.map(double, range(usable_cores())))
         yield asyncio.run(_round_trip(pool))
         yield _blocking_round_trip(pool)
         yield asyncio.run(_gathered(pool))
@@ -62,6 +65,22 @@ def measure() -> Iterator[Figure]:
         if find_spec("numpy") is not None:
             yield _array(pool)
     yield asyncio.run(_learned())
+
+
+@contextmanager
+def _deaf_children() -> Generator[None]:
+    """Processes started here never hear of Ctrl-C: at a terminal it reaches them too, and each would print a traceback.
+
+    It reaches this one too, but only when the block is left. Where there are no masks (Windows), nothing changes.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 async def _round_trip(pool: ProcessPoolExecutor) -> Figure:

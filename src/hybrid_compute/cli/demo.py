@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
 from hybrid_compute.cli import screen
+from hybrid_compute.cli.exits import Disagreement, Misuse
 from hybrid_compute.demo import (
     STRATEGIES,
     Outcome,
@@ -27,13 +27,13 @@ from hybrid_compute.demo import (
 def demo(folder: Path | None) -> None:
     """Survey the folder, or the standard library, by each strategy, and show what came of it.
 
-    Raises `click.ClickException` if the strategies do not agree on what they found.
+    Raises `Disagreement` if the strategies do not agree on what they found.
     """
     console = screen.console()
     where = folder if folder is not None else standard_library()
     paths = sources(where)
     if not paths:
-        raise click.UsageError(f"there is no *.py file below {where}")
+        raise Misuse(f"there is no *.py file below {where}")
     console.print(f"{len(paths):,} Python files, {screen.size(read_once(paths))}, below {where}")
 
     with screen.bar(console, MofNCompleteColumn()) as progress:
@@ -41,7 +41,7 @@ def demo(folder: Path | None) -> None:
 
     disagreement = difference(outcomes)
     if disagreement:
-        raise click.ClickException(disagreement)
+        raise Disagreement(f"{disagreement}: either a file has changed meanwhile, or this is a bug in hybrid-compute")
     console.print(_runs(outcomes))
     console.print(_why(outcomes[-1]))
     console.print(_totals(outcomes[0].totals))
@@ -69,7 +69,10 @@ def _runs(outcomes: Sequence[Outcome]) -> Table:
 
 def _why(outcome: Outcome) -> str:
     """What `auto` decided, and why, in the runtime's own words."""
-    return f"What {outcome.strategy} decided\n  " + str(outcome.explanation).replace("\n", "\n  ")
+    told = str(outcome.explanation).split("\n")
+    if outcome.explanation.learned == "default":
+        told.insert(1, "  because that is the usual order, and nothing measured spoke against it")
+    return "\n  ".join([f"What {outcome.strategy} decided", *told])
 
 
 def _totals(totals: Totals) -> Table:

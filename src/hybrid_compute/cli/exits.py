@@ -50,6 +50,14 @@ MEANING = {
 }
 
 
+class Misuse(click.ClickException):
+    """What was asked for cannot be done, and the message says why; reading `--help` would not help."""
+
+
+class Disagreement(Exception):
+    """The same job had different results in different places."""
+
+
 class LineFailed(Exception):
     """A line of the input came to no answer; `__cause__` is why."""
 
@@ -83,7 +91,7 @@ def code_for(error: BaseException) -> Exit:
             return Exit.USAGE
         case BackendError() | NoBackendAvailable() | PolicyRefused() | PlacesFailed():
             return Exit.NO_PLACE
-        case HybridComputeError() | LinesFailed():
+        case HybridComputeError() | LinesFailed() | Disagreement():
             return Exit.TASK_FAILED
         case BrokenPipeError():
             return Exit.READER_GONE
@@ -106,7 +114,9 @@ def line_for(error: BaseException) -> str:
             text = error.format_message()
         case TaskFailed(remote_traceback=trace) if trace:
             text = f"{error} (--traceback shows where)"
-        case HybridComputeError() | LinesFailed() | PlacesFailed() | OSError():
+        case OSError(strerror=str() as reason, filename=str() as name):
+            text = f"{name}: {reason}"
+        case HybridComputeError() | LinesFailed() | PlacesFailed() | Disagreement() | OSError():
             text = str(error)
         case _:
             text = f"this is a bug in hybrid-compute: {type(error).__name__}: {error} (--traceback shows where)"

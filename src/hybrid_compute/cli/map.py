@@ -16,13 +16,12 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import BinaryIO
 
-import click
 import msgspec
 from rich.progress import TimeRemainingColumn
 
 from hybrid_compute.backends.worker import usable_cores
 from hybrid_compute.cli import screen
-from hybrid_compute.cli.exits import LineFailed, LinesFailed
+from hybrid_compute.cli.exits import LineFailed, LinesFailed, Misuse
 from hybrid_compute.cli.run import under
 from hybrid_compute.cli.streams import Line, answers_file, read_lines, standard_output, write_line
 from hybrid_compute.errors import BackendError, BackendUnavailable, HybridComputeError, TaskError
@@ -174,7 +173,7 @@ class Mapping:
                 self._calls.add(call)
                 self._in_order.put_nowait((line, call))
             if self.count.skipped < self._skip:
-                raise click.UsageError(
+                raise Misuse(
                     f"the output holds {self._skip} answers, but {self._source} has only {self.count.skipped} lines: "
                     f"they do not belong together"
                 )

@@ -6,9 +6,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-import click
-
 from hybrid_compute.cli import screen
+from hybrid_compute.cli.exits import Misuse
 from hybrid_compute.cli.streams import write_line
 from hybrid_compute.events import Event, Hook, Progress
 from hybrid_compute.runtime import Runtime, Verbs
@@ -33,11 +32,11 @@ async def run(
 
 
 def under(rt: Runtime, strategy: str | None, timeout: float | None) -> Verbs:
-    """The verbs of a runtime under what was typed. Raises `click.UsageError` for an unknown strategy."""
+    """The verbs of a runtime under what was typed. Raises `Misuse` for an unknown strategy."""
     try:
         return rt.options(strategy=strategy, timeout=timeout)
     except ValueError as error:
-        raise click.UsageError(str(error)) from error
+        raise Misuse(str(error)) from error
 
 
 @contextmanager

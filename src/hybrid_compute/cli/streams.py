@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
 from typing import BinaryIO, NamedTuple
 
-import click
+from hybrid_compute.cli.exits import Misuse
 
 CHUNK = 1 << 18
 AHEAD = 4
@@ -86,7 +86,7 @@ def standard_output() -> Generator[BinaryIO]:
 def answers_file(path: str, *, resume: bool) -> Generator[tuple[BinaryIO, int]]:
     """A file that answers are appended to, and how many it holds already.
 
-    A last line without its end was being written when the writer died: it is cut off. Raises `click.UsageError` if
+    A last line without its end was being written when the writer died: it is cut off. Raises `Misuse` if
     the file holds answers and nobody said to go on with it, or if another process is writing to it.
     """
     with open(path, "ab+", buffering=0) as file:
@@ -94,7 +94,7 @@ def answers_file(path: str, *, resume: bool) -> Generator[tuple[BinaryIO, int]]:
         file.seek(0)
         count, end = _complete_lines(file)
         if not resume and file.seek(0, os.SEEK_END):
-            raise click.UsageError(f"{path} holds {count} answers already: add --resume to go on with it, or remove it")
+            raise Misuse(f"{path} holds {count} answers already: add --resume to go on with it, or remove it")
         file.truncate(end)
         yield file, count
 
@@ -119,7 +119,7 @@ def _lock(file: BinaryIO, path: str) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise click.UsageError(f"another process is writing to {path}") from None
+        raise Misuse(f"another process is writing to {path}") from None
 
 
 def write_line(file: BinaryIO, text: bytes) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import click
-
+from hybrid_compute.cli.exits import Misuse
 from hybrid_compute.schema import input_type
 from hybrid_compute.tasks import AnyTask, TaskRegistry, as_task
 
@@ -18,55 +17,55 @@ from hybrid_compute.tasks import AnyTask, TaskRegistry, as_task
 def load_module(name: str) -> ModuleType:
     """The module of this name, looked for in the working directory first, or the one in this `.py` file.
 
-    Workers import it too, by the same name. Raises `click.UsageError` if it cannot be had.
+    Workers import it too, by the same name. Raises `Misuse` if it cannot be had.
     """
     folder, wanted = os.getcwd(), name
     path = Path(name)
     if path.suffix == ".py":
         if not path.is_file():
-            raise click.UsageError(f"there is no file {name}")
+            raise Misuse(f"there is no file {name}")
         folder, wanted = str(path.resolve().parent), path.stem
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
         module = importlib.import_module(wanted)
     except (Exception, SystemExit) as error:  # it is a program: it may fail in any way
-        raise click.UsageError(f"cannot import {name}: {type(error).__name__}: {error}") from error
+        raise Misuse(f"cannot import {name}: {type(error).__name__}: {error}") from error
     if path.suffix == ".py" and not _is_at(module, path):
         found = getattr(module, "__file__", None) or "part of Python"
-        raise click.UsageError(f"cannot import {name}: another module is named {wanted!r} ({found}); rename the file")
+        raise Misuse(f"cannot import {name}: another module is named {wanted!r} ({found}); rename the file")
     return module
 
 
 def load_task(target: str) -> AnyTask:
     """The task MODULE:TASK, where TASK is the name of a task or function in the module, or a task's name on the wire.
 
-    Raises `click.UsageError` if there is none, or if no input can be made for it.
+    Raises `Misuse` if there is none, or if no input can be made for it.
     """
     name, colon, wanted = target.rpartition(":")
     if not colon or not name or not wanted:
-        raise click.UsageError(f"a task is named as MODULE:TASK, not {target!r}")
+        raise Misuse(f"a task is named as MODULE:TASK, not {target!r}")
     module = load_module(name)
     found = _look_up(module, wanted)
     if found is None:
         known = ", ".join(sorted(tasks_of(module))) or "none"
-        raise click.UsageError(f"there is no task {wanted!r} in {name}; its tasks: {known}")
+        raise Misuse(f"there is no task {wanted!r} in {name}; its tasks: {known}")
     if not callable(found):
-        raise click.UsageError(f"{target} is neither a task nor a function, but a {type(found).__name__}")
+        raise Misuse(f"{target} is neither a task nor a function, but a {type(found).__name__}")
     task = as_task(found)
     try:
         input_type(task)
     except TypeError as error:
-        raise click.UsageError(str(error)) from error
+        raise Misuse(str(error)) from error
     return task
 
 
 def tasks_of(module: ModuleType) -> TaskRegistry:
-    """All tasks of a module. Raises `click.UsageError` if two have one name."""
+    """All tasks of a module. Raises `Misuse` if two have one name."""
     try:
         return TaskRegistry.of(module)
     except ValueError as error:
-        raise click.UsageError(str(error)) from error
+        raise Misuse(str(error)) from error
 
 
 def _look_up(module: ModuleType, wanted: str) -> Any:

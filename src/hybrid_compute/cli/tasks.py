@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from hybrid_compute.cli import screen
+from hybrid_compute.cli.exits import Misuse
 from hybrid_compute.cli.targets import tasks_of
 from hybrid_compute.schema import json_schema
 from hybrid_compute.tasks import AnyTask
@@ -31,7 +32,7 @@ def show_schemas(module: ModuleType) -> None:
     try:
         schemas = {name: json_schema(found[name]) for name in sorted(found)}
     except TypeError as error:
-        raise click.UsageError(str(error)) from error
+        raise Misuse(str(error)) from error
     click.echo(msgspec.json.format(msgspec.json.encode(schemas), indent=2))
 
 

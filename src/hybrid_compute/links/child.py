@@ -22,6 +22,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Generator
 from functools import partial
+from threading import get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,7 +30,7 @@ from hybrid_compute.arrays import allocate_with
 from hybrid_compute.errors import NotTransferable
 from hybrid_compute.links import frames
 from hybrid_compute.links.arena import Arena, NoMemory, Segment, open_segment
-from hybrid_compute.links.codec import ATOMS, Loan, decode, encode, encode_failure
+from hybrid_compute.links.codec import ATOMS, decode, descriptors_in, dumps, encode, encode_failure
 from hybrid_compute.links.frames import CALL, KEYWORDS, KIND, MANY, PICKLES, READ_SIZE, RESULT, SIZE
 from hybrid_compute.links.loans import Loans
 from hybrid_compute.reporting import reporter
@@ -80,6 +81,14 @@ class PipeChannel:
         self._control = socket.socket(fileno=control)
         self._poll = select.poll()
         self._poll.register(calls, select.POLLIN)
+        os.register_at_fork(after_in_child=self._let_go)
+
+    def _let_go(self) -> None:
+        """In a process that a task has forked: it must neither hide this one's death nor answer in its place."""
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for fd in (self._calls, self._replies, self._control.fileno()):
+            os.dup2(nowhere, fd, inheritable=False)
+        os.close(nowhere)
 
     def ready(self) -> bool:
         return bool(self._poll.poll(0))
@@ -92,7 +101,12 @@ class PipeChannel:
                 written += os.write(self._replies, rest[written:])
 
     def announce(self, segment: Segment) -> None:
-        socket.send_fds(self._control, [_ANNOUNCEMENT.pack(segment.key, segment.size)], [segment.fd])
+        # Never wait: the parent takes in segments only when it reads of them, and that is not yet written.
+        message = _ANNOUNCEMENT.pack(segment.key, segment.size)
+        try:
+            socket.send_fds(self._control, [message], [segment.fd], socket.MSG_DONTWAIT)
+        except OSError as error:
+            raise NoMemory(f"the parent does not take in shared memory: {error}") from error
 
     def fetch(self, key: int) -> Segment:  # segments arrive in the order announced
         message, fds, _, _ = socket.recv_fds(self._control, _ANNOUNCEMENT.size, 1, socket.MSG_CMSG_CLOEXEC)
@@ -153,6 +167,7 @@ class Worker:
         self.out: list[bytes] = []
         self.held_since = 0.0
         self._cancels_seen = 0
+        self._thread = get_ident()
         self._aside: Any = None
         allocate_with(self.allocate)
         reporter.set(self.report)
@@ -172,13 +187,13 @@ class Worker:
                 began = clock()
                 value = function.fn(*args)
                 ran = clock() - began
+                function.mean += (ran - function.mean) * 0.2
+                if type(value) in ATOMS:
+                    answer = dumps(value, 5)
+                    return pack(len(answer) | RESULT << 56, call, ran) + answer
             except BaseException as error:
                 self.fail(call, 0.0, error)
                 return b""
-            function.mean += (ran - function.mean) * 0.2
-            if type(value) in ATOMS:
-                answer = dumps(value, 5)
-                return pack(len(answer) | RESULT << 56, call, ran) + answer
             del args
             self.answer(call, ran, value)
             return b""
@@ -202,7 +217,7 @@ class Worker:
                     self.handle(kind, call, number, body)
                     continue
                 if call in self.cancelled:
-                    self.send(frames.CANCELLED, call)
+                    self.decline(kind, call, body)
                     continue
                 if out and (function.mean > SLOW or clock() - self.held_since > HOLD):
                     self.flush()
@@ -232,7 +247,7 @@ class Worker:
         base = kind & KIND
         if base in (CALL, MANY):
             if call in self.cancelled:
-                self.send(frames.CANCELLED, call)
+                self.decline(kind, call, body)
             else:
                 self.start(kind, call, number, body)
         elif base == frames.DEFINE:
@@ -273,6 +288,13 @@ class Worker:
         except BaseException as error:
             self.fail(call, 0.0, error)
 
+    def decline(self, kind: int, call: int, body: bytes) -> None:
+        """Do not start a call that was cancelled in time; memory lent with it goes back untouched."""
+        if kind & frames.BUFFERS:
+            self.loans.decline(descriptors_in(body))
+            self.give_back()
+        self.send(frames.CANCELLED, call)
+
     def run_plain(self, call: int, function: Function, inputs: list[Any]) -> None:
         """Run a plain function on `inputs`, which is emptied: the last reference to the arguments must be here."""
         args, kwargs = inputs
@@ -308,15 +330,24 @@ class Worker:
         function.mean += (ran / len(inputs) - function.mean) * 0.2
         self.answer(call, ran, values)
 
-    def answer(self, call: int, ran: float, value: Any, kind: int = RESULT) -> None:
-        """Queue a result or an item; if it cannot cross, the failure that says so."""
+    def answer(self, call: int, ran: float, value: Any) -> None:
+        """Queue a result; if it cannot cross, the failure that says so."""
+        try:
+            self.deliver(RESULT, call, ran, value)
+        except (NotTransferable, MemoryError) as error:
+            self.fail(call, ran, error)
+
+    def deliver(self, kind: int, call: int, ran: float, value: Any) -> None:
+        """Queue a result or an item. Raises `NotTransferable` if it cannot cross."""
         try:
             flags, body, loans = encode(value, self.arena)
+            try:
+                self.loans.hold(loans)
+            except NoMemory:  # the parent has not yet taken in the segments it was shown
+                flags, body = 0, dumps(value, None)
         except NotTransferable as error:
-            self.fail(call, ran, NotTransferable(f"the result cannot cross to another process: {error}"), skip=0)
-            return
-        if loans:
-            self.lend(loans)
+            what = "an item" if kind == frames.ITEM else "the result"
+            raise NotTransferable(f"{what} cannot cross to another process: {error}") from None
         del value, loans
         if self.loans.active:
             self.give_back()
@@ -332,12 +363,10 @@ class Worker:
     def flush(self) -> None:
         out = self.out
         if out:
-            data = b"".join(out)
-            out.clear()
+            count = len(out)
+            data = b"".join(out[:count])
+            del out[:count]  # not more: another thread may have reported progress meanwhile
             self.channel.write(data)
-
-    def lend(self, loans: list[Loan]) -> None:
-        self.loans.hold(loans)
 
     def give_back(self) -> None:
         """Tell the parent which of its loans are no longer in use here."""
@@ -349,7 +378,8 @@ class Worker:
         """`progress()` from inside a task: goes out at once, with whatever waits before it."""
         body = pickle.dumps((done, total, note), 5)
         self.send(frames.PROGRESS, int(self.ledger[STARTED]) if call is None else call, body)
-        self.flush()
+        if get_ident() == self._thread:  # any other thread would write into the middle of something
+            self.flush()
 
     def allocate(self, size: int) -> memoryview | None:
         """Shared memory for an array that a task makes; None when it is short."""
@@ -381,6 +411,10 @@ class Worker:
         token = reporter.set(partial(self.report, call=stream.call))
         try:
             item = next(stream.generator)
+            took = perf_counter() - began
+            if not self.out:
+                self.held_since = began
+            self.deliver(frames.ITEM, stream.call, took, item)
         except StopIteration:
             del self.streams[stream.call]
             self.answer(stream.call, stream.ran + perf_counter() - began, None)
@@ -391,13 +425,9 @@ class Worker:
             return
         finally:
             reporter.reset(token)
-        took = perf_counter() - began
         stream.ran += took
         stream.mean += (took - stream.mean) * 0.2
         stream.credit -= 1
-        if not self.out:
-            self.held_since = began
-        self.answer(stream.call, took, item, frames.ITEM)
 
     def cancel(self, call: int) -> None:
         stream = self.streams.pop(call, None)
@@ -418,9 +448,8 @@ class Worker:
             data = self.channel.read()
             if not data:
                 break
-            arrived = self.frames.feed(data)
-            self.backlog.extend(arrived)
-            self.cancelled.update(call for kind, call, _, _ in arrived if kind == frames.CANCEL)
+            self.backlog.extend(self.frames.feed(data))
+        self.cancelled.update(call for kind, call, _, _ in self.backlog if kind == frames.CANCEL)
 
     @property
     def aside(self) -> Any:

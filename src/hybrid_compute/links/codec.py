@@ -24,7 +24,6 @@ HUGE = 1 << 18
 """A pickle from this size on goes through shared memory: a pipe takes it only 64 KiB at a time."""
 
 _LENGTH = struct.Struct("<I")
-_UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError, RecursionError, ValueError, NotImplementedError)
 
 
 class Loan(NamedTuple):
@@ -79,7 +78,7 @@ def dumps(value: Any, buffers: list[memoryview] | None) -> bytes:
         body = pickle.dumps(value, 5, buffer_callback=callback)
         if b"__main__" not in body:  # the name of another program over there
             return body
-    except _UNPICKLABLE:
+    except Exception:  # of pickle, or of anybody's `__reduce__`: told below, unless it goes by value
         pass
     if buffers is not None:
         buffers.clear()
@@ -92,12 +91,22 @@ def decode(flags: int, body: bytes, borrow: Borrow | None) -> Any:
         return pickle.loads(body)
     if borrow is None:
         raise AssertionError("buffers arrived on a link that has no shared memory")
-    (length,) = _LENGTH.unpack_from(body)
-    parked, descriptors = pickle.loads(body[4 : 4 + length])
+    parked, descriptors, rest = _head(body)
     views: list[Any] = [borrow(each) for each in descriptors]
     if parked:
         return pickle.loads(views[0], buffers=views[1:])
-    return pickle.loads(memoryview(body)[4 + length :], buffers=views)
+    return pickle.loads(rest, buffers=views)
+
+
+def descriptors_in(body: bytes) -> list[Descriptor]:
+    """What a body with the `BUFFERS` flag has lent, for those who will not decode it."""
+    return _head(body)[1]
+
+
+def _head(body: bytes) -> tuple[bool, list[Descriptor], memoryview]:
+    (length,) = _LENGTH.unpack_from(body)
+    parked, descriptors = pickle.loads(body[4 : 4 + length])
+    return parked, descriptors, memoryview(body)[4 + length :]
 
 
 def _with_buffers(body: bytes, buffers: list[memoryview], arena: Arena) -> Encoded:
@@ -119,10 +128,10 @@ def _dumps_by_value(value: Any, callback: Callable[[pickle.PickleBuffer], Any] |
     try:
         body: bytes = cloudpickle.dumps(value, 5, buffer_callback=callback)
         return body
-    except _UNPICKLABLE as error:
+    except Exception as error:
         path, culprit = find_culprit(value)
         where = f"{path or 'the value'} is a {type(culprit).__name__} that cannot be pickled"
-        raise NotTransferable(f"{where}: {error}") from error
+        raise NotTransferable(f"{where}: {_headline(error)}") from error
 
 
 def find_culprit(value: Any, path: str = "", depth: int = 0) -> tuple[str, Any]:

@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 from collections.abc import AsyncGenerator
 from functools import partial
+from threading import get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -25,16 +26,18 @@ class Aside:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
+        self._thread = get_ident()
         self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
         self._tasks: dict[int, asyncio.Task[Any]] = {}
         self._credit: dict[int, _Credit] = {}
+        self._cancelled: set[int] = set()  # asked to stop, and not yet at their end
         worker.channel.wake(self._loop)
 
     def start(self, call: int, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Begin a coroutine or an async generator; it runs once the main loop waits."""
         context = contextvars.copy_context()
-        context.run(reporter.set, partial(self._worker.report, call=call))
+        context.run(reporter.set, partial(self._report, call))
         made = function.fn(*args, **kwargs)
         if function.kind == "async generator":
             self._credit[call] = _Credit()
@@ -50,31 +53,49 @@ class Aside:
     def cancel(self, call: int) -> None:
         """Ask a coroutine to stop; its CANCELLED or its result follows."""
         if call in self._tasks:
+            self._cancelled.add(call)
             self._tasks[call].cancel()
 
     def run_until_input(self) -> None:
         """Turn the loop until the parent has sent something or nothing is left to run."""
         while self._tasks and not self._worker.channel.ready():
-            self._loop.run_forever()
+            self._run()
         self._worker.flush()
 
     def turn(self) -> None:
         """Turn the loop once."""
         if self._tasks:
             self._loop.call_soon(self._loop.stop)
+            self._run()
+
+    def _run(self) -> None:
+        try:
             self._loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):  # asyncio lets them through, and the task has failed with it all the same
+            pass
+
+    def _report(self, call: int, done: float, total: float | None, note: str) -> None:
+        """From the coroutine itself, or from a thread that it sent on its way with its context."""
+        if get_ident() == self._thread:
+            self._worker.report(done, total, note, call)
+        else:
+            self._loop.call_soon_threadsafe(self._worker.report, done, total, note, call)
 
     def _finished(self, call: int, function: Function, began: float, task: asyncio.Task[Any]) -> None:
         ran = perf_counter() - began
         del self._tasks[call]
         self._credit.pop(call, None)
-        if task.cancelled():
-            self._worker.send(frames.CANCELLED, call)
-        elif error := task.exception():
-            self._worker.fail(call, ran, error, skip=0)
+        try:
+            result = task.result()
+        except BaseException as error:
+            if call in self._cancelled and isinstance(error, asyncio.CancelledError):
+                self._worker.send(frames.CANCELLED, call)
+            else:
+                self._worker.fail(call, ran, error)
         else:
             function.mean += (ran - function.mean) * 0.2
-            self._worker.answer(call, ran, task.result())
+            self._worker.answer(call, ran, result)
+        self._cancelled.discard(call)
         if len(self._worker.out) == 1:
             self._loop.call_soon(self._worker.flush)
         if not self._tasks:
@@ -88,7 +109,7 @@ class Aside:
                     item = await anext(generator)
                 except StopAsyncIteration:
                     return
-                self._worker.answer(call, 0.0, item, frames.ITEM)
+                self._worker.deliver(frames.ITEM, call, 0.0, item)
                 self._worker.flush()
         finally:
             await generator.aclose()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from hybrid_compute.links.arena import Arena, Descriptor, Segment
 from hybrid_compute.links.codec import Loan
@@ -33,14 +33,17 @@ class Loans:
         self.copied = 0  # bytes that the peer copied for what was borrowed
         self.active = False  # nothing was ever borrowed: nothing to give back
 
-    def hold(self, loans: Iterable[Loan]) -> None:
-        """Keep what is about to be described to the peer, and show it the segments it has not seen."""
+    def hold(self, loans: Sequence[Loan]) -> None:
+        """Keep what is about to be described to the peer, and show it the segments it has not seen.
+
+        Raises `NoMemory`, and keeps nothing, if one of them cannot be shown.
+        """
         for loan in loans:
             key = loan.segment.key
             if key >> 32 != self._peer and key not in self._shown:
                 self._announce(loan.segment)
                 self._shown.add(key)
-            self._lent[loan.number] = loan
+        self._lent.update((loan.number, loan) for loan in loans)
 
     def borrow(self, descriptor: Descriptor) -> memoryview:
         """A view of what the descriptor names: writable only if nobody else can see that memory."""
@@ -54,6 +57,11 @@ class Loans:
             segment = self.arena.known(key)
         view = self.arena.borrow(segment, offset, size, functools.partial(self._returns.append, number))
         return view if exclusive else view.toreadonly()
+
+    def decline(self, descriptors: Iterable[Descriptor]) -> None:
+        """Give back what was never borrowed."""
+        self.active = True
+        self._returns.extend(number for number, *_ in descriptors)
 
     def take_returns(self) -> bytes:
         """The body of a RELEASE frame for all loans whose last use has gone; empty if there is none."""

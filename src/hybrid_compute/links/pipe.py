@@ -154,6 +154,7 @@ class PipeLink(Link):
         data = os.read(self.replies, READ_SIZE)
         if not data:
             self._nursery.loop.remove_reader(self.replies)
+            self.kill()  # it may have closed its end and live on, but nothing that it does can be told
         self._received(self, data)
         return bool(data)
 
@@ -174,7 +175,7 @@ class PipeLink(Link):
     def _announce(self, segment: Segment) -> None:
         try:
             socket.send_fds(self.control, [_ANNOUNCEMENT.pack(segment.key, segment.size)], [segment.fd])
-        except (BlockingIOError, BrokenPipeError) as error:
+        except OSError as error:  # it is busy and has been shown much, it has died, or whoever made the segment has
             raise NoMemory(f"the worker does not take in shared memory: {error}") from error
 
     def _fetch(self, key: int) -> Segment:  # segments arrive in the order announced

@@ -404,6 +404,16 @@ class BackendContract:
             for answer in await asyncio.gather(*calls, return_exceptions=True):
                 assert answer == "done" or isinstance(answer, BackendClosed)
 
+    async def test_closing_ends_what_only_waits(self) -> None:
+        """A coroutine task that would wait for long is not waited for when the place closes."""
+        async with self.opened() as backend:
+            if self.offers(backend, tasks.wait_async, self.coroutines):
+                call = asyncio.ensure_future(backend.run_call(Call(tasks.wait_async)))
+                await asyncio.sleep(0)
+                await backend.aclose()
+                with pytest.raises(BackendClosed):
+                    await call
+
     # Helpers.
 
     async def still_works(self, backend: Backend) -> None:
