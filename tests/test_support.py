@@ -49,15 +49,17 @@ def check(found_out: Check) -> Check:
     return found_out
 
 
-def table() -> Iterator[tuple[str, str, bool]]:
+def table() -> list[tuple[str, str, bool]]:
     """`(check, place, whether the page says yes)` for each cell."""
+    found: list[tuple[str, str, bool]] = []
     head, _, *rows = [line for line in PAGE.read_text().splitlines() if line.startswith("|")]
     _, *places, _ = cells(head)
     for row in rows:
         _, *answers, name = cells(row)
         for place, answer in zip(places, answers, strict=True):
             assert answer in ("yes", "no"), row
-            yield name.strip("`"), place, answer == "yes"
+            found.append((name.strip("`"), place, answer == "yes"))
+    return found
 
 
 def cells(line: str) -> list[str]:
@@ -108,7 +110,7 @@ def hold(folder: str) -> None:
 async def meet(folder: str, name: str, other: str) -> bool:
     """Wait until the other is here too: nobody gets through alone."""
     Path(folder, name).touch()
-    while not Path(folder, other).exists():
+    while not Path(folder, other).exists():  # noqa: ASYNC110  # the other may be in another process
         await asyncio.sleep(0.002)
     return True
 
@@ -160,7 +162,7 @@ def first(values: Any) -> float:
 
 
 async def appears(path: Path) -> None:
-    while not path.exists():
+    while not path.exists():  # noqa: ASYNC110  # another process makes it
         await asyncio.sleep(0.002)
 
 
@@ -275,7 +277,7 @@ async def stops_a_function_in_time(make: Place, folder: Path) -> bool:
 @check
 async def stops_a_cancelled_function(make: Place, folder: Path) -> bool:
     async with Runtime([make()]) as rt:
-        call = asyncio.ensure_future(rt.run(hold, str(folder)))
+        call = asyncio.create_task(rt.run(hold, str(folder)))
         await appears(folder / "begun")
         call.cancel()
         await asyncio.wait([call])
@@ -285,7 +287,7 @@ async def stops_a_cancelled_function(make: Place, folder: Path) -> bool:
 @check
 async def stops_a_cancelled_coroutine(make: Place, folder: Path) -> bool:
     async with Runtime([make()]) as rt:
-        call = asyncio.ensure_future(rt.run(sleep_and_tell, str(folder)))
+        call = asyncio.create_task(rt.run(sleep_and_tell, str(folder)))
         await appears(folder / "begun")
         call.cancel()
         await appears(folder / "stopped")
@@ -309,7 +311,7 @@ async def goes_by_priority(make: Place, folder: Path) -> bool:
         order.append(priority)
 
     async with Runtime([make()]) as rt:
-        held = asyncio.ensure_future(rt.run(hold, str(folder)))
+        held = asyncio.create_task(rt.run(hold, str(folder)))
         await appears(folder / "begun")
         calls = [asyncio.create_task(call(rt, priority)) for priority in (0, 1, 2)]
         await asyncio.sleep(0)
@@ -321,7 +323,7 @@ async def goes_by_priority(make: Place, folder: Path) -> bool:
 @check
 async def gives_up_waiting(make: Place, folder: Path) -> bool:
     async with Runtime([make()]) as rt:
-        held = asyncio.ensure_future(rt.run(hold, str(folder)))
+        held = asyncio.create_task(rt.run(hold, str(folder)))
         await appears(folder / "begun")
         # Either it gives up, or it waits until it is let through.
         asyncio.get_running_loop().call_later(1.0, (folder / "go").touch)
@@ -341,7 +343,7 @@ async def bounds_its_queue(make: Place, folder: Path) -> bool:
     if isinstance(place, WorkerBackend):
         place = WorkerBackend(1, queue=QueueLimits(calls=1, when_full="raise"), portable=make is make_portable)
     async with Runtime([place]) as rt:
-        held = asyncio.ensure_future(rt.run(hold, str(folder)))
+        held = asyncio.create_task(rt.run(hold, str(folder)))
         await appears(folder / "begun")
         asyncio.get_running_loop().call_later(0.3, (folder / "go").touch)
         answers = await asyncio.gather(*(rt.run(pid) for _ in range(5)), return_exceptions=True)

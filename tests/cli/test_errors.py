@@ -31,7 +31,7 @@ FAILURES = {
     "the wrong type": ("run shop:double --input '\"x\"'", 3, "Expected `int`, got `str`"),
     "no JSON": ("run shop:double --input hello", 3, "the input of task 'double' is not valid"),
     "no input": ("run shop:double", 3, "the input of task 'double' is not valid"),
-    "an unknown argument": ("run shop:join --input '{\"first\": \"a\", \"third\": \"b\"}'", 3, "third"),
+    "an unknown argument": ('run shop:join --input \'{"first": "a", "third": "b"}\'', 3, "third"),
     "no place provides it": ("run shop:draw", 4, "no backend can run 'draw': worker (it does not provide gpu)"),
     "the worker dies": ("run shop:die --input 1", 4, "was killed by SIGABRT while it had task 'die'"),
     "too slow in a worker": ("run shop:spin --timeout 0.2 --strategy worker", 5, "0.2 s"),
@@ -113,7 +113,9 @@ def test_the_version_is_told() -> None:
 @pytest.mark.parametrize("missing", ["click", "rich"])
 def test_a_missing_extra_is_one_line_that_says_what_to_install(missing: str) -> None:
     """The command is installed with the library, its own libraries are not."""
-    script = f"import sys; sys.modules[{missing!r}] = None; from hybrid_compute.cli import main; sys.exit(main(['demo']))"
+    script = (
+        f"import sys; sys.modules[{missing!r}] = None; from hybrid_compute.cli import main; sys.exit(main(['demo']))"
+    )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert ran.returncode == 2
     [told] = ran.stderr.splitlines()
