@@ -80,7 +80,7 @@ class BlockingVerbs:
             result = shortcut(args)
             if result is not NO_WORKER:
                 return result
-        result = self._portal().call(self._verbs.run(known, *args, **kwargs))
+        result = self._portal().call(_run(self._verbs, known, args, kwargs))
         if shortcut is None:
             self._find_shortcut(known)
         return result
@@ -285,6 +285,11 @@ def _learning(verbs: Verbs, lane: Lane, call: Call, lease: Shortcut) -> Shortcut
         return result
 
     return run
+
+
+async def _run(verbs: Verbs, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`run` is called where its result is awaited: it looks for the event loop around it, and here may be another."""
+    return await verbs.run(task, *args, **kwargs)
 
 
 _END = object()

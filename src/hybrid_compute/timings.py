@@ -59,7 +59,8 @@ class Estimate:
         return self.run + self.overhead
 
     def __repr__(self) -> str:
-        return f"{self.run * 1e6:.1f} µs + {self.overhead * 1e6:.1f} µs overhead, {self.count} runs"
+        overhead = f" + {self.overhead * 1e6:.1f} µs overhead" if self.overhead else ""
+        return f"{self.run * 1e6:.1f} µs{overhead}, {self.count} runs"
 
 
 class Profile:

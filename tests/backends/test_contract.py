@@ -4,8 +4,6 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import pytest
-
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.backends.local import LocalBackend
 from hybrid_compute.backends.worker import WorkerBackend
@@ -13,10 +11,6 @@ from hybrid_compute.backends.wrappers import Limited, Recording, Retrying
 from hybrid_compute.errors import BackendClosed
 from hybrid_compute.tasks import AnyTask
 from hybrid_compute.testing import BackendContract, MockBackend
-
-PORTABLE = False  # to be True once WorkerBackend heeds `portable=True`
-
-portable = pytest.mark.skipif(not PORTABLE, reason="the portable links are not there yet")
 
 
 class ThreadBackend(Backend):
@@ -44,8 +38,8 @@ class ThreadBackend(Backend):
 def run(task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     try:
         return task.fn(*args, **kwargs)
-    except StopIteration as error:  # no future can carry it: whoever waits for one that tries would wait for ever
-        raise RuntimeError("the task raised StopIteration") from error
+    except (StopIteration, SystemExit) as error:  # the first no future can carry; the second would stop the loop
+        raise RuntimeError(f"the task raised {error!r}") from error
 
 
 class TestLocalBackend(BackendContract):
@@ -68,15 +62,19 @@ class TestWorkerBackendOfOneWorker(BackendContract):
         return WorkerBackend(1)
 
 
-@portable
 class TestPortableWorkerBackend(BackendContract):
     def make_backend(self) -> Backend:
         return WorkerBackend(2, portable=True)
 
 
+def in_thread(task: AnyTask, *args: Any, **kwargs: Any) -> Any:
+    """A handler that runs the task where it does not block the event loop."""
+    return task.fn(*args, **kwargs) if task.kind != "function" else asyncio.to_thread(run, task, args, kwargs)
+
+
 class TestMockBackend(BackendContract):
     def make_backend(self) -> Backend:
-        return MockBackend()
+        return MockBackend(in_thread)
 
 
 class TestThreadBackend(BackendContract):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_compute.cli.exits import MEANING, Exit
-from tests.cli.command import HERE, hybrid_compute
+from tests.cli.command import COMMAND, HERE, hybrid_compute
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -25,6 +25,8 @@ FAILURES = {
     "not a function": ("run shop:ANSWER", 2, "shop:ANSWER is neither a task nor a function, but a int"),
     "no strategy": ("run shop:double --input 1 --strategy moon", 2, "no strategy or backend named 'moon'"),
     "a timeout of nothing": ("run shop:double --input 1 --timeout 0", 2, "--timeout"),
+    "one file for both": ("map shop:double shop.py --output shop.py", 2, "shop.py is the input as well"),
+    "no plain file": ("map shop:double shop.py --output /dev/full", 2, "/dev/full is not a plain file"),
     "resume without a file": ("map shop:double - --resume", 2, "--resume needs --output"),
     "no module to list": ("tasks nowhere", 2, "cannot import nowhere: ModuleNotFoundError"),
     "a folder without sources": ("demo empty", 2, "there is no *.py file below empty"),
@@ -89,6 +91,15 @@ def test_two_tasks_of_one_name_are_an_error_that_names_both(tmp_path: Path) -> N
     assert ran.returncode == 2
     assert "twins.py:2" in ran.stderr
     assert "twins.py:4" in ran.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk here that is always full")
+def test_a_full_disk_is_told() -> None:
+    """An answer that could not be written never passes for one that was."""
+    line = [*COMMAND, "run", "shop:double", "--input", "1"]
+    with open("/dev/full", "wb") as full:
+        ran = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, cwd=HERE, check=False)
+    assert (ran.returncode, ran.stderr) == (74, "hybrid-compute: reading or writing failed: No space left on device\n")
 
 
 def test_help_lists_every_exit_code() -> None:

@@ -208,24 +208,40 @@ async def test_an_input_that_cannot_be_read_is_an_error() -> None:
         os.close(writing)
 
 
+async def waits(room: Room, line: bytes) -> bool:
+    """Whether there is no room for the line; if so, it is not taken in."""
+    taking = asyncio.ensure_future(room.take(line))
+    await asyncio.sleep(0)
+    return not taking.done() and taking.cancel()
+
+
 async def test_a_line_too_long_for_the_room_goes_alone() -> None:
     """However large a line is, it is answered, and no other is held in memory beside it."""
     room = Room(lines=4, size=100)
-    await room.take(1000)
-    second = asyncio.ensure_future(room.take(1))
-    await asyncio.sleep(0)
-    assert not second.done()
-    room.give(1000)
-    await second
+    await room.take(b"x" * 1000)
+    assert await waits(room, b"1")
+    room.store(b"")
+    room.give(b"x" * 1000, b"")
+    assert not await waits(room, b"1")
 
 
 async def test_many_short_lines_are_bounded_by_their_number() -> None:
-    """A million lines of two bytes are not a million calls at once."""
+    """A million lines of one byte are not a million calls at once."""
     room = Room(lines=4, size=100)
     for _ in range(4):
-        await room.take(2)
-    fifth = asyncio.ensure_future(room.take(2))
-    await asyncio.sleep(0)
-    assert not fifth.done()
-    room.give(2)
-    await fifth
+        await room.take(b"1")
+    assert await waits(room, b"1")
+    room.store(b"2")
+    room.give(b"1", b"2")
+    assert not await waits(room, b"1")
+
+
+async def test_answers_that_wait_for_their_turn_take_room_too() -> None:
+    """Large answers do not pile up in memory behind one slow line."""
+    room = Room(lines=100, size=100)
+    await room.take(b"slow")
+    await room.take(b"quick")
+    room.store(b"large" * 20)
+    assert await waits(room, b"next")
+    room.give(b"quick", b"large" * 20)
+    assert not await waits(room, b"next")

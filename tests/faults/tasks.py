@@ -272,3 +272,17 @@ def fork_and_die(when: str) -> None:
         time.sleep(20)
         os._exit(0)
     os._exit(9)
+
+
+@task
+def mark_or_wait(path: str, number: int, wait: bool) -> int:
+    """One function, nearly always quick: the pool reads it ahead."""
+    mark(path, number)
+    if wait:
+        time.sleep(3600)
+    return number
+
+
+@task(timeout=0.1)
+def timed_mark(path: str, number: int) -> int:
+    return mark(path, number)

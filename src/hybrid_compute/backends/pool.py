@@ -523,7 +523,8 @@ class Pool:
         link: Link = ticket.link
         if ticket.id not in link.sent or not link.in_service:
             return
-        if link.started == ticket.id or (ticket.concurrent and link.started >= ticket.id):
+        running = link.sent.get(link.started)
+        if running is ticket or (ticket.concurrent and link.started >= ticket.id and _lets_others_run(running)):
             self._kill(link, why)
         else:
             self._clock.call_at(self._clock.time() + GRACE, partial(self._look_again, ticket, why))
@@ -694,6 +695,11 @@ class Pool:
         if self.links:
             await asyncio.wait([self._all_gone], timeout=1.0)
         self._nursery.close()
+
+
+def _lets_others_run(running: Ticket | None) -> bool:
+    """Whether a worker at this ticket reads its frames; at a plain call, it is at nothing else until that ends."""
+    return running is None or running.concurrent
 
 
 def exit_text(code: int | None) -> str:

@@ -69,11 +69,20 @@ class LinesFailed(Exception):
     """Some lines were answered with an error, as was asked for."""
 
     def __init__(self, count: int) -> None:
-        super().__init__(f"{count:,} {'line' if count == 1 else 'lines'} failed: the answers say why")
+        super().__init__(f"{amount(count, 'line')} failed: the answers say why")
 
 
 class PlacesFailed(Exception):
     """The doctor has found places that do not work."""
+
+
+def amount(count: int, noun: str) -> str:
+    """A number of things, in words.
+
+    >>> amount(1, "line"), amount(1000, "line")
+    ('1 line', '1,000 lines')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def code_for(error: BaseException) -> Exit:
@@ -116,7 +125,9 @@ def line_for(error: BaseException) -> str:
             text = f"{error} (--traceback shows where)"
         case OSError(strerror=str() as reason, filename=str() as name):
             text = f"{name}: {reason}"
-        case HybridComputeError() | LinesFailed() | PlacesFailed() | Disagreement() | OSError():
+        case OSError():
+            text = f"reading or writing failed: {error.strerror or error}"
+        case HybridComputeError() | LinesFailed() | PlacesFailed() | Disagreement():
             text = str(error)
         case _:
             text = f"this is a bug in hybrid-compute: {type(error).__name__}: {error} (--traceback shows where)"

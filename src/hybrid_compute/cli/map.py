@@ -21,7 +21,7 @@ from rich.progress import TimeRemainingColumn
 
 from hybrid_compute.backends.worker import usable_cores
 from hybrid_compute.cli import screen
-from hybrid_compute.cli.exits import LineFailed, LinesFailed, Misuse
+from hybrid_compute.cli.exits import LineFailed, LinesFailed, Misuse, amount
 from hybrid_compute.cli.run import under
 from hybrid_compute.cli.streams import Line, answers_file, read_lines, standard_output, write_line
 from hybrid_compute.errors import BackendError, BackendUnavailable, HybridComputeError, TaskError
@@ -32,7 +32,7 @@ from hybrid_compute.tasks import AnyTask
 ROOM = 1024
 """Lines that may be under way at a time."""
 ROOM_BYTES = 64 << 20
-"""Bytes that these lines may have together; a longer line goes alone."""
+"""Bytes that these lines, and their answers, may have together; a longer line goes alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ class Count:
 
     def __str__(self) -> str:
         seconds = perf_counter() - self.began
-        text = f"{self.answered:,} lines answered in {screen.duration(seconds)} ({self.answered / seconds:,.0f}/s)"
+        lines, speed = amount(self.answered, "line"), self.answered / seconds
+        text = f"{lines} answered in {screen.duration(seconds)} ({speed:,.0f}/s)"
         text += f", {self.failed:,} of them with an error" if self.failed else ""
         return text + (f", after {self.skipped:,} answered before" if self.skipped else "")
 
@@ -65,9 +66,11 @@ class Count:
 def map_file(task: AnyTask, source: str, output: str | None, how: Lines, *, resume: bool) -> None:
     """Answer every line of the file `source` (`-`: standard input) in the file `output` (None: standard output).
 
-    Says on standard error how far it is. Raises `LineFailed` for the first line that fails; with `keep_going`
-    `LinesFailed` in the end, if any did.
+    Says on standard error how far it is. Raises `Misuse` for files that will not do, and `LineFailed` for the first
+    line that fails; with `keep_going` `LinesFailed` in the end, if any did.
     """
+    if output is not None and os.path.exists(output) and os.path.exists(source) and os.path.samefile(source, output):
+        raise Misuse(f"{output} is the input as well: the answers need a file of their own")
     with ExitStack() as files:
         fd = 0 if source == "-" else files.enter_context(open(source, "rb")).fileno()
         answers, skip = files.enter_context(standard_output()), 0
@@ -84,7 +87,7 @@ async def _map(mapping: Mapping, how: Lines, total: int | None) -> None:
     console = screen.console(stderr=True)
     count = mapping.count
     shown_at = count.began
-    lines = screen.Saying(lambda: f"{count.answered:,} lines")
+    lines = screen.Saying(lambda: amount(count.answered, "line"))
     with screen.bar(console, lines, TimeRemainingColumn()) as progress:
         shown = progress.add_task("map", total=total)
 
@@ -111,16 +114,21 @@ class Room:
         self._taken = 0
         self._given = asyncio.Event()
 
-    async def take(self, size: int) -> None:
-        """Wait until there is room for a line of so many bytes; alone, any line has room."""
-        while self._taken and self._taken + max(size, self._least) > self._size:
+    async def take(self, line: bytes) -> None:
+        """Wait until there is room for a line; alone, any line has room."""
+        size = max(len(line), self._least)
+        while self._taken and self._taken + size > self._size:
             self._given.clear()
             await self._given.wait()
-        self._taken += max(size, self._least)
+        self._taken += size
 
-    def give(self, size: int) -> None:
-        """A line of so many bytes is done with."""
-        self._taken -= max(size, self._least)
+    def store(self, answer: bytes) -> None:
+        """An answer has come, and is kept until those before it have come too."""
+        self._taken += len(answer)
+
+    def give(self, line: bytes, answer: bytes) -> None:
+        """A line has been answered, and nothing of it is kept."""
+        self._taken -= max(len(line), self._least) + len(answer)
         self._given.set()
 
 
@@ -149,9 +157,10 @@ class Mapping:
         try:
             while (under_way := await self._in_order.get()) is not None:
                 line, call = under_way
-                write_line(self._answers, await call)
+                answer = await call
+                write_line(self._answers, answer)
                 self._calls.discard(call)
-                self._room.give(len(line.text))
+                self._room.give(line.text, answer)
                 self.count.answered += 1
                 self.count.bytes = line.end
                 tick()
@@ -168,15 +177,13 @@ class Mapping:
                 if self.count.skipped < self._skip:
                     self.count.skipped += 1
                     continue
-                await self._room.take(len(line.text))
+                await self._room.take(line.text)
                 call = asyncio.create_task(self._answer(verbs, line))
                 self._calls.add(call)
                 self._in_order.put_nowait((line, call))
             if self.count.skipped < self._skip:
-                raise Misuse(
-                    f"the output holds {self._skip} answers, but {self._source} has only {self.count.skipped} lines: "
-                    f"they do not belong together"
-                )
+                held, given = amount(self._skip, "answer"), amount(self.count.skipped, "line")
+                raise Misuse(f"the output holds {held}, {self._source} only {given}: they do not belong together")
         finally:
             self._in_order.put_nowait(None)
 
@@ -184,12 +191,14 @@ class Mapping:
         try:
             async with self._gate:
                 args, kwargs = bind_json(self._task, line.text)
-                return encode_json(await verbs.run(self._task, *args, **kwargs))
+                answer = encode_json(await verbs.run(self._task, *args, **kwargs))
         except HybridComputeError as error:
             if not self._keep_going or not _is_about_one_line(error):
                 raise LineFailed(line.number, self._source) from error
             self.count.failed += 1
-            return msgspec.json.encode({"error": {"code": error.code, "message": str(error), "line": line.number}})
+            answer = msgspec.json.encode({"error": {"code": error.code, "message": str(error), "line": line.number}})
+        self._room.store(answer)
+        return answer
 
 
 def _is_about_one_line(error: HybridComputeError) -> bool:

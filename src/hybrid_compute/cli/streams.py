@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
 from typing import BinaryIO, NamedTuple
 
-from hybrid_compute.cli.exits import Misuse
+from hybrid_compute.cli.exits import Misuse, amount
 
 CHUNK = 1 << 18
 AHEAD = 4
@@ -86,15 +86,18 @@ def standard_output() -> Generator[BinaryIO]:
 def answers_file(path: str, *, resume: bool) -> Generator[tuple[BinaryIO, int]]:
     """A file that answers are appended to, and how many it holds already.
 
-    A last line without its end was being written when the writer died: it is cut off. Raises `Misuse` if
-    the file holds answers and nobody said to go on with it, or if another process is writing to it.
+    A last line without its end was being written when the writer died: it is cut off. Raises `Misuse` if the file
+    holds answers and nobody said to go on with it, if another process is writing to it, or if it is no plain file.
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise Misuse(f"{path} is not a plain file: only such a one can hold answers to go on with")
     with open(path, "ab+", buffering=0) as file:
         _lock(file, path)
         file.seek(0)
         count, end = _complete_lines(file)
         if not resume and file.seek(0, os.SEEK_END):
-            raise Misuse(f"{path} holds {count} answers already: add --resume to go on with it, or remove it")
+            held = amount(count, "answer")
+            raise Misuse(f"{path} holds {held} already: add --resume to go on with it, or remove it")
         file.truncate(end)
         yield file, count
 

@@ -30,7 +30,7 @@ from hybrid_compute.arrays import allocate_with
 from hybrid_compute.errors import NotTransferable
 from hybrid_compute.links import frames
 from hybrid_compute.links.arena import Arena, NoMemory, Segment, open_segment
-from hybrid_compute.links.codec import ATOMS, decode, descriptors_in, dumps, encode, encode_failure
+from hybrid_compute.links.codec import ATOMS, CannotCross, decode, descriptors_in, dumps, encode, encode_failure
 from hybrid_compute.links.frames import CALL, KEYWORDS, KIND, MANY, PICKLES, READ_SIZE, RESULT, SIZE
 from hybrid_compute.links.loans import Loans
 from hybrid_compute.reporting import reporter
@@ -334,7 +334,7 @@ class Worker:
         """Queue a result; if it cannot cross, the failure that says so."""
         try:
             self.deliver(RESULT, call, ran, value)
-        except (NotTransferable, MemoryError) as error:
+        except BaseException as error:  # pickling runs the user's code as well
             self.fail(call, ran, error)
 
     def deliver(self, kind: int, call: int, ran: float, value: Any) -> None:
@@ -347,7 +347,7 @@ class Worker:
                 flags, body = 0, dumps(value, None)
         except NotTransferable as error:
             what = "an item" if kind == frames.ITEM else "the result"
-            raise NotTransferable(f"{what} cannot cross to another process: {error}") from None
+            raise CannotCross(f"{what} cannot cross to another process: {error}") from None
         del value, loans
         if self.loans.active:
             self.give_back()
@@ -486,7 +486,7 @@ def _find(reference: tuple[str, str], path: list[str]) -> Callable[..., Any]:
 
 
 def _raise(error: BaseException, *_args: Any, **_kwargs: Any) -> None:
-    raise NotTransferable(f"the function cannot be loaded in the worker: {type(error).__name__}: {error}") from error
+    raise CannotCross(f"the function cannot be loaded in the worker: {type(error).__name__}: {error}") from error
 
 
 def _reseed() -> None:

@@ -26,6 +26,10 @@ HUGE = 1 << 18
 _LENGTH = struct.Struct("<I")
 
 
+class CannotCross(NotTransferable):
+    """`NotTransferable` of a worker's own: a task that raises that error for reasons of its own has failed."""
+
+
 class Loan(NamedTuple):
     """A buffer lent to a peer: hold it until the peer gives `number` back."""
 
@@ -180,7 +184,7 @@ def encode_failure(error: BaseException, *, frames_to_skip: int = 1) -> bytes:
     for _ in range(frames_to_skip):
         trace = trace.tb_next if trace else None
     text = "".join(traceback.format_exception(type(error), error, trace))
-    return pickle.dumps((_headline(error), text, _chain(error), isinstance(error, NotTransferable)), 5)
+    return pickle.dumps((_headline(error), text, _chain(error), isinstance(error, CannotCross)), 5)
 
 
 def decode_failure(body: bytes, task: str) -> TaskFailed | NotTransferable:
@@ -205,7 +209,7 @@ def failure_of(error: BaseException, task: str) -> TaskFailed:
 def _headline(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception as broken:
+    except BaseException as broken:
         text = f"<its __str__ raised {type(broken).__name__}>"
     first_line = text.partition("\n")[0]
     return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__

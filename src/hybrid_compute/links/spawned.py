@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -89,13 +90,13 @@ class SpawnedLink(Link):
     def drain(self) -> None:
         if self._received is None:
             return
-        data = b"".join(self._inbox.popleft() for _ in range(len(self._inbox)))
-        if data:
-            self._received(self, data)
+        parts: list[bytes] = []
+        while self._inbox:  # to the last: the reader only rings when it finds this empty
+            parts.append(self._inbox.popleft())
+        if parts:
+            self._received(self, b"".join(parts))
             if not self.sent:  # it has answered everything, so it has read everything
                 self._writer.unread = 0
-        if self._inbox:  # what came meanwhile, after whatever else waits for its turn in the loop
-            self._nursery.loop.call_soon(self.drain)
 
     def send(self, data: bytes) -> None:
         self._writer.send(data)
@@ -125,7 +126,7 @@ class SpawnedLink(Link):
         self._writer.close()
         self._writer.join()
         self.ledger = memoryview(self.ledger.tobytes()).cast("Q")
-        if not self._reader.is_alive():
+        if self.process.exitcode is not None:
             self.process.close()
 
     def _ring(self) -> None:
@@ -143,10 +144,17 @@ class SpawnedLink(Link):
             pass
         self._replies.close()
         self._post(self._silent)
-        self.process.join(FAREWELL)
+        self._see_off()
+        self._post(self._nursery.gone, self)
+
+    def _see_off(self) -> None:
+        """Wait for the end of a process that neither talks nor listens any more; not for long, if it lives on."""
+        # Its sentinel says too little: a task may have closed it, and a copy made by `fork` holds it open.
+        patience = time.monotonic() + FAREWELL
+        while self.process.exitcode is None and time.monotonic() < patience:
+            time.sleep(0.001)
         self.process.kill()
         self.process.join()
-        self._post(self._nursery.gone, self)
 
     def _silent(self) -> None:
         self.drain()
@@ -253,6 +261,8 @@ class SpawnedNursery:
 
     def start(self, number: int) -> SpawnedLink:
         """A new worker. Returns at once; the process gets ready meanwhile. Raises `BackendUnavailable`."""
+        if not self._slots:
+            raise BackendUnavailable(f"no more than {SLOTS} worker processes can be started")
         slot = self._slots.pop()
         slot_of(self.ledger, slot)[:] = slot_of(memoryview(bytes(SLOT_WORDS * 8)), 0)
         try:
@@ -275,10 +285,12 @@ class SpawnedNursery:
         """A worker's process has ended."""
         if self._links.pop(link.number, None) is None:
             return
-        self._exited(link, link.process.exitcode)
-        link.bury()
-        unlink_segments(self.arena.family, link.number, link.ledger[MADE:], os.getpid())
-        self._slots.append(link.slot)
+        try:
+            self._exited(link, link.process.exitcode)
+        finally:
+            link.bury()
+            unlink_segments(self.arena.family, link.number, link.ledger[MADE:], os.getpid())
+            self._slots.append(link.slot)
 
     def close(self) -> None:
         """Stop whatever is left, at once."""

@@ -49,7 +49,6 @@ def main(number: int, family: str, slot: int, calls: Connection, replies: Connec
     try:
         _leave_the_terminal()
         _leave_with_the_parent()
-        _keep_to_itself(calls, replies)
         for variable in ONE_THREAD:
             os.environ.setdefault(variable, "1")
         _import(preload)
@@ -60,6 +59,8 @@ def main(number: int, family: str, slot: int, calls: Connection, replies: Connec
         code = 0
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else 1
+    except BrokenPipeError:  # the parent has gone: there is nobody left to tell
+        pass
     except BaseException:
         traceback.print_exc()
     finally:
@@ -74,6 +75,10 @@ class Mailbox:
         self._replies = replies
         self._read_ahead: SimpleQueue[bytes] | None = None
         self.fetch = arena.fetch
+        if sys.platform != "win32":
+            for end in (calls, replies):
+                os.set_inheritable(end.fileno(), False)
+            os.register_at_fork(after_in_child=self._let_go)
 
     def read(self) -> bytes:
         return self._receive() if self._read_ahead is None else self._read_ahead.get()
@@ -100,10 +105,20 @@ class Mailbox:
 
         threading.Thread(target=read, name="hybrid-compute calls", daemon=True).start()
 
+    def _let_go(self) -> None:
+        """In a process that a task has forked: it must neither hide this one's death nor answer in its place."""
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for end in (self._calls, self._replies):
+            os.dup2(nowhere, end.fileno(), inheritable=False)
+        os.close(nowhere)
+        if self._read_ahead is not None:  # its thread is not here
+            self._read_ahead = SimpleQueue()
+            self._read_ahead.put(b"")
+
     def _receive(self) -> bytes:
         try:
             return self._calls.recv_bytes()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):
             return b""
 
 
@@ -141,14 +156,6 @@ def _leave_with_the_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, name="hybrid-compute parent", daemon=True).start()
-
-
-def _keep_to_itself(*ends: Connection) -> None:
-    """Pass the connections on to no process started here, or this one's death would go unseen."""
-    if sys.platform != "win32":
-        for end in ends:
-            os.set_inheritable(end.fileno(), False)
-            os.register_at_fork(after_in_child=end.close)
 
 
 def _import(names: Iterable[str]) -> None:
