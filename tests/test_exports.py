@@ -7,13 +7,17 @@ import hybrid_compute
 PUBLIC = [
     "Backend",
     "BlockingRuntime",
+    "Lifetime",
     "LocalBackend",
+    "QueueLimits",
     "Runtime",
     "Task",
     "TaskRegistry",
     "WorkerBackend",
     "WorkerExecutor",
+    "empty",
     "errors",
+    "progress",
     "task",
 ]
 

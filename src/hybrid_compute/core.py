@@ -12,12 +12,12 @@ from hybrid_compute.backends.local import LocalBackend
 from hybrid_compute.calls import Call
 from hybrid_compute.clock import Clock
 from hybrid_compute.errors import NoBackendAvailable, PolicyRefused
-from hybrid_compute.events import CallFinished, Hooks
+from hybrid_compute.events import CallFinished, CallStarted, Hooks
 from hybrid_compute.links.codec import OF_THE_TASK, failure_of
 from hybrid_compute.policy import Policy, private_stays_here
 from hybrid_compute.routing import Route
 from hybrid_compute.tasks import AnyTask, TaskRegistry, as_task
-from hybrid_compute.timings import Profile, Timings
+from hybrid_compute.timings import LEAVING, Profile, Timings
 
 YIELD_AFTER = 1e-3
 """Seconds that calls in the event loop may take in a row before everybody else gets a turn."""
@@ -58,6 +58,8 @@ class Core:
 
     async def run_inline(self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], profile: Profile) -> Any:
         """Run a task that is known to be quick right here, and keep an eye on it."""
+        if self.hooks:
+            return self._run_watched(task, args, kwargs, profile)
         began = perf_counter()
         try:
             return task.fn(*args, **kwargs)
@@ -72,6 +74,24 @@ class Core:
             if self._in_a_row > YIELD_AFTER:
                 self._in_a_row = 0.0
                 await asyncio.sleep(0)
+
+    def _run_watched(self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], profile: Profile) -> Any:
+        """The same, told to the hooks."""
+        assert self.inline is not None
+        call = Call(task, args, kwargs)
+        self.hooks.emit(CallStarted(call.number, task.name, self.inline.name))
+        began = perf_counter()
+        failure: BaseException | None = None
+        try:
+            return self.inline.run_now(call)
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            seconds = perf_counter() - began
+            if seconds > profile.limit + LEAVING:
+                profile.slow(seconds)
+            self.note(call, self.inline, seconds, failure)
 
     def note(self, call: Call, backend: Backend, seconds: float, error: BaseException | None, count: int = 1) -> None:
         """Count a finished call and tell the hooks."""

@@ -102,6 +102,8 @@ class Verbs:
         """Run a task wherever it runs best and return its result; a generator task returns the list of its items.
 
         The call may be under way before it is awaited, so that many can be gathered. Cancelling it stops the task.
+        What is returned may be awaited once, or given to `gather`, `wait_for`, `create_task` or a task group; where
+        several are to be watched, as by `asyncio.wait`, make tasks of them.
         Raises `TaskFailed` if its code raises, `TaskTimeout` when its time is up, `NoBackendAvailable` or
         `PolicyRefused` if no place can or may run it, and a `BackendError` if the place failed for good.
 
@@ -114,7 +116,7 @@ class Verbs:
         profile = None
         if lane.learns:
             profile = lane.timings.profile(args, kwargs)
-            if profile.choice == "inline" and not core.hooks:
+            if profile.choice == "inline":
                 return core.run_inline(known, args, kwargs, profile)
         call = Call(known, args, kwargs)
         if self._limited or known.timeout is not None:
@@ -270,10 +272,12 @@ class Verbs:
     def _lane(self, task: AnyTask) -> Lane:
         core = self._core
         timings = core.timings[task]
-        learns = self._strategy is auto and task.kind == "function" and core.inline is not None
         fixed = core.fixed_rules and (self._strategy is auto or isinstance(self._options.strategy, str))
         decided = route(task, core.backends, self._strategy, core.policies) if fixed else None
         first = decided.order[0] if decided is not None and decided.order else None
+        # What is learned may move a task into this process, so this process must be allowed, and able.
+        here = decided is not None and core.inline in decided.order
+        learns = here and self._strategy is auto and task.kind == "function"
         lane = Lane(timings, learns, decided, first, timings.tally(first.name) if first else Tally())
         if decided is None or first is None or task.streams or task.retries:
             return lane
@@ -338,6 +342,7 @@ class Verbs:
         core, task = self._core, call.task
         for index, backend in enumerate(order):
             began = perf_counter()
+            call.ran, call.queued, call.sent, call.received = None, False, 0, 0
             if core.hooks:
                 core.hooks.emit(CallStarted(call.number, task.name, backend.name))
             try:
@@ -359,46 +364,53 @@ class Verbs:
         raise core.refuse(task, replace(decided, refusals=refusals, forbidden=decided.forbidden and not failures))
 
     async def _map(self, task: AnyTask, inputs: list[tuple[Any, ...]], limit: int | None) -> list[Any]:
-        core = self._core
+        core, lane = self._core, self.lanes[task]
+        whole = Call(task)
+        self._limit(whole)  # all calls of a map are submitted at once: they share one deadline
         results: list[Any] = []
-        if self.lanes[task].learns and not core.hooks:
-            while len(results) < len(inputs):
-                args = inputs[len(results)]
-                profile = core.timings[task].profile(args, {})
-                if profile.choice != "inline":
-                    break
-                results.append(await core.run_inline(task, args, {}, profile))
+        while lane.learns and len(results) < len(inputs):
+            args = inputs[len(results)]
+            profile = lane.timings.profile(args, {})
+            if profile.choice != "inline":
+                break
+            results.append(await core.run_inline(task, args, {}, profile))
         if len(results) < len(inputs):
-            results += await self._run_batch(task, inputs[len(results) :], limit)
+            results += await self._run_batch(whole, lane, inputs[len(results) :], limit)
         return results
 
-    async def _run_batch(self, task: AnyTask, inputs: Sequence[tuple[Any, ...]], limit: int | None) -> list[Any]:
-        decided = self._decide(task, self.lanes[task])
+    async def _run_batch(
+        self, whole: Call, lane: Lane, inputs: Sequence[tuple[Any, ...]], limit: int | None
+    ) -> list[Any]:
+        task = whole.task
+        decided = self._decide(task, lane)
         if not decided.order:
             raise self._core.refuse(task, decided)
         backend = decided.order[0]
-        call = Call(task)
-        self._limit(call)
-        if not backend.batches or task.kind != "function" or self._core.hooks:
-            return await self._run_each(task, inputs, limit)
+        if not backend.batches or task.kind != "function" or task.retries or self._core.hooks:
+            return await self._run_each(whole, lane, inputs, limit)
         began = perf_counter()
         try:
-            results = await backend.run_batch(call, inputs, limit)
+            results = await backend.run_batch(whole, inputs, limit)
         except BackendError as error:
             # A batch ends as a whole. Only where running again is harmless do its calls go on one by one.
             if not may_pass_on(error, task, decided.order[1:]):
                 raise
-            return await self._run_each(task, inputs, limit)
-        self._core.note(call, backend, perf_counter() - began, None, len(inputs))
+            return await self._run_each(whole, lane, inputs, limit)
+        self._core.note(whole, backend, perf_counter() - began, None, len(inputs))
         return results
 
-    async def _run_each(self, task: AnyTask, inputs: Sequence[tuple[Any, ...]], limit: int | None) -> list[Any]:
+    async def _run_each(
+        self, whole: Call, lane: Lane, inputs: Sequence[tuple[Any, ...]], limit: int | None
+    ) -> list[Any]:
         results: list[Any] = [None] * len(inputs)
         todo = iter(enumerate(inputs))
 
         async def work() -> None:
             for index, args in todo:
-                results[index] = await self.run(task, *args)
+                call = Call(whole.task, args)
+                call.timeout, call.deadline = whole.timeout, whole.deadline
+                call.queue_timeout, call.priority = whole.queue_timeout, whole.priority
+                results[index] = await self._run(call, lane, None)
 
         workers = [asyncio.create_task(work()) for _ in range(min(len(inputs), limit or 256))]
         try:
@@ -420,9 +432,11 @@ class Verbs:
         call = Call(task, args, kwargs)
         self._limit(call)
         async with AsyncExitStack() as stack:
-            yield self._items(call, decided.order, stack)
+            items = self._items(call, decided.order, stack)
+            stack.push_async_callback(items.aclose)
+            yield items
 
-    async def _items(self, call: Call, order: tuple[Backend, ...], stack: AsyncExitStack) -> AsyncIterator[Any]:
+    async def _items(self, call: Call, order: tuple[Backend, ...], stack: AsyncExitStack) -> AsyncGenerator[Any]:
         """The items from the first place that delivers any."""
         core, task = self._core, call.task
         for index, backend in enumerate(order):
@@ -436,6 +450,8 @@ class Verbs:
                     delivered = True
                     yield item
                 return
+            except GeneratorExit:  # its reader has seen enough
+                raise
             except BaseException as error:
                 failure = error
                 passed_on = isinstance(error, BackendError) and may_pass_on(error, task, order[index + 1 :])

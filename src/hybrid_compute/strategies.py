@@ -33,10 +33,11 @@ def in_order(task: AnyTask, backends: Sequence[Backend], /) -> Sequence[Backend]
 
 
 def prefer(*names: str) -> Strategy:
-    """The named places first, in that order, then the others by `auto`."""
+    """The named places first, in that order, then the others by `auto`. A place that is not there is passed over."""
 
     def preferred(task: AnyTask, backends: Sequence[Backend], /) -> Sequence[Backend]:
-        first = _named(names, backends)
+        present = [name for name in names if any(backend.name == name for backend in backends)]
+        first = _named(present or names, backends)
         return [*first, *(backend for backend in auto(task, backends) if backend not in first)]
 
     return preferred

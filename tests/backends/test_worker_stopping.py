@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hybrid_compute import BlockingRuntime, LocalBackend, Runtime, WorkerBackend
+from hybrid_compute.backends.placing import LONGEST_AHEAD
 from hybrid_compute.errors import LimitExceeded, NoBackendAvailable, TaskTimeout, WorkerLost
 from tests.faults import tasks
 from tests.faults.watching import alive, marks, until, wait_until
@@ -16,9 +17,13 @@ RUNNING = [tasks.mark_and_wait, tasks.wait_for_ever, tasks.refuse_to_stop, tasks
 
 
 async def learn(rt: Runtime, task: Any, *args: Any) -> None:
-    """Let the pool see often enough how quick a task is."""
-    for _ in range(20):
+    """Let the pool see how quick a task is, so that it will send several calls ahead to one worker."""
+    (pool,) = rt.backends
+    assert isinstance(pool, WorkerBackend)
+    cost = 1.0
+    while cost > LONGEST_AHEAD / 4:
         await rt.run(task, *args)
+        cost = pool._functions.of(task).cost
 
 
 @pytest.mark.parametrize("task", RUNNING, ids=lambda task: task.name)
@@ -139,7 +144,9 @@ async def test_a_queued_call_that_is_given_up_never_begins(tmp_path: Path, how: 
             second.cancel()
         with pytest.raises((TaskTimeout, NoBackendAvailable, LimitExceeded, asyncio.CancelledError)) as caught:
             await second
-        assert {"timeout": "had not begun", "queue_timeout": "no worker was free", "cancel": ""}[how] in str(caught.value)
+        assert {"timeout": "had not begun", "queue_timeout": "no worker was free", "cancel": ""}[how] in str(
+            caught.value
+        )
         assert await asyncio.gather(first, third) == [1, 3]
         assert marks(marked) == {1: 1, 3: 1}
         assert pool.stats().queued == 0
@@ -179,7 +186,9 @@ async def test_stopping_one_coroutine_leaves_those_beside_it_alone(tmp_path: Pat
         for each in doomed:
             each.cancel()
         assert set(await asyncio.gather(*spared)) == {worker}
-        assert {type(each) for each in await asyncio.gather(*doomed, return_exceptions=True)} == {asyncio.CancelledError}
+        assert {type(each) for each in await asyncio.gather(*doomed, return_exceptions=True)} == {
+            asyncio.CancelledError
+        }
         assert pool.stats().lost == 0
 
 

@@ -40,7 +40,7 @@ def one_then_wait_for(path: str) -> Iterator[int]:
 def report_and_return(n: int) -> int:
     """`n`, after saying how it goes."""
     for step in range(n):
-        progress(step, n, "stirring")
+        progress(step, n, "stirring [/b]")
         time.sleep(0.15)  # longer than a bar takes to be drawn again
     return n
 

@@ -85,11 +85,21 @@ def test_what_a_task_prints_stays_out_of_the_output(strategy: str) -> None:
     assert ran.stderr == "printed: x\n"
 
 
+@pytest.mark.parametrize("command", ["run talks:same --input 1", "map talks:same in.ndjson"])
+def test_what_a_module_prints_stays_out_of_the_output(command: str, tmp_path: Path) -> None:
+    """A module that greets whoever imports it does not spoil the answers."""
+    (tmp_path / "talks.py").write_text("print('hello')\ndef same(x: int) -> int:\n    return x\n")
+    (tmp_path / "in.ndjson").write_text("1\n")
+    ran = hybrid_compute(*command.split(), cwd=tmp_path)
+    assert ran.stdout == "1\n"
+    assert "hello\n" in ran.stderr
+
+
 def test_a_terminal_shows_the_progress_that_a_task_reports() -> None:
     """Somebody who waits for a long call sees how far it is."""
     code, seen = on_a_terminal("run", "shop:report_and_return", "--input", "4")
     assert code == 0
-    assert "stirring" in seen
+    assert "stirring [/b]" in seen
     assert "━" in seen
 
 

@@ -53,8 +53,8 @@ class Batch:
         """All results in order, or the first failure; nothing is left running either way."""
         if not self._inputs:
             return []
-        self._feed()
         try:
+            self._feed()
             await self._finished
         finally:
             for ticket in list(self._tickets):
@@ -88,9 +88,12 @@ class Batch:
 
     def _received(self, ticket: Ticket, start: int, many: bool, future: asyncio.Future[Any]) -> None:
         self._tickets.discard(ticket)
-        if self._finished.done() or future.cancelled():
+        if future.cancelled():
             return
-        if error := future.exception():
+        error = future.exception()
+        if self._finished.done():
+            return
+        if error is not None:
             self._finished.set_exception(error)
             return
         self._results[start : start + ticket.count] = future.result() if many else [future.result()]
@@ -103,7 +106,8 @@ class Batch:
         try:
             self._feed()
         except Exception as refused:
-            self._finished.set_exception(refused)
+            if not self._finished.done():
+                self._finished.set_exception(refused)
 
 
 def chunk_size(function: Function, remaining: int, workers: int) -> int:

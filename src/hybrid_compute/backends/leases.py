@@ -12,17 +12,16 @@ import concurrent.futures
 import os
 import pickle
 import threading
+from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from hybrid_compute.backends.queue import Queue
 from hybrid_compute.calls import Call
 from hybrid_compute.links.codec import ATOMS
 from hybrid_compute.links.frames import CALL, HEADER, READ_SIZE, REPLY, RESULT, SIZE
 from hybrid_compute.links.link import BUSY, Link
 from hybrid_compute.links.ticket import Function, Ticket, unreadable
-
-if TYPE_CHECKING:
-    from hybrid_compute.backends.pool import Pool
 
 NO_WORKER = object()
 """In place of a result: no idle worker, or not a call for a lease; go the ordinary way."""
@@ -31,6 +30,19 @@ PLAIN_CALL = CALL << 56
 PLAIN_RESULT = RESULT << 56
 LONGEST = 1 << 15
 """Bytes of a call: an idle pipe takes as much in one write, without blocking."""
+
+
+class Pool(Protocol):
+    """What leases need of the pool that they are on."""
+
+    idle: deque[Link]
+    queue: Queue
+    most_calls: int
+    calls: int
+
+    def other_reply(self, link: Link, kind: int, number: int, ran: float, body: bytes) -> int: ...
+
+    def post(self, link: Link, *, spoiled: bool) -> None: ...
 
 
 class Leases:

@@ -21,7 +21,6 @@ from hybrid_compute.links.codec import OF_THE_TASK, failure_of
 from hybrid_compute.reporting import Reporter, reporter
 from hybrid_compute.tasks import AnyTask
 
-
 _CLOSED = "the local backend is closed"
 
 

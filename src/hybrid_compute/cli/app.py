@@ -153,12 +153,14 @@ def map(
     is torn is cut off, and lines that have an answer are skipped.
     """
     from hybrid_compute.cli.map import Lines, map_file
+    from hybrid_compute.cli.streams import standard_output
     from hybrid_compute.cli.targets import load_task
 
     if resume and output is None:
         raise click.UsageError("--resume needs --output: what went to standard output cannot be read again")
     lines = Lines(limit=limit, keep_going=keep_going, strategy=strategy, timeout=timeout)
-    map_file(load_task(target), file, output, lines, resume=resume)
+    with standard_output() as answers:
+        map_file(load_task(target), file, answers if output is None else output, lines, resume=resume)
 
 
 @app.command()

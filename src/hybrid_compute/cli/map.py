@@ -23,7 +23,7 @@ from hybrid_compute.backends.worker import usable_cores
 from hybrid_compute.cli import screen
 from hybrid_compute.cli.exits import LineFailed, LinesFailed, Misuse, amount
 from hybrid_compute.cli.run import under
-from hybrid_compute.cli.streams import Line, answers_file, read_lines, standard_output, write_line
+from hybrid_compute.cli.streams import Line, answers_file, read_lines, write_line
 from hybrid_compute.errors import BackendError, BackendUnavailable, HybridComputeError, TaskError
 from hybrid_compute.runtime import Runtime, Verbs
 from hybrid_compute.schema import bind_json, encode_json
@@ -63,18 +63,19 @@ class Count:
         return text + (f", after {self.skipped:,} answered before" if self.skipped else "")
 
 
-def map_file(task: AnyTask, source: str, output: str | None, how: Lines, *, resume: bool) -> None:
-    """Answer every line of the file `source` (`-`: standard input) in the file `output` (None: standard output).
+def map_file(task: AnyTask, source: str, output: str | BinaryIO, how: Lines, *, resume: bool) -> None:
+    """Answer every line of the file `source` (`-`: standard input) in the file `output`, or in one that is open.
 
     Says on standard error how far it is. Raises `Misuse` for files that will not do, and `LineFailed` for the first
     line that fails; with `keep_going` `LinesFailed` in the end, if any did.
     """
-    if output is not None and os.path.exists(output) and os.path.exists(source) and os.path.samefile(source, output):
-        raise Misuse(f"{output} is the input as well: the answers need a file of their own")
     with ExitStack() as files:
         fd = 0 if source == "-" else files.enter_context(open(source, "rb")).fileno()
-        answers, skip = files.enter_context(standard_output()), 0
-        if output is not None:
+        if not isinstance(output, str):
+            answers, skip = output, 0
+        elif os.path.exists(output) and os.path.samestat(os.stat(output), os.fstat(fd)):
+            raise Misuse(f"{output} is the input as well: the answers need a file of their own")
+        else:
             answers, skip = files.enter_context(answers_file(output, resume=resume))
         count = Count()
         asyncio.run(_map(Mapping(task, source, fd, answers, how, skip, count), how, os.fstat(fd).st_size or None))

@@ -31,7 +31,7 @@ def table(*columns: str, title: str | None = None, numbers: bool = True) -> Tabl
 
 def bar(to: Console, *columns: ProgressColumn) -> Progress:
     """A progress bar on a terminal; nothing where nobody watches."""
-    shown = (TextColumn("{task.description}"), BarColumn(), *columns, TimeElapsedColumn())
+    shown = (TextColumn("{task.description}", markup=False), BarColumn(), *columns, TimeElapsedColumn())
     return Progress(*shown, console=to, disable=not to.is_terminal)
 
 

@@ -71,7 +71,10 @@ class Aside:
     def _run(self) -> None:
         try:
             self._loop.run_forever()
-        except (SystemExit, KeyboardInterrupt):  # asyncio lets them through, and the task has failed with it all the same
+        except (
+            SystemExit,
+            KeyboardInterrupt,
+        ):  # asyncio lets them through, and the task has failed with it all the same
             pass
 
     def _report(self, call: int, done: float, total: float | None, note: str) -> None:

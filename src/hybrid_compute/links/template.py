@@ -96,7 +96,7 @@ def _set_up(setup: dict[str, Any], ledger_fd: int, life_fd: int) -> mmap.mmap:
 def _freeze() -> None:
     """Move all objects out of the collector's sight, so that collecting in a worker copies no shared page."""
     # Imported here, once, for all workers: their main loop, and what modules with tasks in them will ask for.
-    from hybrid_compute import tasks as tasks
+    importlib.import_module("hybrid_compute.tasks")
     from hybrid_compute.links import child as child
 
     gc.collect()
