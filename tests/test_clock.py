@@ -137,7 +137,7 @@ def test_timers_ring_in_the_order_of_their_times(times: list[float], steps: list
     seen: list[float] = []
     for when in times:
         clock.call_at(when, lambda when=when: seen.append(when))  # type: ignore[misc]
-    for step in steps:
+    for step in [*steps, 0.0]:
         clock.advance(step)
     assert seen == sorted(seen)
     assert seen == [when for when in sorted(times) if when <= clock.time() + 1e-9]

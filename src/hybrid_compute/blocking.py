@@ -198,6 +198,8 @@ class BlockingRuntime(BlockingVerbs):
         self._closed = True
         if self._opened is not None:
             portal, self._opened = self._opened, None
+            if portal.foreign:  # a forked copy: what was opened belongs to the original
+                return
             try:
                 portal.call(self._runtime.aclose())
             finally:

@@ -23,9 +23,14 @@ class Portal:
         self._thread = threading.Thread(target=self._turn, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def foreign(self) -> bool:
+        """Whether this is a forked copy, without the thread."""
+        return os.getpid() != self._process
+
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine over there and wait for its result; an interrupt here cancels it there."""
-        if os.getpid() != self._process:
+        if self.foreign:
             work.close()
             raise BackendClosed("a forked copy of this process cannot use the runtime of the original: make a new one")
         if threading.current_thread() is self._thread:
@@ -49,7 +54,7 @@ class Portal:
 
     def close(self) -> None:
         """Stop the loop, after cancelling what still runs in it."""
-        if self.loop.is_closed() or os.getpid() != self._process:
+        if self.loop.is_closed() or self.foreign:
             return
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()

@@ -8,17 +8,51 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from threading import get_ident
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from hybrid_compute.links import frames
 from hybrid_compute.reporting import reporter
 
-if TYPE_CHECKING:
-    from hybrid_compute.links.child import Function, Worker
+
+class Function(Protocol):
+    """What is called."""
+
+    fn: Callable[..., Any]
+    kind: str
+    mean: float
+
+
+class Channel(Protocol):
+    """Where input comes from."""
+
+    def ready(self) -> bool: ...
+
+    def wake(self, loop: asyncio.AbstractEventLoop) -> None: ...
+
+
+class Worker(Protocol):
+    """The main loop, as far as it matters here: its input, and the ways to answer."""
+
+    out: list[bytes]
+
+    @property
+    def channel(self) -> Channel: ...
+
+    def answer(self, call: int, ran: float, value: Any) -> None: ...
+
+    def deliver(self, kind: int, call: int, ran: float, value: Any) -> object: ...
+
+    def fail(self, call: int, ran: float, error: BaseException) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def report(self, done: float, total: float | None, note: str, call: int) -> None: ...
+
+    def send(self, kind: int, call: int) -> None: ...
 
 
 class Aside:
@@ -71,11 +105,8 @@ class Aside:
     def _run(self) -> None:
         try:
             self._loop.run_forever()
-        except (
-            SystemExit,
-            KeyboardInterrupt,
-        ):  # asyncio lets them through, and the task has failed with it all the same
-            pass
+        except (SystemExit, KeyboardInterrupt):
+            pass  # asyncio lets them through; the task has failed with it all the same, and says so
 
     def _report(self, call: int, done: float, total: float | None, note: str) -> None:
         """From the coroutine itself, or from a thread that it sent on its way with its context."""
