@@ -152,7 +152,14 @@ def test_an_unknown_name_is_an_error_that_lists_the_known_ones(name: str) -> Non
         resolve(name, PLACES, Timings())
 
 
-@pytest.mark.parametrize("make", [only, prefer, round_robin])
+def test_prefer_passes_over_a_place_that_is_not_there() -> None:
+    """The same program runs where there is a GPU and where there is none; but one of the names must be right."""
+    assert order(prefer("gpu", "wasm"), task()) == ["wasm", "worker", "local", "remote"]
+    with pytest.raises(ValueError, match="no backend named 'gpu'"):
+        prefer("gpu")(task(), PLACES)
+
+
+@pytest.mark.parametrize("make", [only, round_robin])
 def test_an_unknown_place_in_a_strategy_is_an_error(make: type) -> None:
     """At the first call that uses it, with the names that are known."""
     with pytest.raises(ValueError, match="no backend named 'gpu'; known are: remote, local, wasm, worker"):

@@ -228,7 +228,7 @@ async def test_giving_up_thousands_of_calls_leaves_nothing_behind(tmp_path: Path
         await learn(rt, tasks.mark, str(marked), 0)
         for turn in range(10):
             calls = [asyncio.ensure_future(rt.run(tasks.mark, str(marked), 1 + turn * 1000 + n)) for n in range(1000)]
-            await until(lambda calls=calls: calls[turn * 50].done())
+            await until(calls[turn * 50].done)
             for each in calls:
                 each.cancel()
             await asyncio.gather(*calls, return_exceptions=True)

@@ -1,6 +1,7 @@
 """Tasks that behave badly, for the tests of this folder."""
 
 import asyncio
+import contextvars
 import ctypes
 import functools
 import itertools
@@ -8,12 +9,14 @@ import os
 import resource
 import struct
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 from hybrid_compute import BlockingRuntime, WorkerBackend, task
+from hybrid_compute.reporting import progress
 
 MARK = struct.Struct("<Q")
 
@@ -232,8 +235,8 @@ def return_more_than_can_be_copied() -> bytes:
 
 @task
 def shout(count: int) -> int:
-    print("x" * count)
-    print("y" * count, file=sys.stderr)
+    sys.stdout.write("x" * count + "\n")
+    sys.stderr.write("y" * count + "\n")
     return count
 
 
@@ -286,3 +289,93 @@ def mark_or_wait(path: str, number: int, wait: bool) -> int:
 @task(timeout=0.1)
 def timed_mark(path: str, number: int) -> int:
     return mark(path, number)
+
+
+@task
+def get_stuck(where: str, path: str) -> Iterator[int]:
+    try:
+        yield 0
+        if where == "between items":
+            mark(path, 1)
+            time.sleep(3600)
+        for number in itertools.count(1):
+            yield number
+    finally:
+        if where == "at the end":
+            time.sleep(3600)
+
+
+@task
+def arrays(count: int, size: int) -> Iterator[Any]:
+    import numpy as np
+
+    for number in range(count):
+        yield np.full(size, number, np.int64)
+
+
+@task
+def count_memfds() -> int:
+    return sum(os.readlink(f"/proc/self/fd/{fd}").startswith("/memfd:") for fd in os.listdir("/proc/self/fd")[:-1])
+
+
+@task
+def count_and_fail(count: int) -> Iterator[int]:
+    yield from range(count)
+    raise ValueError("at the end")
+
+
+@task
+def report_from_plain(count: int) -> None:
+    for number in range(count):
+        progress(number, count, f"step {number}")
+
+
+@task
+async def report_from_coroutine(count: int) -> None:
+    for number in range(count):
+        progress(number, count, f"step {number}")
+        await asyncio.sleep(0)
+
+
+@task
+def report_from_generator(count: int) -> Iterator[int]:
+    for number in range(count):
+        progress(number, count, f"step {number}")
+        yield number
+
+
+@task
+async def report_from_async_generator(count: int) -> AsyncIterator[int]:
+    for number in range(count):
+        progress(number, count, f"step {number}")
+        yield number
+
+
+@task
+def report_and_wait() -> None:
+    progress(1, 2, "half way")
+    time.sleep(3600)
+
+
+def _report(count: int) -> None:
+    for number in range(count):
+        progress(number, count)
+
+
+@task
+async def report_from_threads(threads: int, count: int) -> bytes:
+    await asyncio.gather(*(asyncio.to_thread(_report, count) for _ in range(threads)))
+    return b"x" * (1 << 20)
+
+
+@task
+def report_from_a_thread_of_a_plain_task(count: int) -> bytes:
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(_report, count))
+    thread.start()
+    _report(count)
+    return b"x" * (1 << 20)
+
+
+@task
+def measure(text: str) -> int:
+    return len(text)

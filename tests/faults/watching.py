@@ -66,8 +66,15 @@ def memfds(pid: int | str = "self") -> int:
 
 
 def descendants(pid: int | None = None) -> list[psutil.Process]:
-    """All processes below `pid`, which is this one by default."""
-    return psutil.Process(pid).children(recursive=True)
+    """All processes below `pid`, which is this one by default, but for the tracker that `multiprocessing` keeps."""
+    return [each for each in psutil.Process(pid).children(recursive=True) if not _is_tracker(each)]
+
+
+def _is_tracker(process: psutil.Process) -> bool:
+    try:
+        return any("resource_tracker" in word for word in process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
 
 
 def zombies() -> list[psutil.Process]:

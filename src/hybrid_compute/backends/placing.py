@@ -43,7 +43,10 @@ def read_ahead_on(links: Iterable[Link], cost: float) -> Link | None:
 
 def share_with(links: Iterable[Link], most: int) -> Link | None:
     """A worker that runs only coroutines and streams, fewer than `most`: they let others run beside them."""
-    sharing = [link for link in links if link.in_service and 0 < link.concurrent < most and link.load == 0.0]
+    # By counting, not by load: a sum of many small numbers that come and go does not return to nought.
+    sharing = [
+        link for link in links if link.in_service and 0 < link.concurrent < most and link.concurrent == len(link.sent)
+    ]
     return min(sharing, key=lambda link: link.concurrent, default=None)
 
 

@@ -52,6 +52,8 @@ TURNS = 16
 MANY_COROUTINES = 100
 LAST_CALL = 1 << 31
 MOST_FAILED_STARTS = 3
+MOST_WORKERS_LOST = 4
+"""Workers that one call may lose and still be sent again: bad luck does not strike five times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ class Pool:
         if self.closed:
             raise BackendClosed(self.closed, backend=self.name)
         call = ticket.call
-        if call.deadline is not None:
+        if call.deadline is not None and ticket.timer is None:
             ticket.timer = self._clock.call_at(call.deadline, partial(self._late, ticket))
         if (
             self.idle
@@ -159,14 +161,27 @@ class Pool:
             else:
                 self._write(link, self._frames(link, ticket))
                 return
-        if call.queue_timeout is not None:
-            until = self._clock.time() + call.queue_timeout
-            ticket.patience = self._clock.call_at(until, partial(self._impatient, ticket))
+        if call.queue_timeout is not None and ticket.patience is None:
+            self._be_patient(ticket, call.queue_timeout)
         call.queued = True
         self.queue.push(ticket)
         if not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush)
+
+    async def submit_when_there_is_room(self, ticket: Ticket, future: asyncio.Future[Any]) -> None:
+        """`submit` where the line is full. The time of a call, and its patience, count while it waits for room."""
+        call = ticket.call
+        if call.deadline is not None:
+            ticket.timer = self._clock.call_at(call.deadline, partial(self._late, ticket))
+        if call.queue_timeout is not None:
+            self._be_patient(ticket, call.queue_timeout)
+        async with self.queue.room(unless=future):
+            if not future.done():
+                self.submit(ticket)
+
+    def _be_patient(self, ticket: Ticket, seconds: float) -> None:
+        ticket.patience = self._clock.call_at(self._clock.time() + seconds, partial(self._impatient, ticket))
 
     def wait_here(self, ticket: Ticket) -> None:
         """Wait a moment for a quick reply, if the event loop would only wait as well.
@@ -197,7 +212,8 @@ class Pool:
         """The reader of a stream takes `credit` more items."""
         link: Link | None = ticket.link
         if link is not None and ticket.id in link.sent:
-            link.send(frames.frame(frames.CREDIT, ticket.id, credit))
+            more = frames.frame(frames.CREDIT, ticket.id, credit)
+            link.send(self._returns(link) + more if link.loans.due else more)
 
     def forget(self, number: int) -> None:
         """A function has gone: workers need not remember it. Called from finalisers, hence only noted here."""
@@ -294,12 +310,9 @@ class Pool:
     def _frames(self, link: Link, ticket: Ticket) -> bytes:
         """The frames of one ticket, entered in the books of the link that they are for."""
         function = ticket.function
-        prefix = b""
-        if not link.sent:
-            if link.loans.active:
-                prefix = self._returns(link)
-            if self._forgotten:
-                self._forget_functions()
+        prefix = self._returns(link) if link.loans.active and link.loans.due else b""
+        if not link.sent and self._forgotten:
+            self._forget_functions()
         if function.number not in link.known:
             link.known.add(function.number)
             prefix += frames.frame(frames.DEFINE, 0, function.number, function.definition)
@@ -495,6 +508,7 @@ class Pool:
         if ticket.link is None and not ticket.future.done():
             call = ticket.call
             message = f"no worker was free for {call.task.name!r} within {call.queue_timeout:g} s"
+            self.queue.give_up(ticket)
             answer, ticket.future = ticket.future, OVER
             answer.set_exception(LimitExceeded(message, backend=self.name))
 
@@ -502,11 +516,12 @@ class Pool:
         return ticket.link is not None and ticket.link.started >= ticket.id
 
     def _stop(self, ticket: Ticket, why: str) -> None:
-        """See to it that a ticket whose future is done costs no more work. In line, it is skipped at its turn."""
+        """See to it that a ticket whose future is done costs no more work."""
         if ticket.timer is not None:
             ticket.timer.cancel()
         if ticket.patience is not None:
             ticket.patience.cancel()
+        self.queue.give_up(ticket)
         link: Link | None = ticket.link
         if link is None or ticket.id not in link.sent:
             return
@@ -601,8 +616,8 @@ class Pool:
             begun = ticket.id <= started
             if ticket.id <= started + 1:  # it ran, or was about to, and may be what killed the worker
                 ticket.attempts += 1
-            again = not begun or (ticket.call.task.pure and ticket.sink is None and ticket.attempts < 2)
-            if again and not self.closed and ticket.attempts < 5:
+            again = not begun or (ticket.call.task.pure and ticket.sink is None)
+            if again and not self.closed and ticket.attempts <= MOST_WORKERS_LOST:
                 ticket.link = None
                 self.queue.push(ticket, front=True)
             else:

@@ -1,12 +1,20 @@
-"""The line of calls that wait for a worker: higher priority first, first come first served within one priority."""
+"""The line of calls that wait for a worker: higher priority first, first come first served within one priority.
+
+When the line is full, whoever comes next waits at the door for a turn, and enters as soon as there is room. Who gives
+up in line makes room at once, but is carried out only when the line has moved that far.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Literal
+from operator import itemgetter
+from typing import Any, Literal
 
+from hybrid_compute.links.codec import NOTHING
 from hybrid_compute.links.ticket import Ticket
 
 
@@ -36,22 +44,29 @@ class Queue:
         self.length = 0
         self._lines: dict[int, deque[Ticket]] = {0: deque()}
         self._first = self._lines[0]
-        self._waiting_for_room: deque[asyncio.Future[None]] = deque()
+        self._door: deque[asyncio.Future[None]] = deque()
+        self._let_in = 0  # turns given to some who have not entered yet
 
     def __len__(self) -> int:
         return self.length
 
     @property
     def full(self) -> bool:
-        return self.length >= self.limits.calls or self.bytes >= self.limits.bytes
+        return bool(self._door) or not self._has_room
+
+    @property
+    def _has_room(self) -> bool:
+        return self.length + self._let_in < self.limits.calls and self.bytes < self.limits.bytes
 
     def push(self, ticket: Ticket, *, front: bool = False) -> None:
         priority = ticket.call.priority
         line = self._lines.get(priority)
         if line is None:
-            line = self._lines[priority] = deque()
-            self._lines = dict(sorted(self._lines.items(), reverse=True))
+            line = deque()
+            used = [(each, tickets) for each, tickets in self._lines.items() if tickets or each == 0]
+            self._lines = dict(sorted([(priority, line), *used], reverse=True, key=itemgetter(0)))
         line.appendleft(ticket) if front else line.append(ticket)
+        ticket.in_line = True
         self.length += 1
         self.bytes += len(ticket.body)
 
@@ -62,47 +77,56 @@ class Queue:
                 if not line[0].future.done():
                     self._first = line
                     return line[0]
-                self._drop(line.popleft())
-        self._make_room()
+                self.give_up(line.popleft())
         return None
 
     def pop(self) -> Ticket:
         """Take the ticket that `head` has just shown."""
         ticket = self._first.popleft()
-        self._drop(ticket)
-        if self._waiting_for_room:
-            self._make_room()
+        ticket.in_line = False
+        self.length -= 1
+        self.bytes -= len(ticket.body)
+        if self._door:
+            self._give_turns()
         return ticket
+
+    def give_up(self, ticket: Ticket) -> None:
+        """The ticket counts no more; `head` will drop it."""
+        if ticket.in_line:
+            ticket.in_line = False
+            self.length -= 1
+            self.bytes -= len(ticket.body)
+            ticket.body, ticket.loans = b"", NOTHING  # it may be a while until its turn
+            self._give_turns()
 
     def take_all(self) -> list[Ticket]:
         """Empty the line."""
         taken = [ticket for line in self._lines.values() for ticket in line]
         for line in self._lines.values():
             line.clear()
+        for ticket in taken:
+            ticket.in_line = False
         self.length = self.bytes = 0
-        self._make_room()
+        self._give_turns()
         return taken
 
-    async def room(self) -> None:
-        """Wait until the line is no longer full. Those who wait are let in in order."""
-        while self.full:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting_for_room.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._make_room()  # this turn was given and is not used: pass it on
-                raise
+    @asynccontextmanager
+    async def room(self, unless: asyncio.Future[Any]) -> AsyncGenerator[None]:
+        """Wait at the door until it is this caller's turn, or `unless` is done; enter inside the block."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._door.append(turn)
+        self._give_turns()
+        try:
+            await asyncio.wait([turn, unless], return_when=asyncio.FIRST_COMPLETED)
+            yield
+        finally:
+            self._let_in -= turn.done()
+            turn.cancel()
+            self._give_turns()
 
-    def _drop(self, ticket: Ticket) -> None:
-        self.length -= 1
-        self.bytes -= len(ticket.body)
-
-    def _make_room(self) -> None:
-        free = self.limits.calls - self.length
-        while free > 0 and self._waiting_for_room and self.bytes < self.limits.bytes:
-            turn = self._waiting_for_room.popleft()
+    def _give_turns(self) -> None:
+        while self._door and (self._door[0].done() or self._has_room):
+            turn = self._door.popleft()
             if not turn.done():
                 turn.set_result(None)
-                free -= 1
+                self._let_in += 1

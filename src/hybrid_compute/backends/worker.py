@@ -101,13 +101,11 @@ class WorkerBackend(Backend):
         pool = self._pool if self._pool is not None else self._open()
         future = self._create_future()
         ticket = self._ticket(call, future)
-        if pool.queue.full:
-            await self._make_room(pool)
-        pool.submit(ticket)
-        pool.wait_here(ticket)
         try:
+            await self._submit(pool, ticket, future)
+            pool.wait_here(ticket)
             return await future
-        except asyncio.CancelledError:
+        except BaseException:
             pool.withdraw(ticket)
             raise
 
@@ -117,10 +115,8 @@ class WorkerBackend(Backend):
         future = self._create_future()
         ticket = self._ticket(call, future)
         reader = _Reader(pool, ticket, future)
-        if pool.queue.full:
-            await self._make_room(pool)
-        pool.submit(ticket)
         try:
+            await self._submit(pool, ticket, future)
             yield reader
         finally:
             if not future.done():
@@ -228,12 +224,14 @@ class WorkerBackend(Backend):
         ticket.loans = loans
         return ticket
 
-    async def _make_room(self, pool: Pool) -> None:
-        limits = self._limits
-        if limits.when_full == "raise":
+    async def _submit(self, pool: Pool, ticket: Ticket, future: asyncio.Future[Any]) -> None:
+        if not pool.queue.full:
+            pool.submit(ticket)
+        elif self._limits.when_full == "wait":
+            await pool.submit_when_there_is_room(ticket, future)
+        else:
             waiting = f"{len(pool.queue)} calls and {pool.queue.bytes} bytes wait already"
             raise LimitExceeded(f"the queue of the worker backend is full: {waiting}", backend=self.name)
-        await pool.queue.room()
 
     def _open(self) -> Pool:
         if self._closed:

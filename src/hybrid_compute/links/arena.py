@@ -70,7 +70,7 @@ class Arena:
         self._bases: list[tuple[int, Segment]] = []
         self._free: dict[int, list[Segment]] = {}
         self._anchors: dict[int, tuple[weakref.ref[Any], Segment, Callable[[], None] | None]] = {}
-        self._gone: deque[weakref.ref[Any]] = deque()
+        self.gone: deque[weakref.ref[Any]] = deque()
         self._owned: set[int] = set()
         self.allocated = 0
         self.unused = 0
@@ -165,13 +165,13 @@ class Arena:
     def _view(self, segment: Segment, offset: int, size: int, gone: Callable[[], None] | None) -> memoryview:
         anchor = segment.anchor_type.from_buffer(segment.map)
         segment.views += 1
-        reference = weakref.ref(anchor, self._gone.append)
+        reference = weakref.ref(anchor, self.gone.append)
         self._anchors[id(reference)] = reference, segment, gone
         return memoryview(anchor).cast("B")[offset : offset + size]
 
     def _settle(self) -> None:
-        while self._gone:
-            _, segment, gone = self._anchors.pop(id(self._gone.popleft()))
+        while self.gone:
+            _, segment, gone = self._anchors.pop(id(self.gone.popleft()))
             segment.views -= 1
             if gone is not None:
                 gone()

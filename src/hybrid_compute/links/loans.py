@@ -63,6 +63,11 @@ class Loans:
         self.active = True
         self._returns.extend(number for number, *_ in descriptors)
 
+    @property
+    def due(self) -> bool:
+        """Whether there may be something to give back."""
+        return self.active and bool(self._returns or self.arena.gone)
+
     def take_returns(self) -> bytes:
         """The body of a RELEASE frame for all loans whose last use has gone; empty if there is none."""
         self.arena.settle()

@@ -99,6 +99,7 @@ class Ticket:
     link: Any = None
     cost = 0.0
     attempts = 0
+    in_line = False  # it waits in the queue, and counts there
     sink: Sink | None = None
     claim: Callable[[], bool] | None = None  # asked before it is sent: is it still wanted?
     timer: Timer | None = None
