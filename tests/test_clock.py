@@ -76,6 +76,14 @@ def test_small_steps_add_up(clock: ManualClock) -> None:
     assert [name for name, _ in seen] == ["ring"]
 
 
+def test_it_cannot_be_turned_back(clock: ManualClock) -> None:
+    """Its scale is monotonic, as the system's is."""
+    clock.advance(5.0)
+    with pytest.raises(ValueError, match="back"):
+        clock.advance(-1.0)
+    assert clock.time() == 5.0
+
+
 def test_waiting_counts_the_timers_that_are_set(clock: ManualClock) -> None:
     """A test waits for this number before it turns the clock."""
     timers = [clock.call_at(when, int) for when in (1.0, 2.0, 3.0)]

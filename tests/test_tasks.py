@@ -9,6 +9,7 @@ import math
 import pickle
 import subprocess
 import sys
+import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -240,6 +241,20 @@ def test_a_function_that_is_dropped_takes_its_task_along() -> None:
     assert gone() is None
 
 
+def test_a_builtin_method_does_not_keep_its_object() -> None:
+    """Asking for `big.get` must not hold on to `big` for the life of the program."""
+
+    class Big(dict[str, int]):
+        pass
+
+    big = Big()
+    gone = weakref.ref(big)
+    assert as_task(big.get).name == "get"
+    del big
+    gc.collect()
+    assert gone() is None
+
+
 # Registries.
 
 
@@ -352,6 +367,28 @@ def test_what_is_remembered_goes_with_its_task() -> None:
     gc.collect()
     assert remembered.values() == []
     assert told == ["renamed"]
+
+
+def test_two_threads_that_ask_at_once_are_no_trouble_later() -> None:
+    """Both get a value, and when the task goes it is forgotten once, without a word on stderr."""
+    both = threading.Barrier(2)
+    told: list[object] = []
+
+    def make(each: AnyTask) -> object:
+        both.wait(timeout=10.0)
+        return object()
+
+    remembered = PerTask(make, told.append)
+    mortal = Task(plain, name="mortal")
+    threads = [threading.Thread(target=remembered.__getitem__, args=(mortal,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    del mortal, threads, thread
+    gc.collect()
+    assert len(told) == 1
+    assert remembered.values() == []
 
 
 def test_making_that_fails_is_tried_again() -> None:

@@ -51,7 +51,7 @@ async def test_a_full_line_makes_the_next_wait(tmp_path: Path) -> None:
 
 async def test_a_full_line_raises_where_that_was_asked_for(tmp_path: Path) -> None:
     """`LimitExceeded` at once, which says how much waits already; room comes back."""
-    async with busy_pool(tmp_path, calls=3, when_full="raise") as (rt, pool, held):
+    async with busy_pool(tmp_path, calls=3, when_full="raise") as (rt, _pool, held):
         calls = [asyncio.ensure_future(rt.run(tasks.add, number, 1)) for number in range(3)]
         await asyncio.sleep(0)
         with pytest.raises(LimitExceeded, match="3 calls") as caught:
@@ -124,7 +124,7 @@ async def test_cancelling_what_is_in_line_makes_room_at_once(tmp_path: Path) -> 
 @pytest.mark.parametrize("how", ["timeout", "queue_timeout"])
 async def test_time_at_the_door_is_time(tmp_path: Path, how: str) -> None:
     """A call that is not let in before its time is up gets the same error as one that waits in line."""
-    async with busy_pool(tmp_path, calls=1) as (rt, pool, held):
+    async with busy_pool(tmp_path, calls=1) as (rt, _pool, held):
         waiting = asyncio.ensure_future(rt.run(tasks.add, 1, 1))
         await asyncio.sleep(0)
         expected = TaskTimeout if how == "timeout" else LimitExceeded

@@ -147,12 +147,11 @@ async def test_closing_ends_a_stream_whose_reader_waits(tmp_path: Path) -> None:
 
 async def test_what_a_stream_raises_comes_after_its_items() -> None:
     """Also when items and failure arrive in one piece, and the reader was away."""
-    async with Runtime([WorkerBackend(1)], strategy="worker") as rt:
-        async with rt.stream(tasks.count_and_fail, 20) as items:
-            await rt.run(tasks.nap, 0.05)
-            with pytest.raises(TaskFailed, match="at the end"):
-                for number in range(21):
-                    assert await anext(items) == number
+    async with Runtime([WorkerBackend(1)], strategy="worker") as rt, rt.stream(tasks.count_and_fail, 20) as items:
+        await rt.run(tasks.nap, 0.05)
+        with pytest.raises(TaskFailed, match="at the end"):
+            for number in range(21):
+                assert await anext(items) == number
 
 
 def test_ordinary_code_streams_from_many_threads() -> None:

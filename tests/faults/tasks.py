@@ -298,8 +298,7 @@ def get_stuck(where: str, path: str) -> Iterator[int]:
         if where == "between items":
             mark(path, 1)
             time.sleep(3600)
-        for number in itertools.count(1):
-            yield number
+        yield from itertools.count(1)
     finally:
         if where == "at the end":
             time.sleep(3600)
@@ -379,3 +378,41 @@ def report_from_a_thread_of_a_plain_task(count: int) -> bytes:
 @task
 def measure(text: str) -> int:
     return len(text)
+
+
+_initialized = 0
+
+
+def initialize(path: str, number: int) -> None:
+    global _initialized  # noqa: PLW0603  # what initializers are for
+    mark(path, number)
+    _initialized = number
+
+
+@task
+def initialized() -> int:
+    return _initialized
+
+
+def fail_to_initialize(path: str, how: str) -> None:
+    mark(path, 1)
+    if how == "raise":
+        raise ValueError("not like this")
+    if how == "unpicklable":
+        raise ValueError(threading.Lock())
+    if how == "sys.exit":
+        sys.exit(3)
+    if how == "kill":
+        os.kill(os.getpid(), 9)
+    die(how)
+
+
+def fail_at_first(path: str, times: int) -> None:
+    mark(path, 1)
+    if os.stat(path).st_size <= times * MARK.size:
+        raise ValueError("not yet")
+
+
+@task
+def is_loaded(module: str) -> bool:
+    return module in sys.modules

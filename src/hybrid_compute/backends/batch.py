@@ -69,7 +69,7 @@ class Batch:
             if room <= 0:
                 return
             remaining = len(self._inputs) - self._next
-            count = min(room, chunk_size(self._function, remaining, self._pool.size))
+            count = min(room, chunk_size(self._function, remaining, self._pool.size), self._pool.most_calls)
             self._send(self._next, count)
 
     def _send(self, start: int, count: int) -> None:

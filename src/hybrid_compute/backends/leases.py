@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from hybrid_compute.backends.queue import Queue
 from hybrid_compute.calls import Call
+from hybrid_compute.errors import BackendClosed
 from hybrid_compute.links.codec import ATOMS
 from hybrid_compute.links.frames import CALL, HEADER, READ_SIZE, REPLY, RESULT, SIZE
 from hybrid_compute.links.link import BUSY, Link
@@ -35,6 +36,8 @@ LONGEST = 1 << 15
 class Pool(Protocol):
     """What leases need of the pool that they are on."""
 
+    name: str
+    closed: str
     idle: deque[Link]
     queue: Queue
     most_calls: int
@@ -42,7 +45,7 @@ class Pool(Protocol):
 
     def other_reply(self, link: Link, kind: int, number: int, ran: float, body: bytes) -> int: ...
 
-    def post(self, link: Link, *, spoiled: bool) -> None: ...
+    def post(self, link: Link, serial: int, *, spoiled: bool) -> None: ...
 
 
 class Leases:
@@ -58,9 +61,10 @@ class Leases:
         After each call, `call` holds what was measured.
         """
         pool = self._pool
-        idle, queue, most = pool.idle, pool.queue, pool.most_calls
+        idle, queue = pool.idle, pool.queue
         dumps, loads, write, read, end = pickle.dumps, pickle.loads, os.write, os.read, self._end
         pack, unpack, atoms, number = HEADER.pack, REPLY.unpack_from, ATOMS, function.number
+        next_idle = iter(idle.pop, None)
 
         def lease(args: tuple[Any, ...]) -> Any:
             if queue.length:
@@ -73,35 +77,42 @@ class Leases:
             if size > LONGEST:
                 return NO_WORKER
             try:
-                link = idle.pop()
+                # A link that is neither idle nor leased would be lost for good. A step of a `for` and an assignment
+                # leave neither an interrupt nor another thread an opening, which a call of `pop` would.
+                for link in next_idle:
+                    link.leased = serial = link.last_call + 1
+                    break
+                else:
+                    return NO_WORKER
             except IndexError:
                 return NO_WORKER
-            serial = link.last_call + 1
-            if number not in link.known or serial > most or link.calls < 0:
-                idle.append(link)
-                return NO_WORKER
-            link.last_call = serial
-            link.leased = True
-            link.load = BUSY  # what is leased is nobody else's to place calls on
             try:
+                if number not in link.known or link.calls < 0:
+                    link.leased = 0
+                    idle.append(link)
+                    return NO_WORKER
+                link.last_call = serial
+                link.load = BUSY  # what is leased is nobody else's to place calls on
                 try:
-                    write(link.calls, pack(size | PLAIN_CALL, serial, number) + body)
-                    reply = read(link.replies, READ_SIZE)
-                except BrokenPipeError:
+                    if write(link.calls, pack(size | PLAIN_CALL, serial, number) + body) == size + SIZE:
+                        reply = read(link.replies, READ_SIZE)
+                    else:
+                        reply = b""  # it has not even read what it was told before
+                except OSError:
                     reply = b""
-                if len(reply) >= SIZE:
-                    head, _, ran = unpack(reply)
-                    if head == len(reply) - SIZE | PLAIN_RESULT:
-                        end(link)
-                        call.ran, call.sent, call.received = ran, size, head & 0xFFFF
-                        return loads(reply[SIZE:])
-                return self._finish(link, Ticket(Call(call.task, args), function, _Slot(), CALL, body), serial, reply)
-            except BaseException:
-                # An interrupt, most likely: nobody will read that reply any more.
-                if link.leased:
-                    link.leased = False
-                    pool.post(link, spoiled=True)
+                if len(reply) < SIZE or (head := unpack(reply)[0]) != len(reply) - SIZE | PLAIN_RESULT:
+                    ticket = Ticket(Call(call.task, args), function, _Slot(), CALL, body)
+                    return self._finish(link, ticket, serial, reply)
+                end(link, serial)
+                call.ran, call.sent, call.received = unpack(reply)[2], size, head & 0xFFFF
+            except BaseException as error:
+                if not isinstance(error, Exception):  # an interrupt: unless it is back, nobody will read that reply
+                    pool.post(link, serial, spoiled=link.leased == serial)
                 raise
+            try:
+                return loads(reply[SIZE:])
+            except Exception as error:
+                raise unreadable(function, error) from error
 
         return lease
 
@@ -109,20 +120,21 @@ class Leases:
         """In the loop: the worker of this link has gone. Whether a thread has leased it, and will bring it back."""
         with self._lock:
             link.exit = (code,)
-            return link.leased
+            return link.leased != 0
 
-    def _end(self, link: Link) -> None:
-        """Bring the link back."""
+    def _end(self, link: Link, serial: int) -> None:
+        """Bring the link back, or have the loop do so if there is more to be done about it."""
         pool = self._pool
         link.load = 0.0
         link.served += 1
         pool.calls += 1
         with self._lock:
-            link.leased = False
-            if link.exit is None:
+            if link.exit is None and serial < pool.most_calls:
+                link.leased = 0
                 pool.idle.append(link)
-        if link.exit is not None or pool.queue.length:
-            pool.post(link, spoiled=False)
+                if not pool.queue.length:
+                    return
+        pool.post(link, serial, spoiled=False)
 
     def _finish(self, link: Link, ticket: Ticket, serial: int, reply: bytes) -> Any:
         """Go on reading until the call is answered, and give its outcome."""
@@ -133,7 +145,7 @@ class Leases:
             reply = os.read(link.replies, READ_SIZE)
         if not reply:
             return self._lost(link, ticket)
-        self._end(link)
+        self._end(link, serial)
         if slot.error is not None:
             raise slot.error
         return slot.value
@@ -149,15 +161,17 @@ class Leases:
             try:
                 ticket.future.set_result(pickle.loads(body))
             except Exception as error:
-                ticket.future.set_exception(unreadable(ticket, error))
+                ticket.future.set_exception(unreadable(ticket.function, error))
         return not link.sent
 
     def _lost(self, link: Link, ticket: Ticket) -> Any:
         """The worker died: the loop settles it as it does for any other call, and this thread takes the verdict."""
         verdict: concurrent.futures.Future[Any] = concurrent.futures.Future()
         ticket.future = verdict
-        link.leased = False
-        self._pool.post(link, spoiled=False)
+        self._pool.post(link, ticket.id, spoiled=False)
+        while not concurrent.futures.wait([verdict], 1.0).done:
+            if self._pool.closed:  # and its loop may have stopped before it got to this
+                raise BackendClosed(self._pool.closed, backend=self._pool.name, started=link.started >= ticket.id)
         return verdict.result()
 
 

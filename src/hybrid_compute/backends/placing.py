@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hybrid_compute.links.link import Link
+from hybrid_compute.links.link import BUSY, Link
 
 PACK = 50e-6
 AHEAD = 1e-3
@@ -45,7 +45,7 @@ def share_with(links: Iterable[Link], most: int) -> Link | None:
     """A worker that runs only coroutines and streams, fewer than `most`: they let others run beside them."""
     # By counting, not by load: a sum of many small numbers that come and go does not return to nought.
     sharing = [
-        link for link in links if link.in_service and 0 < link.concurrent < most and link.concurrent == len(link.sent)
+        link for link in links if link.load < BUSY and 0 < link.concurrent < most and link.concurrent == len(link.sent)
     ]
     return min(sharing, key=lambda link: link.concurrent, default=None)
 

@@ -114,7 +114,7 @@ class Pool:
         self.links: dict[int, Link] = {}
         self.idle: deque[Link] = deque()
         self.queue = Queue(limits)
-        self.closed: str = ""
+        self.closed = ""
         self.calls = 0
         self.lost = 0
         self.lazy_watch = False  # set where threads lease links: an idle link is then read by nobody
@@ -220,10 +220,12 @@ class Pool:
         self._forgotten.append(number)
 
     async def warm_up(self, count: int) -> None:
-        """Start workers until there are `count`, and wait until each has answered."""
+        """Start workers until there are `count`, and wait until each has answered. Raises `BackendClosed`."""
+        if self.closed:
+            raise BackendClosed(self.closed, backend=self.name)
         while len(self.links) < min(count, self.size):
             self._rest(self._start())
-        waiting = [self._greet(link) for link in self.links.values() if not link.served and not link.sent]
+        waiting = [self._greet(link) for link in self.links.values() if not link.served and link in self.idle]
         await asyncio.gather(*waiting)
 
     def _greet(self, link: Link) -> asyncio.Future[Any]:
@@ -238,9 +240,12 @@ class Pool:
             len(self.links), len(self.idle), len(self.queue), running, self.calls, self._numbers, self.lost
         )
 
-    def post(self, link: Link, *, spoiled: bool) -> None:
+    def post(self, link: Link, serial: int, *, spoiled: bool) -> None:
         """From a thread whose lease has ended: see to the link, or to the line, in the loop."""
-        self._loop.call_soon_threadsafe(partial(self.end_lease, link, spoiled=spoiled))
+        try:
+            self._loop.call_soon_threadsafe(partial(self._end_lease, link, serial, spoiled=spoiled))
+        except RuntimeError:  # the loop is closed, and the link with it
+            pass
 
     # Placing.
 
@@ -322,7 +327,8 @@ class Pool:
             except NoMemory:
                 self._send_in_band(ticket)
             ticket.call.sent = sum(loan.copied for loan in ticket.loans)
-        number = link.last_call = ticket.id = link.last_call + 1
+        number = ticket.id = link.last_call + 1
+        link.last_call += ticket.count
         ticket.link = link
         link.sent[number] = ticket
         body = ticket.body
@@ -337,6 +343,8 @@ class Pool:
         else:
             ticket.cost = function.cost if ticket.count == 1 else function.cost_of(ticket.count)
             link.load += ticket.cost
+        if link.last_call >= self.most_calls:
+            link.load = BUSY  # it takes no more
         return prefix + data if prefix else data
 
     def _returns(self, link: Link) -> bytes:
@@ -396,7 +404,7 @@ class Pool:
                 try:
                     ticket.future.set_result(loads(body))
                 except Exception as error:
-                    ticket.future.set_exception(unreadable(ticket, error))
+                    ticket.future.set_exception(unreadable(ticket.function, error))
         if answered:
             link.served += answered
             self.calls += answered
@@ -444,7 +452,7 @@ class Pool:
             try:
                 ticket.future.set_result(self._decode(link, ticket, kind, body))
             except Exception as error:
-                ticket.future.set_exception(unreadable(ticket, error))
+                ticket.future.set_exception(unreadable(ticket.function, error))
         elif base == frames.FAILURE:
             ticket.future.set_exception(decode_failure(body, ticket.function.name))
         else:
@@ -467,7 +475,7 @@ class Pool:
         try:
             ticket.sink.item(self._decode(link, ticket, kind, body))
         except Exception as error:
-            ticket.future.set_exception(unreadable(ticket, error))
+            ticket.future.set_exception(unreadable(ticket.function, error))
             self._stop(ticket, "an item of its stream could not be read")
 
     def _decode(self, link: Link, ticket: Ticket, kind: int, body: bytes) -> Any:
@@ -480,15 +488,19 @@ class Pool:
         """Nobody waits for this value any more; the memory it names must be given back all the same."""
         decode(kind, body, link.loans.borrow)
 
-    def end_lease(self, link: Link, *, spoiled: bool) -> None:
+    def _end_lease(self, link: Link, serial: int, *, spoiled: bool) -> None:
         """In the loop: deal with what a lease has left behind, be it a dead worker or a line that has formed."""
-        if spoiled:
-            self._kill(link, "the thread that had leased it was interrupted")
-        if link.exit is not None:
-            self.exited(link, link.exit[0])
-        elif link.sent:  # the thread has seen the end of its replies
-            self._out_of_service(link)
-            link.kill()
+        if link.leased == serial:
+            link.leased = 0
+            if spoiled:
+                self._kill(link, "the thread that had leased it was interrupted")
+            elif link.sent:  # the thread has seen the end of its replies
+                self._out_of_service(link)
+                link.kill()
+            if link.exit is not None:
+                self.exited(link, link.exit[0])
+            elif link.in_service:
+                self._rest(link)
         if self.queue.length:
             self._flush()
 
@@ -556,8 +568,10 @@ class Pool:
         if link.in_service:
             link.in_service = False
             link.load = BUSY
-            if link in self.idle:
+            try:
                 self.idle.remove(link)
+            except ValueError:  # at work, or leased in this very moment
+                pass
 
     def _replace(self) -> None:
         alive = sum(link.in_service for link in self.links.values())
@@ -703,7 +717,7 @@ class Pool:
         for link in list(self.links.values()):
             link.why_stopped = link.why_stopped or why
             link.in_service = False
-            if link.sent:
+            if link.sent or link.leased:
                 link.kill()
             else:
                 link.close()

@@ -42,7 +42,7 @@ class Link(ABC):
         self.watched = False
         self.active = False  # the loop has calls on it
         self.calls = self.replies = -1  # descriptors, where a thread may use them itself
-        self.leased = False  # a thread reads its replies itself
+        self.leased = 0  # the call whose reply a thread reads itself
         self.setup_failure: Exception | None = None
         self.exit: tuple[int | None] | None = None  # its exit code, once it has gone
         self.why_stopped = ""

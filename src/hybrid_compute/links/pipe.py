@@ -339,6 +339,7 @@ class _Template:
             start_new_session=True,
             env=_environment(),
         )
+        self._stop = weakref.finalize(self, _kill, self.process)
         theirs.close()
         setup = {
             "path": [entry or os.getcwd() for entry in sys.path],
@@ -351,7 +352,6 @@ class _Template:
         os.close(life)
         self._control.setblocking(False)
         nursery.loop.add_reader(self._control, self._readable)
-        self._stop = weakref.finalize(self, _kill, self.process)
 
     def fork(self, number: int, slot: int, fds: list[int]) -> None:
         socket.send_fds(self._control, [FORK.pack(number, slot)], fds)

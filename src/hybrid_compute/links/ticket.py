@@ -115,8 +115,8 @@ class Ticket:
             self.concurrent = True
 
 
-def unreadable(ticket: Ticket, error: Exception) -> NotTransferable:
+def unreadable(function: Function, error: Exception) -> NotTransferable:
     reason = f"{type(error).__name__}: {error}"
-    failure = NotTransferable(f"the result of task {ticket.function.name!r} cannot be read here: {reason}")
+    failure = NotTransferable(f"the result of task {function.name!r} cannot be read here: {reason}")
     failure.__cause__ = error
     return failure

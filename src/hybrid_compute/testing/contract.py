@@ -23,6 +23,7 @@ import pytest
 
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.calls import Call
+from hybrid_compute.clock import Clock, ManualClock
 from hybrid_compute.errors import BackendClosed, BackendError, TaskFailed, TaskTimeout
 from hybrid_compute.tasks import AnyTask
 from hybrid_compute.testing import tasks
@@ -65,9 +66,10 @@ class BackendContract:
         raise NotImplementedError("say in make_backend which backend is to be tested")
 
     @asynccontextmanager
-    async def opened(self) -> AsyncGenerator[Backend]:
+    async def opened(self, clock: Clock | None = None) -> AsyncGenerator[Backend]:
         """A started backend, closed at the end. Whatever hangs is given up after half a minute."""
         backend = self.make_backend()
+        backend.clock = clock or backend.clock
         async with asyncio.timeout(tasks.PATIENCE):
             await backend.start()
             try:
@@ -192,6 +194,21 @@ class BackendContract:
             finally:
                 (tmp_path / "go").touch()  # for places that cannot stop a running task
             await self.still_works(backend)
+
+    async def test_its_time_is_that_of_its_clock(self) -> None:
+        """A deadline in an hour passes when the clock is turned so far, and not before."""
+        clock = ManualClock()
+        async with self.opened(clock) as backend:
+            if self.offers(backend, tasks.wait_async, self.coroutines):
+                call = asyncio.ensure_future(backend.run_call(self.timed(backend, 3600.0, tasks.wait_async)))
+                while not clock.waiting:  # noqa: ASYNC110  # a clock that stands still wakes nobody
+                    await asyncio.sleep(0.001)
+                clock.advance(3599.0)
+                await asyncio.sleep(0.001)
+                assert not call.done()
+                clock.advance(1.0)
+                with pytest.raises(TaskTimeout):
+                    await call
 
     async def test_a_coroutine_task_beyond_its_deadline_gets_task_timeout(self) -> None:
         """The same for a task that only waits."""
@@ -381,6 +398,8 @@ class BackendContract:
                 await backend.run_call(Call(tasks.add, (1, 2)))
             assert caught.value.backend == backend.name
             assert not caught.value.started
+            with pytest.raises(BackendClosed):
+                await backend.run_task(tasks.add, 1, 2)
 
     async def test_a_closed_place_streams_no_more(self) -> None:
         """Use after close is `BackendClosed` for streams too."""
