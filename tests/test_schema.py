@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict, TypeVar
 
@@ -380,6 +381,20 @@ def test_a_union_that_msgspec_refuses_takes_the_first_member_that_fits() -> None
         bind_json(bound, b'"x"')
 
 
+def test_an_enumeration_of_mixed_values_comes_from_them() -> None:
+    """Which msgspec refuses."""
+
+    class Level(Enum):
+        LOW = 1
+        HIGH = "high"
+
+    def alarm(level: Level) -> None: ...
+
+    assert bind_json(as_task(alarm), b'"high"') == ((Level.HIGH,), {})
+    with pytest.raises(InvalidInput, match="3 is not a valid"):
+        bind_json(as_task(alarm), b"3")
+
+
 def test_an_iterable_comes_as_a_list() -> None:
     """With its items checked."""
 
@@ -444,6 +459,17 @@ def test_an_object_that_does_not_fit_names_the_path(data: bytes, reason: str) ->
         bind_value(add, json.loads(data))
 
 
+def test_keys_that_are_numbers_come_from_text() -> None:
+    """JSON has no others; a caller in Python may give the real ones."""
+
+    def renamed(names: dict[int, str]) -> None: ...
+
+    expected = (({1: "one"},), {})
+    assert bind_json(as_task(renamed), b'{"1": "one"}') == expected
+    assert bind_value(as_task(renamed), {"1": "one"}) == expected
+    assert bind_value(as_task(renamed), {1: "one"}) == expected
+
+
 def test_a_value_deep_inside_is_named_by_its_path() -> None:
     """Through fields and lists."""
 
@@ -478,7 +504,11 @@ def test_no_bytes_bring_anything_but_arguments_or_invalid_input(data: bytes) -> 
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=8,
 )

@@ -7,7 +7,6 @@ reply, with no other thread in between.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from time import perf_counter
@@ -37,6 +36,10 @@ I = TypeVar("I")  # noqa: E741  # an item of the input
 
 Shortcut: TypeAlias = Callable[[tuple[Any, ...]], Any]
 """Runs a call with these positional arguments in this thread, or answers `NO_WORKER`."""
+
+
+MOST_SHORTCUTS = 256
+"""So many are kept at a time: each keeps its task alive, and there may be a new lambda for every call."""
 
 
 class BlockingVerbs:
@@ -90,6 +93,8 @@ class BlockingVerbs:
         lane = self._verbs.lanes[task]
         if lane.direct is None:
             return
+        if len(self._shortcuts) >= MOST_SHORTCUTS:
+            self._shortcuts.clear()
         if isinstance(lane.direct, LocalBackend):
             self._shortcuts[id(task)] = _here(lane.direct, task, lane)
         else:
@@ -100,7 +105,6 @@ class BlockingVerbs:
             self._shortcuts[id(task)] = (
                 _learning(self._verbs, lane, call, lease) if lane.learns else _counted(lane, call, lease)
             )
-        weakref.finalize(task, self._shortcuts.pop, id(task), None).atexit = False
 
     @overload
     def map(

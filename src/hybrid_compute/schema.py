@@ -21,6 +21,7 @@ import typing
 from collections import OrderedDict
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from inspect import BoundArguments, Parameter, Signature
 from pathlib import PurePath
 from types import GenericAlias, UnionType
@@ -297,7 +298,7 @@ def _accept(wanted: Any, value: Any) -> Any:
         return _first_fitting(hint, value)
     if not isinstance(origin, type) or isinstance(value, origin):
         return value
-    if issubclass(origin, PurePath) and isinstance(value, str):
+    if issubclass(origin, Enum) or (issubclass(origin, PurePath) and isinstance(value, str)):
         return origin(value)
     raise TypeError(f"Expected `{_name(hint)}`, which JSON cannot give, got `{type(value).__name__}`")
 
@@ -314,7 +315,7 @@ def _first_fitting(union: Any, value: Any) -> Any:
 def _convert(value: Any, wanted: Any, path: str = "") -> Any:
     """`value` as the wanted type; `path` is where it lies in the input."""
     try:
-        return msgspec.convert(value, wanted, dec_hook=_accept)
+        return msgspec.convert(value, wanted, dec_hook=_accept, str_keys=True)
     except msgspec.ValidationError as error:
         if not path:
             raise

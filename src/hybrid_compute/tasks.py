@@ -240,13 +240,14 @@ class PerTask(Generic[R]):
     def __init__(self, make: Callable[[AnyTask], R], forgotten: Callable[[R], object] | None = None) -> None:
         self._make = make
         self._known: dict[int, R] = {}
+        self._watched: dict[int, weakref.ref[AnyTask]] = {}  # goes with this object, which a finaliser would keep
         self._forgotten = forgotten
 
     def __getitem__(self, task: AnyTask) -> R:
         known = self._known.get(id(task))
         if known is None:
             known = self._known[id(task)] = self._make(task)
-            weakref.finalize(task, self._forget, id(task)).atexit = False
+            self._watched[id(task)] = weakref.ref(task, functools.partial(self._forget, id(task)))
         return known
 
     def values(self) -> list[R]:
@@ -256,7 +257,8 @@ class PerTask(Generic[R]):
         self[task]
         self._known[id(task)] = value
 
-    def _forget(self, key: int) -> None:
+    def _forget(self, key: int, _task: weakref.ref[AnyTask]) -> None:
+        del self._watched[key]
         gone = self._known.pop(key)
         if self._forgotten is not None:
             self._forgotten(gone)

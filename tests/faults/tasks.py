@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import ctypes
 import functools
+import gc
 import itertools
 import os
 import resource
@@ -15,7 +16,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-from hybrid_compute import BlockingRuntime, WorkerBackend, task
+from hybrid_compute import BlockingRuntime, Runtime, WorkerBackend, task
 from hybrid_compute.reporting import progress
 
 MARK = struct.Struct("<Q")
@@ -416,3 +417,22 @@ def fail_at_first(path: str, times: int) -> None:
 @task
 def is_loaded(module: str) -> bool:
     return module in sys.modules
+
+
+@task
+async def sum_in_workers_async(count: int) -> int:
+    async with Runtime([WorkerBackend(2)], strategy="worker") as rt:
+        return sum(await rt.map(add_one, range(count)))
+
+
+@task
+def sum_three_deep(count: int) -> int:
+    with BlockingRuntime([WorkerBackend(1)], strategy="worker") as rt:
+        return rt.run(sum_in_workers, count)
+
+
+@task
+def count_functions() -> int:
+    """How many functions this worker knows."""
+    workers = [each for each in gc.get_objects() if type(each).__name__ == "Worker" and hasattr(each, "functions")]
+    return len(workers[0].functions)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Generator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, ClassVar
 
 from hybrid_compute.calls import Call
@@ -68,10 +68,11 @@ class Backend(ABC):
 
     async def run_call(self, call: Call, /) -> Any:
         """Run one call within its limits. The default keeps the deadline around `run_task`."""
-        limit = asyncio.timeout(self.time_left(call))
+        limit = asyncio.timeout(None)
         try:
             async with limit:
-                return await self.run_task(call.task, *call.args, **call.kwargs)
+                with self.expiring(limit, call):
+                    return await self.run_task(call.task, *call.args, **call.kwargs)
         except HybridComputeError:
             raise
         except OF_THE_TASK as error:
@@ -89,6 +90,19 @@ class Backend(ABC):
         Only asked of places that say `batches`: those that can send many calls together.
         """
         raise NotImplementedError(f"backend {self.name!r} does not send batches")
+
+    @contextmanager
+    def expiring(self, limit: asyncio.Timeout, call: Call) -> Generator[None]:
+        """Within the block, `limit` expires at the call's deadline, by the clock of this place."""
+        if call.deadline is None:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        timer = self.clock.call_at(call.deadline, lambda: limit.reschedule(loop.time()))
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def time_left(self, call: Call) -> float | None:
         """Seconds until the call's deadline, None without one."""

@@ -66,12 +66,13 @@ class LocalBackend(Backend):
         """Ends what runs inside when its time is up, or when the backend is closed."""
         if self._closed:
             raise BackendClosed(_CLOSED, backend=self.name)
-        limit = asyncio.timeout(self.time_left(call))
+        limit = asyncio.timeout(None)
         try:
             async with limit:
                 self._pending.add(limit)
                 try:
-                    yield
+                    with self.expiring(limit, call):
+                        yield
                 finally:
                     self._pending.discard(limit)
         except TimeoutError:
@@ -89,6 +90,8 @@ class LocalBackend(Backend):
         return self._stream(call)
 
     async def _run(self, call: Call) -> Any:
+        if self._closed:
+            raise BackendClosed(_CLOSED, backend=self.name)
         task = call.task
         if task.streams:
             async with self._stream(call) as items:

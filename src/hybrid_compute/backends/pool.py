@@ -574,8 +574,7 @@ class Pool:
                 pass
 
     def _replace(self) -> None:
-        alive = sum(link.in_service for link in self.links.values())
-        if not self.closed and alive < self.size and self._failed_starts < MOST_FAILED_STARTS:
+        if not self.closed and self._in_service() < self.size and self._failed_starts < MOST_FAILED_STARTS:
             self._rest(self._start())
             if len(self.queue):
                 self._flush()
@@ -678,6 +677,9 @@ class Pool:
             self.hooks.emit(WorkerStarted(self.name, link.number))
         return link
 
+    def _in_service(self) -> int:
+        return sum(link.in_service for link in self.links.values())
+
     def _arm_shrinking(self, timeout: float) -> None:
         # Looked at once per timeout: a worker that has served nothing since the last look has been idle that long.
         self._seen = {link.number: link.served for link in self.idle}
@@ -686,7 +688,7 @@ class Pool:
     def _shrink(self) -> None:
         """Retire workers that have been idle for too long, down to the minimum."""
         self._shrink_timer = None
-        spare = len(self.links) - self._lifetime.min_workers
+        spare = self._in_service() - self._lifetime.min_workers
         unused = [link for link in tuple(self.idle) if self._seen.get(link.number) == link.served]
         for link in unused[: max(0, spare)]:
             try:
@@ -695,7 +697,7 @@ class Pool:
                 continue
             self._retire(link, "it was idle")
         assert self._lifetime.idle_timeout is not None
-        if self.idle and len(self.links) > self._lifetime.min_workers:
+        if self.idle and self._in_service() > self._lifetime.min_workers:
             self._arm_shrinking(self._lifetime.idle_timeout)
 
     def abandon(self) -> None:

@@ -148,10 +148,12 @@ class WorkerBackend(Backend):
     def empty(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = float) -> np.ndarray[Any, np.dtype[Any]]:
         """A new array in shared memory, uninitialised: as an argument it reaches a worker without a copy.
 
-        Workers see it read-only. Raises `LimitExceeded` when shared memory is short.
+        Workers see it read-only. Raises `LimitExceeded` when shared memory is short, `BackendClosed` after the end.
         """
         import numpy as np
 
+        if self._closed:
+            raise BackendClosed(self._closed, backend=self.name)
         wanted = np.dtype(dtype)
         count = int(np.prod(shape))
         try:
