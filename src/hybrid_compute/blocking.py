@@ -7,6 +7,7 @@ reply, with no other thread in between.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from time import perf_counter
@@ -187,6 +188,7 @@ class BlockingRuntime(BlockingVerbs):
     ) -> None:
         self._runtime = Runtime(backends, tasks=tasks, strategy=strategy, policies=policies, hooks=hooks, clock=clock)
         self._opened: Portal | None = None
+        self._opening = threading.Lock()
         self._closed = False
         super().__init__(self._runtime, self._open_portal)
         for backend in self._runtime.backends:
@@ -199,15 +201,15 @@ class BlockingRuntime(BlockingVerbs):
 
     def close(self) -> None:
         """Close every place; calls still pending end with `BackendClosed`. Harmless when repeated."""
-        self._closed = True
-        if self._opened is not None:
+        with self._opening:
+            self._closed = True
             portal, self._opened = self._opened, None
-            if portal.foreign:  # a forked copy: what was opened belongs to the original
-                return
-            try:
-                portal.call(self._runtime.aclose())
-            finally:
-                portal.close()
+        if portal is None or portal.foreign:  # in a forked copy, what was opened belongs to the original
+            return
+        try:
+            portal.call(self._runtime.aclose())
+        finally:
+            portal.close()
 
     @property
     def backends(self) -> tuple[Backend, ...]:
@@ -242,12 +244,17 @@ class BlockingRuntime(BlockingVerbs):
         return f"<Blocking{repr(self._runtime)[1:]}"
 
     def _open_portal(self) -> Portal:
-        if self._opened is None:
+        opened = self._opened
+        if opened is not None:
+            return opened
+        with self._opening:
             if self._closed:
                 raise BackendClosed("this runtime is closed: make a new one")
-            self._opened = Portal()
-            self._opened.call(self._runtime.start())
-        return self._opened
+            if self._opened is None:
+                portal = Portal()
+                portal.call(self._runtime.start())
+                self._opened = portal
+            return self._opened
 
 
 def _here(backend: LocalBackend, task: AnyTask, lane: Lane) -> Shortcut:

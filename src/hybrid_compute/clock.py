@@ -80,6 +80,8 @@ class ManualClock:
 
     def advance(self, seconds: float) -> None:
         """Turn the clock forward, and run what falls due on the way, each at its own time."""
+        if seconds < 0:
+            raise ValueError(f"a clock cannot be turned back: {seconds} seconds")
         end = self._now + seconds
         while self._due and self._due[0][0] <= end + 1e-9:
             when, _, timer = heapq.heappop(self._due)

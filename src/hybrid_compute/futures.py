@@ -6,10 +6,12 @@ it. That call's future gets a `BrokenProcessPool`; the pool heals, and later sub
 
 from __future__ import annotations
 
+import atexit
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, InvalidStateError
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from itertools import islice
@@ -50,7 +52,7 @@ class WorkerExecutor(Executor):
     ) -> None:
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
-        self._backend = WorkerBackend(
+        backend = WorkerBackend(
             max_workers,
             initializer=initializer,
             initargs=initargs,
@@ -58,29 +60,13 @@ class WorkerExecutor(Executor):
             preload=preload,
             portable=portable,
         )
-        self._lock = threading.Lock()
-        self._portal: Portal | None = None
-        self._shut_down = False
-        self._inbox: deque[tuple[Future[Any], Call]] = deque()
-        self._outstanding: set[Future[Any]] = set()
-        self._empty = threading.Condition(self._lock)
+        self._max_workers = backend.size  # libraries look for it under this name
+        self._desk = _Desk(backend)
+        weakref.finalize(self, self._desk.shutdown, wait=False).atexit = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run `fn(*args, **kwargs)` in a worker; its future at once."""
-        future: Future[T] = Future()
-        call = Call(as_task(fn), args, kwargs)
-        with self._lock:
-            if self._shut_down:
-                raise RuntimeError("cannot schedule new futures after shutdown")
-            if self._portal is None:
-                self._portal = Portal("hybrid-compute executor")
-            self._outstanding.add(future)
-            first = not self._inbox
-            self._inbox.append((future, call))
-        future.add_done_callback(self._finished)
-        if first:  # whoever makes the inbox non-empty wakes the loop; the rest ride along
-            self._portal.post(self._take_in)
-        return future
+        return self._desk.submit(Call(as_task(fn), args, kwargs))
 
     def map(
         self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
@@ -97,15 +83,52 @@ class WorkerExecutor(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more; with `wait`, return once all is done. `cancel_futures` gives up what has not started."""
+        self._desk.shutdown(wait=wait, cancel_futures=cancel_futures)
+
+
+class _Desk:
+    """Takes calls in and sees them done. It outlives an executor that is dropped with calls under way."""
+
+    def __init__(self, backend: WorkerBackend) -> None:
+        self._backend = backend
+        self._lock = threading.Lock()
+        self._portal: Portal | None = None
+        self._shut_down = False
+        self._inbox: deque[tuple[Future[Any], Call]] = deque()
+        self._outstanding: set[Future[Any]] = set()
+        self._empty = threading.Condition(self._lock)
+
+    def submit(self, call: Call) -> Future[Any]:
+        future: Future[Any] = Future()
+        if self._portal is not None and self._portal.foreign:
+            raise RuntimeError("a forked copy of this process cannot use the executor of the original: make a new one")
+        with self._lock:
+            if self._shut_down:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            if self._portal is None:
+                self._portal = Portal("hybrid-compute executor")
+                _open.add(self)
+            self._outstanding.add(future)
+            first = not self._inbox
+            self._inbox.append((future, call))
+        future.add_done_callback(self._finished)
+        if first:  # whoever makes the inbox non-empty wakes the loop; the rest ride along
+            self._portal.post(self._take_in)
+        return future
+
+    def shutdown(self, *, wait: bool, cancel_futures: bool = False) -> None:
+        portal = self._portal
+        if portal is not None and portal.foreign:  # a forked copy: what was opened belongs to the original
+            return
         with self._lock:
             self._shut_down = True
             portal = self._portal
-            if portal is None:
-                return
             waiting = list(self._outstanding) if cancel_futures else []
         for future in waiting:
             future.cancel()
-        if wait:
+        if portal is None:
+            return
+        if wait and not portal.here:  # what the loop itself calls must not wait for the loop
             self._drain(portal)
         else:
             threading.Thread(target=self._drain, args=(portal,), name="hybrid-compute shutdown", daemon=True).start()
@@ -120,10 +143,25 @@ class WorkerExecutor(Executor):
         portal.close()
 
     def _finished(self, future: Future[Any]) -> None:
+        if future.cancelled():
+            self._claim(future)
         with self._empty:
             self._outstanding.discard(future)
             if not self._outstanding:
                 self._empty.notify_all()
+
+    def _claim(self, future: Future[Any]) -> bool:
+        """Whether the future is still wanted; from now on it can no longer be cancelled, or those who wait know.
+
+        Asked by the pool right before the call is sent, and for each future that is cancelled: the first settles it.
+        """
+        with self._lock:
+            if future not in self._outstanding:
+                return False
+            wanted = future.set_running_or_notify_cancel()
+            if not wanted:
+                self._outstanding.discard(future)
+            return wanted
 
     def _take_in(self) -> None:
         """In the loop: hand everything in the inbox to the pool."""
@@ -139,10 +177,22 @@ class WorkerExecutor(Executor):
 
     def _submit(self, future: Future[Any], call: Call) -> None:
         try:
-            self._backend.submit(call, _Answer(future), future.set_running_or_notify_cancel)
+            self._backend.submit(call, _Answer(future), partial(self._claim, future))
         except BaseException as error:
-            if future.set_running_or_notify_cancel():
+            if self._claim(future):
                 future.set_exception(error)
+
+
+_open: weakref.WeakSet[_Desk] = weakref.WeakSet()
+
+
+def _finish_all() -> None:
+    """At the end of the program: what was submitted is done first, as with every executor."""
+    for desk in list(_open):
+        desk.shutdown(wait=True)
+
+
+atexit.register(_finish_all)
 
 
 class _Answer:
@@ -157,7 +207,10 @@ class _Answer:
         self.set_result = future.set_result
 
     def set_exception(self, error: BaseException) -> None:
-        self._future.set_exception(_standard(error))
+        try:
+            self._future.set_exception(_standard(error))
+        except InvalidStateError:  # cancelled in this very moment, while it was in line
+            pass
 
 
 def _standard(error: BaseException) -> BaseException:

@@ -20,6 +20,8 @@ class Portal:
     def __init__(self, name: str = "hybrid-compute loop") -> None:
         self.loop = asyncio.new_event_loop()
         self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._closed = False
         self._thread = threading.Thread(target=self._turn, name=name, daemon=True)
         self._thread.start()
 
@@ -28,18 +30,24 @@ class Portal:
         """Whether this is a forked copy, without the thread."""
         return os.getpid() != self._process
 
+    @property
+    def here(self) -> bool:
+        """Whether this is the loop's own thread."""
+        return threading.current_thread() is self._thread
+
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine over there and wait for its result; an interrupt here cancels it there."""
         if self.foreign:
             work.close()
             raise BackendClosed("a forked copy of this process cannot use the runtime of the original: make a new one")
-        if threading.current_thread() is self._thread:
+        if self.here:
             work.close()
             raise RuntimeError("a blocking call from the runtime's own event loop would wait for itself for ever")
-        if self.loop.is_closed():
-            work.close()
-            raise BackendClosed("this runtime is closed: make a new one")
-        future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        with self._lock:
+            if self._closed:
+                work.close()
+                raise BackendClosed("this runtime is closed: make a new one")
+            future = asyncio.run_coroutine_threadsafe(work, self.loop)
         try:
             return future.result()
         except concurrent.futures.CancelledError:
@@ -54,9 +62,12 @@ class Portal:
 
     def close(self) -> None:
         """Stop the loop, after cancelling what still runs in it."""
-        if self.loop.is_closed() or self.foreign:
+        if self.foreign:
             return
-        self.loop.call_soon_threadsafe(self.loop.stop)
+        with self._lock:  # what was asked before is there before the end, and nothing comes after
+            if not self._closed:
+                self._closed = True
+                self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
 
     def _turn(self) -> None:
@@ -64,9 +75,9 @@ class Portal:
         try:
             self.loop.run_forever()
         finally:
-            left = asyncio.all_tasks(self.loop)
-            for task in left:
-                task.cancel()
-            self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            while left := asyncio.all_tasks(self.loop):
+                for task in left:
+                    task.cancel()
+                self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
             self.loop.close()

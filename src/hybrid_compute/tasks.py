@@ -154,7 +154,8 @@ def as_task(fn: Callable[P, R]) -> Task[P, R]:
         return cast("Task[P, R]", fn)
     if not callable(fn):
         raise TypeError(f"a task or a function is needed, not {fn!r}")
-    if isinstance(fn, BuiltinFunctionType):
+    if isinstance(fn, BuiltinFunctionType) and isinstance(fn.__self__, ModuleType | None):
+        # The others are methods of objects: to remember them would keep their objects.
         return cast("Task[P, R]", _of_builtin(fn))
     if not isinstance(fn, FunctionType):
         return Task(fn)

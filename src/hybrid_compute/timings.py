@@ -8,7 +8,9 @@ place costs besides. `decide` turns one profile into a choice; everything else h
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from time import perf_counter
+from types import FunctionType
 from typing import Any, Literal, TypeAlias
 
 from hybrid_compute.calls import Call
@@ -147,7 +149,10 @@ def weigh(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
 
 
 def _weigh_any(value: Any, most: int = 64) -> int:
-    """Bits of anything, looking at `most` parts of it at the most; beyond that, parts are taken to be alike."""
+    """Bits of anything, looking at `most` parts of it at the most; beyond that, parts are taken to be alike.
+
+    A part has a quarter of that to look at, so that what is deep, or refers to itself, is soon over.
+    """
     nbytes = getattr(value, "nbytes", None)
     if isinstance(nbytes, int):
         return nbytes.bit_length()
@@ -155,21 +160,27 @@ def _weigh_any(value: Any, most: int = 64) -> int:
         return _weigh_parts(len(value), value.values(), most)
     if isinstance(value, list | tuple | set | frozenset):
         return _weigh_parts(len(value), value, most)
-    if hasattr(value, "__len__"):
-        return len(value).bit_length()
     if isinstance(value, int):
         return value.bit_length()
+    if isinstance(value, type | FunctionType):
+        return 0
+    if hasattr(value, "__len__"):
+        try:
+            return len(value).bit_length()
+        except Exception:  # its author's code: a size that cannot be had is no reason to fail the call
+            return 0
     parts = getattr(value, "__dict__", None)
     return _weigh_parts(len(parts), parts.values(), most) if parts else 0
 
 
 def _weigh_parts(count: int, parts: Any, most: int) -> int:
+    if not most:
+        return count.bit_length()
     looked_at = max(1, min(count, most))
     total = 0
-    for index, part in enumerate(parts):
-        if index == looked_at:
-            break
-        total += 1 << min(60, weigh((part,), {}) if most <= 1 or type(part) in _PLAIN else _weigh_any(part, most // 4))
+    for part in islice(parts, looked_at):
+        bits = weigh((part,), {}) if type(part) in _PLAIN else _weigh_any(part, most // 4)
+        total += 1 << min(60, bits)
     return int(total * count / looked_at).bit_length()
 
 

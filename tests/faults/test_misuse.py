@@ -227,12 +227,12 @@ async def test_a_loop_that_is_never_free_loses_nothing() -> None:
             pass
         assert await asyncio.gather(*calls) == [["x" * 1000, number] for number in range(2000)]
         limited = rt.options(timeout=0.3)
-        in_time = [limited.run(tasks.add, number, 1) for number in range(10)]
+        in_time = [limited.run(tasks.add, number, 1) for number in range(2)]
         await asyncio.sleep(0)
         until_then = time.monotonic() + 0.6
         while time.monotonic() < until_then:
             pass
-        assert await asyncio.gather(*in_time) == list(range(1, 11))  # they were done in time, only not yet read
+        assert await asyncio.gather(*in_time) == [1, 2]  # they were done in time, only not yet read
 
 
 # Forks.

@@ -147,6 +147,8 @@ class LocalBackend(Backend):
         finally:
             pump.stop()
             await asyncio.wait([done])
+            if not done.cancelled():
+                done.exception()  # seen: the reader may have left before it came
 
     def _made(self, call: Call) -> Any:
         try:

@@ -709,6 +709,9 @@ class Pool:
         if self.closed:
             return
         self.closed = why
+        if self._loop.is_closed():  # whoever waited there waits no more
+            self._nursery.close()
+            return
         if self._shrink_timer is not None:
             self._shrink_timer.cancel()
         for ticket in self.queue.take_all():

@@ -98,7 +98,7 @@ class WorkerBackend(Backend):
         if call.task.streams:
             async with self.stream_call(call) as items:
                 return [item async for item in items]
-        pool = self._pool if self._pool is not None else self._open()
+        pool = self._here()
         future = self._create_future()
         ticket = self._ticket(call, future)
         try:
@@ -111,7 +111,7 @@ class WorkerBackend(Backend):
 
     @asynccontextmanager
     async def _stream(self, call: Call) -> AsyncGenerator[AsyncIterator[Any]]:
-        pool = self._pool if self._pool is not None else self._open()
+        pool = self._here()
         future = self._create_future()
         ticket = self._ticket(call, future)
         reader = _Reader(pool, ticket, future)
@@ -128,11 +128,13 @@ class WorkerBackend(Backend):
         return self._stream(call)
 
     async def run_batch(self, call: Call, inputs: Sequence[tuple[Any, ...]], limit: int | None, /) -> list[Any]:
-        pool = self._pool if self._pool is not None else self._open()
+        pool = self._here()
         function = self._functions.of(call.task)
         return await Batch(pool, self._arena, call, function, inputs, limit).run()
 
     async def aclose(self) -> None:
+        if not self._closed and self._loop is not None and not self._loop.is_closed():
+            self._here()  # raises where another loop turns: nobody closes it under that one
         self._closed = self._closed or "the worker backend is closed"
         if self._pool is not None:
             await self._pool.aclose(self._closed)
@@ -142,7 +144,7 @@ class WorkerBackend(Backend):
 
     async def warm_up(self, count: int | None = None) -> None:
         """Start `count` workers (all by default) and wait until each has answered."""
-        pool = self._pool if self._pool is not None else self._open()
+        pool = self._here()
         await pool.warm_up(self.size if count is None else count)
 
     def empty(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = float) -> np.ndarray[Any, np.dtype[Any]]:
@@ -234,6 +236,13 @@ class WorkerBackend(Backend):
         else:
             waiting = f"{len(pool.queue)} calls and {pool.queue.bytes} bytes wait already"
             raise LimitExceeded(f"the queue of the worker backend is full: {waiting}", backend=self.name)
+
+    def _here(self) -> Pool:
+        if self._pool is None:
+            return self._open()
+        if asyncio.get_running_loop() is not self._loop:
+            raise BackendUnavailable(_OTHER_LOOP, backend=self.name)
+        return self._pool
 
     def _open(self) -> Pool:
         if self._closed:

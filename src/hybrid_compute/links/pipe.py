@@ -91,6 +91,8 @@ class PipeLink(Link):
             self._readable()
 
     def drain(self) -> None:
+        if self._received is None:  # nothing was ever asked of it
+            return
         watch = select.poll()
         while not self._closed:
             watch.register(self.replies, select.POLLIN)
@@ -124,8 +126,9 @@ class PipeLink(Link):
         if self._closed:
             return
         self._closed = True
-        self._nursery.loop.remove_reader(self.replies)
-        self._nursery.loop.remove_writer(self.calls)
+        if not self._nursery.loop.is_closed():
+            self._nursery.loop.remove_reader(self.replies)
+            self._nursery.loop.remove_writer(self.calls)
         self.close_fds()
 
     def close_fds(self) -> None:
@@ -294,7 +297,8 @@ class PipeNursery:
         """Stop whatever is left, at once."""
         for link in list(self._links.values()):
             if link.pidfd >= 0:
-                self.loop.remove_reader(link.pidfd)
+                if not self.loop.is_closed():
+                    self.loop.remove_reader(link.pidfd)
                 link.kill()
             link.close()
             self.gone(link.number, None)
@@ -358,7 +362,7 @@ class _Template:
 
     def close(self) -> None:
         """Stop it, and whatever is left of its workers."""
-        if not self.lost:
+        if not self.lost and not self._nursery.loop.is_closed():
             self._nursery.loop.remove_reader(self._control)
         self.close_fds()
         self._stop()

@@ -12,6 +12,7 @@ They need pytest with pytest-asyncio, and take a second or two.
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -340,6 +341,20 @@ class BackendContract:
                 assert seen == [0, 1, 2]
                 assert isinstance(caught.value.__cause__, ValueError)
                 await self.still_works(backend)
+
+    async def test_a_stream_left_before_it_fails_says_nothing(self) -> None:
+        """Nobody waits for that failure any more, so it is no noise in anybody's log either."""
+        noise: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: noise.append(context))
+        async with self.opened() as backend:
+            if self.offers(backend, tasks.count_and_fail, self.streams):
+                async with backend.stream_call(Call(tasks.count_and_fail, (3,))) as items:
+                    for number in range(3):
+                        assert await anext(items) == number
+                    await asyncio.sleep(0.02)  # time to fail unheard
+                await self.still_works(backend)
+        gc.collect()
+        assert not noise
 
     async def test_a_stream_with_wrong_arguments_fails(self) -> None:
         """A generator that cannot even begin is a failure, and never a wait without end."""

@@ -13,7 +13,7 @@ from hybrid_compute.backends.base import Backend
 from hybrid_compute.backends.wrappers import Recorded
 from hybrid_compute.calls import Call
 from hybrid_compute.errors import BackendClosed, HybridComputeError
-from hybrid_compute.links.codec import failure_of
+from hybrid_compute.links.codec import OF_THE_TASK, failure_of
 from hybrid_compute.tasks import AnyTask, as_task
 
 Handler: TypeAlias = Callable[..., Any]
@@ -147,18 +147,21 @@ class MockBackend(Backend):
     async def _items(self, call: Call) -> AsyncGenerator[Any]:
         """What the handler returned, item by item, in our errors and within the call's deadline."""
         items: AsyncGenerator[Any] | None = None
+        limit = asyncio.timeout(None)
         try:
             items = _each(self._ask(call.task, call.args, call.kwargs))
             while True:
-                async with asyncio.timeout(self.time_left(call)):
-                    item = await self._finish(anext(items))
+                limit = asyncio.timeout(None)
+                async with limit:
+                    with self.expiring(limit, call):
+                        item = await self._finish(anext(items))
                 yield item
         except StopAsyncIteration:
             return
         except HybridComputeError:
             raise
-        except Exception as error:
-            if isinstance(error, TimeoutError) and self.time_left(call) == 0:
+        except OF_THE_TASK as error:
+            if isinstance(error, TimeoutError) and limit.expired():
                 raise self.too_late(call) from None
             raise failure_of(error, call.task.name) from error
         finally:
