@@ -69,6 +69,10 @@ class BlockingVerbs:
     @overload
     def run(self, task: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     @overload
+    def run(
+        self, task: Callable[P, Iterator[T] | AsyncIterator[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> list[T]: ...
+    @overload
     def run(self, task: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     @overload
     def run(self, task: str, /, *args: Any, **kwargs: Any) -> Any: ...
@@ -112,21 +116,65 @@ class BlockingVerbs:
         self, task: Callable[[I], Coroutine[Any, Any, T]], items: Iterable[I], /, *, limit: int | None = None
     ) -> list[T]: ...
     @overload
+    def map(
+        self, task: Callable[[I], Iterator[T] | AsyncIterator[T]], items: Iterable[I], /, *, limit: int | None = None
+    ) -> list[list[T]]: ...
+    @overload
     def map(self, task: Callable[[I], T], items: Iterable[I], /, *, limit: int | None = None) -> list[T]: ...
-    def map(self, task: Callable[[I], Any], items: Iterable[I], /, *, limit: int | None = None) -> list[Any]:
+    @overload
+    def map(self, task: str, items: Iterable[Any], /, *, limit: int | None = None) -> list[Any]: ...
+    def map(self, task: Any, items: Iterable[Any], /, *, limit: int | None = None) -> list[Any]:
         """Run a task of one parameter on every item; results in the order of the items."""
         return self._portal().call(self._verbs.map(task, items, limit=limit))
 
+    @overload
+    def starmap(
+        self,
+        task: Callable[..., Coroutine[Any, Any, T]],
+        items: Iterable[tuple[Any, ...]],
+        /,
+        *,
+        limit: int | None = None,
+    ) -> list[T]: ...
+    @overload
+    def starmap(
+        self,
+        task: Callable[..., Iterator[T] | AsyncIterator[T]],
+        items: Iterable[tuple[Any, ...]],
+        /,
+        *,
+        limit: int | None = None,
+    ) -> list[list[T]]: ...
+    @overload
     def starmap(
         self, task: Callable[..., T], items: Iterable[tuple[Any, ...]], /, *, limit: int | None = None
-    ) -> list[T]:
+    ) -> list[T]: ...
+    @overload
+    def starmap(self, task: str, items: Iterable[tuple[Any, ...]], /, *, limit: int | None = None) -> list[Any]: ...
+    def starmap(self, task: Any, items: Iterable[tuple[Any, ...]], /, *, limit: int | None = None) -> list[Any]:
         """`map` for tasks of several parameters: each item is the tuple of arguments of one call."""
         return self._portal().call(self._verbs.starmap(task, items, limit=limit))
 
+    @overload
+    def as_completed(
+        self, task: Callable[[I], Coroutine[Any, Any, T]], items: Iterable[I], /, *, limit: int | None = None
+    ) -> AbstractContextManager[Iterator[tuple[I, T]]]: ...
+    @overload
+    def as_completed(
+        self, task: Callable[[I], Iterator[T] | AsyncIterator[T]], items: Iterable[I], /, *, limit: int | None = None
+    ) -> AbstractContextManager[Iterator[tuple[I, list[T]]]]: ...
+    @overload
+    def as_completed(
+        self, task: Callable[[I], T], items: Iterable[I], /, *, limit: int | None = None
+    ) -> AbstractContextManager[Iterator[tuple[I, T]]]: ...
+    @overload
+    def as_completed(
+        self, task: str, items: Iterable[I], /, *, limit: int | None = None
+    ) -> AbstractContextManager[Iterator[tuple[I, Any]]]: ...
     @contextmanager
     def as_completed(
-        self, task: Callable[[I], Any], items: Iterable[I], /, *, limit: int | None = None
-    ) -> Generator[Iterator[tuple[I, Any]]]:
+        self, task: Any, items: Iterable[Any], /, *, limit: int | None = None
+    ) -> Generator[Iterator[tuple[Any, Any]]]:
         """Pairs of item and result, the first finished first, while the block is open; leaving it stops the rest."""
         portal = self._portal()
         block = self._verbs.as_completed(task, items, limit=limit)

@@ -14,6 +14,7 @@ from collections.abc import (
     Callable,
     Coroutine,
     Iterable,
+    Iterator,
     Sequence,
 )
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -95,6 +96,10 @@ class Verbs:
         self, task: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, T]: ...
     @overload
+    def run(
+        self, task: Callable[P, Iterator[T] | AsyncIterator[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, list[T]]: ...
+    @overload
     def run(self, task: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]: ...
     @overload
     def run(self, task: str, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]: ...
@@ -143,7 +148,21 @@ class Verbs:
         pending.pool, pending.ticket = begun
         return pending
 
-    async def map(self, task: Callable[[I], Any], items: Iterable[I], /, *, limit: int | None = None) -> list[Any]:
+    @overload
+    async def map(
+        self, task: Callable[[I], Coroutine[Any, Any, T]], items: Iterable[I], /, *, limit: int | None = None
+    ) -> list[T]: ...
+    @overload
+    async def map(
+        self, task: Callable[[I], Iterator[T] | AsyncIterator[T]], items: Iterable[I], /, *, limit: int | None = None
+    ) -> list[list[T]]: ...
+    @overload
+    async def map(self, task: Callable[[I], T], items: Iterable[I], /, *, limit: int | None = None) -> list[T]: ...
+    @overload
+    async def map(self, task: str, items: Iterable[Any], /, *, limit: int | None = None) -> list[Any]: ...
+    async def map(
+        self, task: Callable[..., Any] | str, items: Iterable[Any], /, *, limit: int | None = None
+    ) -> list[Any]:
         """Run a task of one parameter on every item; results in the order of the items.
 
         Items travel in batches; at most `limit` are on their way at a time. The first failure is raised, and the
@@ -152,10 +171,36 @@ class Verbs:
             >>> await rt.map(double, [1, 2, 3])
             [2, 4, 6]
         """
-        return await self.starmap(task, ((item,) for item in items), limit=limit)
+        return await self.starmap(self._core.find(task), ((item,) for item in items), limit=limit)
 
+    @overload
     async def starmap(
-        self, task: Callable[..., Any], items: Iterable[tuple[Any, ...]], /, *, limit: int | None = None
+        self,
+        task: Callable[..., Coroutine[Any, Any, T]],
+        items: Iterable[tuple[Any, ...]],
+        /,
+        *,
+        limit: int | None = None,
+    ) -> list[T]: ...
+    @overload
+    async def starmap(
+        self,
+        task: Callable[..., Iterator[T] | AsyncIterator[T]],
+        items: Iterable[tuple[Any, ...]],
+        /,
+        *,
+        limit: int | None = None,
+    ) -> list[list[T]]: ...
+    @overload
+    async def starmap(
+        self, task: Callable[..., T], items: Iterable[tuple[Any, ...]], /, *, limit: int | None = None
+    ) -> list[T]: ...
+    @overload
+    async def starmap(
+        self, task: str, items: Iterable[tuple[Any, ...]], /, *, limit: int | None = None
+    ) -> list[Any]: ...
+    async def starmap(
+        self, task: Callable[..., Any] | str, items: Iterable[tuple[Any, ...]], /, *, limit: int | None = None
     ) -> list[Any]:
         """`map` for tasks of several parameters: each item is the tuple of arguments of one call."""
         if limit is not None and limit < 1:
@@ -167,10 +212,26 @@ class Verbs:
                 inputs[index] = tuple(item)
         return await self._map(known, inputs, limit)
 
+    @overload
+    def as_completed(
+        self, task: Callable[[I], Coroutine[Any, Any, T]], items: Iterable[I], /, *, limit: int | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[I, T]]]: ...
+    @overload
+    def as_completed(
+        self, task: Callable[[I], Iterator[T] | AsyncIterator[T]], items: Iterable[I], /, *, limit: int | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[I, list[T]]]]: ...
+    @overload
+    def as_completed(
+        self, task: Callable[[I], T], items: Iterable[I], /, *, limit: int | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[I, T]]]: ...
+    @overload
+    def as_completed(
+        self, task: str, items: Iterable[I], /, *, limit: int | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[I, Any]]]: ...
     @asynccontextmanager
     async def as_completed(
-        self, task: Callable[[I], Any], items: Iterable[I], /, *, limit: int | None = None
-    ) -> AsyncGenerator[AsyncIterator[tuple[I, Any]]]:
+        self, task: Callable[..., Any] | str, items: Iterable[Any], /, *, limit: int | None = None
+    ) -> AsyncGenerator[AsyncIterator[tuple[Any, Any]]]:
         """Pairs of item and result, the first finished first, while the block is open; leaving it stops the rest.
 
         >>> async with rt.as_completed(double, [1, 2, 3]) as results:
@@ -179,15 +240,15 @@ class Verbs:
         """
         known = self._core.find(task)
         gate = asyncio.Semaphore(limit) if limit is not None else None
-        finished: asyncio.Queue[tuple[I, asyncio.Task[Any]]] = asyncio.Queue()
+        finished: asyncio.Queue[tuple[Any, asyncio.Task[Any]]] = asyncio.Queue()
 
-        async def one(item: I) -> Any:
+        async def one(item: Any) -> Any:
             if gate is None:
                 return await self.run(known, item)
             async with gate:
                 return await self.run(known, item)
 
-        async def results(count: int) -> AsyncIterator[tuple[I, Any]]:
+        async def results(count: int) -> AsyncIterator[tuple[Any, Any]]:
             for _ in range(count):
                 item, done = await finished.get()
                 yield item, done.result()

@@ -255,6 +255,8 @@ class PipeNursery:
         link = self._links.pop(number, None)
         if link is None:
             return
+        # A thread that leased it may look up later what it had begun, when its slot is another worker's.
+        link.ledger = memoryview(bytes(link.ledger)).cast("Q")
         self._exited(link, None if status is None else os.waitstatus_to_exitcode(status))
         if link.pidfd >= 0:
             os.close(link.pidfd)
