@@ -16,6 +16,10 @@ def cube(number: int) -> int:
     return number**3
 
 
+def crash() -> None:
+    os._exit(1)
+
+
 async def from_asyncio(pool: WorkerExecutor) -> int:
     return await asyncio.get_running_loop().run_in_executor(pool, cube, 5)
 
@@ -30,7 +34,7 @@ def main() -> None:
 
         print(f"run_in_executor: {asyncio.run(from_asyncio(pool))}")
 
-        crashed = pool.submit(os._exit, 1)
+        crashed = pool.submit(crash)
         try:
             crashed.result()
         except BrokenProcessPool as error:
