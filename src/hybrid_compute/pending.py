@@ -12,7 +12,6 @@ from collections.abc import Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
 from hybrid_compute.backends.pool import Pool
-from hybrid_compute.calls import Call
 from hybrid_compute.errors import BackendError, HybridComputeError
 from hybrid_compute.links.ticket import Ticket
 from hybrid_compute.routing import Lane
@@ -25,6 +24,9 @@ else:
     _FutureAndCoroutine = asyncio.Future  # the methods below are all that makes a coroutine
 
 
+_set_result = asyncio.Future.set_result  # `super()` would be a call more
+
+
 class Pending(_FutureAndCoroutine):
     """The future of one call on a worker. Cancelling it stops the call.
 
@@ -32,11 +34,13 @@ class Pending(_FutureAndCoroutine):
     all of it.
     """
 
+    __slots__ = ("call", "lane", "pool", "profile")
+
     lane: Lane
-    call: Call
     pool: Pool
-    ticket: Ticket | None = None
-    profile: Profile | None = None
+    call: Ticket | None  # until there is an outcome: it refers to this future in turn
+    profile: Profile | None
+    # Seldom used, and hence kept in a dictionary that is made when needed.
     began = 0.0
     _steps: Generator[Any, None, Any] | None = None
     _recovery: asyncio.Task[Any] | None = None
@@ -44,21 +48,26 @@ class Pending(_FutureAndCoroutine):
     # The outcome, from the pool.
 
     def set_result(self, result: Any, /) -> None:
-        self.ticket = None  # it refers to this future in turn, and would hold the call's memory until collected
-        self.lane.count(self.call)
+        call, self.call = self.call, None
+        assert call is not None
+        tally = self.lane.tally
+        tally.calls += 1
+        tally.sent += call.sent
+        tally.received += call.received
         if self.profile is not None:
-            self.profile.sample(self.pool.name, self.call, self.began)
-        super().set_result(result)
+            self.profile.sample(self.pool.name, call, self.began)
+        _set_result(self, result)
 
     def set_exception(self, exception: BaseException | type[BaseException], /) -> None:
-        self.ticket = None
+        call, self.call = self.call, None
+        assert call is not None
         tally = self.lane.tally
         tally.calls += 1
         if isinstance(exception, HybridComputeError):
             tally.failed += 1
         if isinstance(exception, BackendError) and self.lane.recover is not None:
             # The place failed, not the task: another place may do.
-            self._recovery = self.get_loop().create_task(self.lane.recover(self.call, exception))
+            self._recovery = self.get_loop().create_task(self.lane.recover(call, exception))
             self._recovery.add_done_callback(self._recovered)
             return
         super().set_exception(exception)
@@ -80,15 +89,14 @@ class Pending(_FutureAndCoroutine):
             return False
         if self._recovery is not None:
             self._recovery.cancel()
-        ticket, self.ticket = self.ticket, None
-        if ticket is not None:
-            self.pool.withdraw(ticket)
+        call, self.call = self.call, None
+        if call is not None:
+            self.pool.withdraw(call)
         return True
 
     def __await__(self) -> Generator[Any, None, Any]:
-        ticket = self.ticket
-        if ticket is not None:
-            self.pool.wait_here(ticket)
+        if self.call is not None:
+            self.pool.wait_here(self.call)
         return super().__await__()
 
     # What makes it a coroutine for those who insist.

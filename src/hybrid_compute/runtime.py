@@ -36,6 +36,7 @@ from hybrid_compute.errors import (
     HybridComputeError,
 )
 from hybrid_compute.events import CallPassedOn, CallStarted, Hook, Hooks
+from hybrid_compute.links.ticket import Ticket
 from hybrid_compute.pending import Pending
 from hybrid_compute.policy import Policy, may_pass_on
 from hybrid_compute.routing import Explanation, Lane, Route, may_retry, route
@@ -117,13 +118,13 @@ class Verbs:
         """
         core = self._core
         known: AnyTask = task if type(task) is Task else core.find(task)  # pyright: ignore[reportAssignmentType]
-        lane = self.lanes[known]
+        lane = self.lanes.known.get(id(known)) or self.lanes[known]
         profile = None
         if lane.learns:
             profile = lane.timings.profile(args, kwargs)
             if profile.choice == "inline":
                 return core.run_inline(known, args, kwargs, profile)
-        call = Call(known, args, kwargs)
+        call = Ticket(known, args, kwargs)
         if self._limited or known.timeout is not None:
             self._limit(call)
         workers = lane.workers
@@ -135,17 +136,17 @@ class Verbs:
         except RuntimeError:  # asked for by another thread, to be awaited in the loop's
             return self._run(call, lane, profile)
         pending = Pending(loop=loop)
-        pending.lane, pending.call = lane, call
+        pending.lane, pending.call, pending.profile = lane, call, profile
         if profile is not None:
-            pending.profile, pending.began = profile, perf_counter()
+            pending.began = perf_counter()
         try:
-            begun = workers.begin(call, pending, loop)
+            pool = workers.begin(call, pending, loop)
         except HybridComputeError as error:
             pending.set_exception(error)
             return pending
-        if begun is None:  # no room in the line: this one must wait to be let in
+        if pool is None:  # no room in the line: this one must wait to be let in
             return self._run(call, lane, profile)
-        pending.pool, pending.ticket = begun
+        pending.pool = pool
         return pending
 
     @overload

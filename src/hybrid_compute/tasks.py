@@ -236,31 +236,34 @@ class TaskRegistry:
 
 
 class PerTask(Generic[R]):
-    """Something remembered for each task, and forgotten with it. Looked up on every call, hence by identity."""
+    """Something remembered for each task, and forgotten with it. Looked up on every call, hence by identity.
+
+    Where each microsecond counts, `known.get(id(task))` is tried first: it costs a third of `[task]`.
+    """
 
     def __init__(self, make: Callable[[AnyTask], R], forgotten: Callable[[R], object] | None = None) -> None:
         self._make = make
-        self._known: dict[int, R] = {}
+        self.known: dict[int, R] = {}
         self._watched: dict[int, weakref.ref[AnyTask]] = {}  # goes with this object, which a finaliser would keep
         self._forgotten = forgotten
 
     def __getitem__(self, task: AnyTask) -> R:
-        known = self._known.get(id(task))
+        known = self.known.get(id(task))
         if known is None:
-            known = self._known[id(task)] = self._make(task)
+            known = self.known[id(task)] = self._make(task)
             self._watched[id(task)] = weakref.ref(task, functools.partial(self._forget, id(task)))
         return known
 
     def values(self) -> list[R]:
-        return list(self._known.values())
+        return list(self.known.values())
 
     def __setitem__(self, task: AnyTask, value: R) -> None:
         self[task]
-        self._known[id(task)] = value
+        self.known[id(task)] = value
 
     def _forget(self, key: int, _task: weakref.ref[AnyTask]) -> None:
         del self._watched[key]
-        gone = self._known.pop(key)
+        gone = self.known.pop(key)
         if self._forgotten is not None:
             self._forgotten(gone)
 

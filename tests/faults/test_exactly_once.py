@@ -118,7 +118,8 @@ async def test_a_batch_that_loses_a_worker_runs_nothing_twice(tmp_path: Path) ->
             mapped = asyncio.create_task(rt.map(tasks.mark_pair, pairs))
             done = len(marks(marked)) + 7 * turn
             await until(lambda done=done, mapped=mapped: len(marks(marked)) > done or mapped.done())
-            kill(pool.pids[turn % SIZE])
+            await until(lambda: pool.pids, "it is known who the workers are")
+            kill(pool.pids[turn % len(pool.pids)])
             (outcome,) = await asyncio.gather(mapped, return_exceptions=True)
             if isinstance(outcome, WorkerLost):
                 assert outcome.started

@@ -75,12 +75,11 @@ class Batch:
     def _send(self, start: int, count: int) -> None:
         kind, body, loans, count = pack(self._inputs[start : start + count], self._arena)
         call = self._call
-        own = Call(call.task)
-        own.timeout, own.deadline, own.priority = call.timeout, call.deadline, call.priority
         future: asyncio.Future[Any] = self._finished.get_loop().create_future()
-        ticket = Ticket(own, self._function, future, kind, body)
-        ticket.loans = loans
-        ticket.count = count
+        ticket = Ticket(call.task)
+        ticket.timeout, ticket.deadline, ticket.priority = call.timeout, call.deadline, call.priority
+        ticket.function, ticket.future, ticket.count = self._function, future, count
+        ticket.flags, ticket.body, ticket.loans = kind, body, loans
         self._next = start + count
         self._tickets.add(ticket)
         future.add_done_callback(partial(self._received, ticket, start, kind & MANY == MANY))
@@ -97,8 +96,8 @@ class Batch:
             self._finished.set_exception(error)
             return
         self._results[start : start + ticket.count] = future.result() if many else [future.result()]
-        self._call.sent += ticket.call.sent
-        self._call.received += ticket.call.received
+        self._call.sent += ticket.sent
+        self._call.received += ticket.received
         self._done += ticket.count
         if self._done == len(self._inputs):
             self._finished.set_result(None)

@@ -30,7 +30,7 @@ class Functions:
 
     def of(self, task: AnyTask) -> Function:
         """The numbered function behind a task. Raises `NotTransferable` if it cannot be sent anywhere."""
-        function = self._known[task]
+        function = self._known.known.get(id(task)) or self._known[task]
         if not function.constant:
             definition, _ = define(task)
             if definition != function.definition:

@@ -101,8 +101,7 @@ class Leases:
                 except OSError:
                     reply = b""
                 if len(reply) < SIZE or (head := unpack(reply)[0]) != len(reply) - SIZE | PLAIN_RESULT:
-                    ticket = Ticket(Call(call.task, args), function, _Slot(), CALL, body)
-                    return self._finish(link, ticket, serial, reply)
+                    return self._finish(link, _ticket(call, args, function, body), serial, reply)
                 end(link, serial)
                 call.ran, call.sent, call.received = unpack(reply)[2], size, head & 0xFFFF
             except BaseException as error:
@@ -173,6 +172,13 @@ class Leases:
             if self._pool.closed:  # and its loop may have stopped before it got to this
                 raise BackendClosed(self._pool.closed, backend=self._pool.name, started=link.started >= ticket.id)
         return verdict.result()
+
+
+def _ticket(call: Call, args: tuple[Any, ...], function: Function, body: bytes) -> Ticket:
+    """What the lease has done without so far, because it is needed only where something is out of the ordinary."""
+    ticket = Ticket(call.task, args)
+    ticket.function, ticket.future, ticket.flags, ticket.body = function, _Slot(), CALL, body
+    return ticket
 
 
 class _Slot:

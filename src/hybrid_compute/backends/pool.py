@@ -51,6 +51,8 @@ TURNS = 16
 
 MANY_COROUTINES = 100
 LAST_CALL = 1 << 31
+LEARN = 7
+"""Of replies that come in one read, one in `LEARN + 1` is learned from, besides any that took longer than expected."""
 MOST_FAILED_STARTS = 3
 MOST_WORKERS_LOST = 4
 """Workers that one call may lose and still be sent again: bad luck does not strike five times."""
@@ -129,6 +131,7 @@ class Pool:
         self._active = 0
         self._flush_due = False
         self._failed_starts = 0
+        self._calls_at_failure = 0
         self._shrink_timer: Timer | None = None
         self._seen: dict[int, int] = {}
         self._all_gone: asyncio.Future[None] | None = None
@@ -145,9 +148,8 @@ class Pool:
         """Take a ticket in; its future is resolved exactly once, whatever happens. Raises `BackendClosed`."""
         if self.closed:
             raise BackendClosed(self.closed, backend=self.name)
-        call = ticket.call
-        if call.deadline is not None and ticket.timer is None:
-            ticket.timer = self._clock.call_at(call.deadline, partial(self._late, ticket))
+        if ticket.deadline is not None and ticket.timer is None:
+            ticket.timer = self._clock.call_at(ticket.deadline, partial(self._late, ticket))
         if (
             self.idle
             and not self.queue.length
@@ -161,9 +163,9 @@ class Pool:
             else:
                 self._write(link, self._frames(link, ticket))
                 return
-        if call.queue_timeout is not None and ticket.patience is None:
-            self._be_patient(ticket, call.queue_timeout)
-        call.queued = True
+        if ticket.queue_timeout is not None and ticket.patience is None:
+            self._be_patient(ticket, ticket.queue_timeout)
+        ticket.queued = True
         self.queue.push(ticket)
         if not self._flush_due:
             self._flush_due = True
@@ -171,11 +173,10 @@ class Pool:
 
     async def submit_when_there_is_room(self, ticket: Ticket, future: asyncio.Future[Any]) -> None:
         """`submit` where the line is full. The time of a call, and its patience, count while it waits for room."""
-        call = ticket.call
-        if call.deadline is not None:
-            ticket.timer = self._clock.call_at(call.deadline, partial(self._late, ticket))
-        if call.queue_timeout is not None:
-            self._be_patient(ticket, call.queue_timeout)
+        if ticket.deadline is not None:
+            ticket.timer = self._clock.call_at(ticket.deadline, partial(self._late, ticket))
+        if ticket.queue_timeout is not None:
+            self._be_patient(ticket, ticket.queue_timeout)
         async with self.queue.room(unless=future):
             if not future.done():
                 self.submit(ticket)
@@ -227,6 +228,8 @@ class Pool:
             self._rest(self._start())
         waiting = [self._greet(link) for link in self.links.values() if not link.served and link in self.idle]
         await asyncio.gather(*waiting)
+        while any(link.pid is None for link in self.links.values() if link.in_service):
+            await asyncio.sleep(0)  # it has answered before the template could say which process it is
 
     def _greet(self, link: Link) -> asyncio.Future[Any]:
         answer: asyncio.Future[Any] = self._loop.create_future()
@@ -283,17 +286,19 @@ class Pool:
         """Send the ticket at the head of the line, and those behind it that fit the link's budget, in one write."""
         parts: list[bytes] = []
         most = budget(link, ticket.function.cost_of(ticket.count))
-        queue = self.queue
+        advance = self.queue.advance
         while True:
-            queue.pop()
+            following = advance()
             if ticket.claim is None or self._claim(ticket):
                 parts.append(self._frames(link, ticket))
-            head = queue.head()
-            if head is None or head.concurrent or ticket.concurrent:
+            if following is None or following.concurrent or ticket.concurrent:
                 break
-            if link.load + head.function.cost_of(head.count) > most:
+            ticket = following
+            if (
+                link.load + (ticket.function.cost if ticket.count == 1 else ticket.function.cost_of(ticket.count))
+                > most
+            ):
                 break
-            ticket = head
         if parts:
             self._write(link, b"".join(parts))
         elif not link.sent:
@@ -326,13 +331,13 @@ class Pool:
                 link.loans.hold(ticket.loans)
             except NoMemory:
                 self._send_in_band(ticket)
-            ticket.call.sent = sum(loan.copied for loan in ticket.loans)
+            ticket.sent = sum(loan.copied for loan in ticket.loans)
         number = ticket.id = link.last_call + 1
         link.last_call += ticket.count
         ticket.link = link
         link.sent[number] = ticket
         body = ticket.body
-        ticket.call.sent += len(body)
+        ticket.sent += len(body)
         if ticket.patience is not None:
             ticket.patience.cancel()
         data = HEADER.pack(len(body) | ticket.flags << 56, number, function.number) + body
@@ -353,8 +358,7 @@ class Pool:
 
     def _send_in_band(self, ticket: Ticket) -> None:
         """The worker cannot take in another segment: send the call again without shared memory."""
-        call = ticket.call
-        value = (call.args, call.kwargs) if call.kwargs else call.args
+        value = (ticket.args, ticket.kwargs) if ticket.kwargs else ticket.args
         ticket.flags &= ~frames.BUFFERS
         ticket.body, ticket.loans = dumps(value, None), []
 
@@ -389,26 +393,26 @@ class Pool:
             if kind != RESULT:
                 answered += self.other_reply(link, kind, number, ran, body)
                 continue
-            answered += 1
             ticket = sent.pop(number)
-            link.load -= ticket.cost
             if ticket.concurrent:
                 link.concurrent -= 1
             else:
-                ticket.function.ran(ran if ticket.count == 1 else ran / ticket.count)
-            call = ticket.call
-            call.ran, call.received = ran, len(body)
+                link.load -= ticket.cost
+                if not answered & LEARN or ran > ticket.function.cost:
+                    ticket.function.ran(ran / ticket.count)
+            answered += 1
+            ticket.ran, ticket.received = ran, len(body)
             if ticket.timer is not None:
                 ticket.timer.cancel()
-            if not ticket.future.done():
+            future = ticket.future
+            if not future.done():
                 try:
-                    ticket.future.set_result(loads(body))
+                    future.set_result(loads(body))
                 except Exception as error:
-                    ticket.future.set_exception(unreadable(ticket.function, error))
+                    future.set_exception(unreadable(ticket.function, error))
         if answered:
             link.served += answered
             self.calls += answered
-            self._failed_starts = 0
             if not sent:
                 link.active = False
                 self._active -= 1
@@ -434,13 +438,13 @@ class Pool:
         if base == frames.PROGRESS:
             if self.hooks:
                 done, total, note = pickle.loads(body)
-                self.hooks.emit(Progress(ticket.call.number, ticket.function.name, done, total, note))
+                self.hooks.emit(Progress((ticket.asked or ticket).number, ticket.function.name, done, total, note))
             return 0
         del link.sent[number]
         link.load -= ticket.cost
         if ticket.concurrent:
             link.concurrent -= 1
-        ticket.call.ran, ticket.call.received = ran, len(body)
+        ticket.ran, ticket.received = ran, len(body)
         if ticket.timer is not None:
             ticket.timer.cancel()
         if ticket.future.done():
@@ -471,7 +475,7 @@ class Pool:
             if kind & frames.BUFFERS:
                 self._discard(link, kind, body)
             return
-        ticket.call.received += len(body)
+        ticket.received += len(body)
         try:
             ticket.sink.item(self._decode(link, ticket, kind, body))
         except Exception as error:
@@ -481,7 +485,7 @@ class Pool:
     def _decode(self, link: Link, ticket: Ticket, kind: int, body: bytes) -> Any:
         before = link.loans.copied
         value = decode(kind, body, link.loans.borrow)
-        ticket.call.received += link.loans.copied - before
+        ticket.received += link.loans.copied - before
         return value
 
     def _discard(self, link: Link, kind: int, body: bytes) -> None:
@@ -509,17 +513,15 @@ class Pool:
     def _late(self, ticket: Ticket) -> None:
         if ticket.future.done():
             return
-        call = ticket.call
         begun = self._has_begun(ticket)
         what = "was stopped" if begun else "had not begun"
-        seconds = f"{call.timeout:g} s" if call.timeout is not None else "its deadline"
-        ticket.future.set_exception(TaskTimeout(f"task {call.task.name!r} {what} after {seconds}"))
-        self._stop(ticket, f"its call of {call.task.name!r} ran out of time")
+        seconds = f"{ticket.timeout:g} s" if ticket.timeout is not None else "its deadline"
+        ticket.future.set_exception(TaskTimeout(f"task {ticket.task.name!r} {what} after {seconds}"))
+        self._stop(ticket, f"its call of {ticket.task.name!r} ran out of time")
 
     def _impatient(self, ticket: Ticket) -> None:
         if ticket.link is None and not ticket.future.done():
-            call = ticket.call
-            message = f"no worker was free for {call.task.name!r} within {call.queue_timeout:g} s"
+            message = f"no worker was free for {ticket.task.name!r} within {ticket.queue_timeout:g} s"
             self.queue.give_up(ticket)
             answer, ticket.future = ticket.future, OVER
             answer.set_exception(LimitExceeded(message, backend=self.name))
@@ -574,7 +576,7 @@ class Pool:
                 pass
 
     def _replace(self) -> None:
-        if not self.closed and self._in_service() < self.size and self._failed_starts < MOST_FAILED_STARTS:
+        if not self.closed and self._in_service() < self.size and self._starts_that_failed < MOST_FAILED_STARTS:
             self._rest(self._start())
             if len(self.queue):
                 self._flush()
@@ -610,7 +612,8 @@ class Pool:
         if unexpected:
             self.lost += 1
             if link.stage < (SET_UP if self._setup else LISTENING):
-                self._failed_starts += 1
+                self._failed_starts = self._starts_that_failed + 1
+                self._calls_at_failure = self.calls
             self._replace()
         if self._all_gone is not None and not self.links and not self._all_gone.done():
             self._all_gone.set_result(None)
@@ -629,7 +632,7 @@ class Pool:
             begun = ticket.id <= started
             if ticket.id <= started + 1:  # it ran, or was about to, and may be what killed the worker
                 ticket.attempts += 1
-            again = not begun or (ticket.call.task.pure and ticket.sink is None)
+            again = not begun or (ticket.task.pure and ticket.sink is None)
             if again and not self.closed and ticket.attempts <= MOST_WORKERS_LOST:
                 ticket.link = None
                 self.queue.push(ticket, front=True)
@@ -659,7 +662,7 @@ class Pool:
     # Life.
 
     def _start(self) -> Link:
-        if self._failed_starts >= MOST_FAILED_STARTS:
+        if self._starts_that_failed >= MOST_FAILED_STARTS:
             self._failed_starts = 0  # the next call tries again
             raise BackendUnavailable(
                 f"{MOST_FAILED_STARTS} workers in a row died before they answered; their last words are on stderr",
@@ -676,6 +679,11 @@ class Pool:
         if self.hooks:
             self.hooks.emit(WorkerStarted(self.name, link.number))
         return link
+
+    @property
+    def _starts_that_failed(self) -> int:
+        """How many in a row: any answer since then, also to a thread with a lease, ends the row."""
+        return self._failed_starts if self.calls == self._calls_at_failure else 0
 
     def _in_service(self) -> int:
         return sum(link.in_service for link in self.links.values())

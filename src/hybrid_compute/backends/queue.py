@@ -39,9 +39,10 @@ class Queue:
     """Waiting tickets. `bytes` counts their bodies."""
 
     def __init__(self, limits: QueueLimits) -> None:
-        self.limits = limits
         self.bytes = 0
         self.length = 0
+        self.full = False
+        self._most_calls, self._most_bytes = limits.calls, limits.bytes
         self._lines: dict[int, deque[Ticket]] = {0: deque()}
         self._first = self._lines[0]
         self._door: deque[asyncio.Future[None]] = deque()
@@ -50,25 +51,16 @@ class Queue:
     def __len__(self) -> int:
         return self.length
 
-    @property
-    def full(self) -> bool:
-        return bool(self._door) or not self._has_room
-
-    @property
-    def _has_room(self) -> bool:
-        return self.length + self._let_in < self.limits.calls and self.bytes < self.limits.bytes
-
     def push(self, ticket: Ticket, *, front: bool = False) -> None:
-        priority = ticket.call.priority
-        line = self._lines.get(priority)
+        line = self._lines.get(ticket.priority)
         if line is None:
-            line = deque()
-            used = [(each, tickets) for each, tickets in self._lines.items() if tickets or each == 0]
-            self._lines = dict(sorted([(priority, line), *used], reverse=True, key=itemgetter(0)))
+            line = self._open_line(ticket.priority)
         line.appendleft(ticket) if front else line.append(ticket)
         ticket.in_line = True
         self.length += 1
         self.bytes += len(ticket.body)
+        if self.length + self._let_in >= self._most_calls or self.bytes >= self._most_bytes:
+            self.full = True
 
     def head(self) -> Ticket | None:
         """The next ticket that somebody still waits for; those given up meanwhile are dropped."""
@@ -80,15 +72,16 @@ class Queue:
                 self.give_up(line.popleft())
         return None
 
-    def pop(self) -> Ticket:
-        """Take the ticket that `head` has just shown."""
-        ticket = self._first.popleft()
+    def advance(self) -> Ticket | None:
+        """Let the ticket go that `head` has just shown; the one that follows it."""
+        line = self._first
+        ticket = line.popleft()
         ticket.in_line = False
         self.length -= 1
         self.bytes -= len(ticket.body)
-        if self._door:
+        if self.full:
             self._give_turns()
-        return ticket
+        return line[0] if line and not line[0].future.done() else self.head()
 
     def give_up(self, ticket: Ticket) -> None:
         """The ticket counts no more; `head` will drop it."""
@@ -97,7 +90,8 @@ class Queue:
             self.length -= 1
             self.bytes -= len(ticket.body)
             ticket.body, ticket.loans = b"", NOTHING  # it may be a while until its turn
-            self._give_turns()
+            if self.full:
+                self._give_turns()
 
     def take_all(self) -> list[Ticket]:
         """Empty the line."""
@@ -115,6 +109,7 @@ class Queue:
         """Wait at the door until it is this caller's turn, or `unless` is done; enter inside the block."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._door.append(turn)
+        self.full = True
         self._give_turns()
         try:
             await asyncio.wait([turn, unless], return_when=asyncio.FIRST_COMPLETED)
@@ -130,3 +125,14 @@ class Queue:
             if not turn.done():
                 turn.set_result(None)
                 self._let_in += 1
+        self.full = bool(self._door) or not self._has_room
+
+    @property
+    def _has_room(self) -> bool:
+        return self.length + self._let_in < self._most_calls and self.bytes < self._most_bytes
+
+    def _open_line(self, priority: int) -> deque[Ticket]:
+        line: deque[Ticket] = deque()
+        used = [(each, tickets) for each, tickets in self._lines.items() if tickets or each == 0]
+        self._lines = dict(sorted([(priority, line), *used], reverse=True, key=itemgetter(0)))
+        return line

@@ -100,7 +100,7 @@ class WorkerBackend(Backend):
                 return [item async for item in items]
         pool = self._here()
         future = self._create_future()
-        ticket = self._ticket(call, future)
+        ticket = self._prepare(Ticket.of(call), future)
         try:
             await self._submit(pool, ticket, future)
             pool.wait_here(ticket)
@@ -108,12 +108,14 @@ class WorkerBackend(Backend):
         except BaseException:
             pool.withdraw(ticket)
             raise
+        finally:
+            ticket.report()
 
     @asynccontextmanager
     async def _stream(self, call: Call) -> AsyncGenerator[AsyncIterator[Any]]:
         pool = self._here()
         future = self._create_future()
-        ticket = self._ticket(call, future)
+        ticket = self._prepare(Ticket.of(call), future)
         reader = _Reader(pool, ticket, future)
         try:
             await self._submit(pool, ticket, future)
@@ -123,6 +125,7 @@ class WorkerBackend(Backend):
                 pool.withdraw(ticket)
             elif not future.cancelled():
                 future.exception()  # seen: the reader may have left before it came
+            ticket.report()
 
     def stream_call(self, call: Call, /) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
         return self._stream(call)
@@ -189,33 +192,37 @@ class WorkerBackend(Backend):
         function = self._functions.of(call.task)
         return self._pool.leases.leaser(call, function) if function.constant else None
 
-    def begin(self, call: Call, answer: Answer, loop: asyncio.AbstractEventLoop) -> tuple[Pool, Ticket] | None:
-        """Put a call in line, its outcome going to `answer`; None if there is no room in the line now."""
+    def begin(self, ticket: Ticket, answer: Answer, loop: asyncio.AbstractEventLoop) -> Pool | None:
+        """Put a fresh ticket in line, its outcome going to `answer`; None if there is no room in the line now."""
         pool = self._pool if self._pool is not None else self._open()
         if loop is not self._loop:
             raise BackendUnavailable(_OTHER_LOOP, backend=self.name)
         if pool.queue.full:
             return None
-        ticket = self._ticket(call, answer)
-        pool.submit(ticket)
-        return pool, ticket
+        pool.submit(self._prepare(ticket, answer))
+        return pool
 
     def submit(self, call: Call, answer: Answer, claim: Callable[[], bool]) -> None:
         """Put a call in line; `answer` gets the outcome. `claim` is asked right before it is sent, if still wanted."""
         pool = self._pool if self._pool is not None else self._open()
-        ticket = self._ticket(call, answer)
+        ticket = self._prepare(Ticket.of(call), answer)
         ticket.claim = claim
         pool.submit(ticket)
 
     # Within.
 
-    def _ticket(self, call: Call, answer: Answer) -> Ticket:
-        function = self._functions.of(call.task)
-        args, kwargs = call.args, call.kwargs
+    def _prepare(self, ticket: Ticket, answer: Answer) -> Ticket:
+        """All that a ticket needs to be submitted."""
+        ticket.future = answer
+        function = ticket.function = self._functions.of(ticket.task)
+        if not function.plain:
+            ticket.concurrent = True
+        args, kwargs = ticket.args, ticket.kwargs
         if not kwargs and are_atoms(args):
             body = pickle.dumps(args, 5)
             if len(body) < HUGE:
-                return Ticket(call, function, answer, CALL, body)
+                ticket.flags, ticket.body = CALL, body
+                return ticket
         try:
             if kwargs:
                 flags, body, loans = encode((args, kwargs), self._arena)
@@ -223,9 +230,8 @@ class WorkerBackend(Backend):
             else:
                 flags, body, loans = encode(args, self._arena)
         except NotTransferable as error:
-            raise NotTransferable(f"an argument of task {call.task.name!r} cannot go to a worker: {error}") from error
-        ticket = Ticket(call, function, answer, flags | CALL, body)
-        ticket.loans = loans
+            raise NotTransferable(f"an argument of task {ticket.task.name!r} cannot go to a worker: {error}") from error
+        ticket.flags, ticket.body, ticket.loans = flags | CALL, body, loans
         return ticket
 
     async def _submit(self, pool: Pool, ticket: Ticket, future: asyncio.Future[Any]) -> None:
@@ -257,7 +263,7 @@ class WorkerBackend(Backend):
             hooks=self.hooks,
             limits=self._limits,
             lifetime=self._lifetime,
-            ping=lambda answer: self._ticket(Call(_PING), answer),
+            ping=lambda answer: self._prepare(Ticket(_PING), answer),
             setup=self._setup(),
         )
         self._pool.lazy_watch = self._leases

@@ -89,9 +89,16 @@ class _Over:
 OVER: Answer = _Over()
 
 
-class Ticket:
-    """One call in the pool: its bytes, its place in line, and the future that its asker awaits."""
+class Ticket(Call):
+    """A call in the pool, with what the pool notes on it: its bytes, its place in line, who awaits the outcome.
 
+    It is a call itself, and not something beside one, because thousands are made at once and each object counts.
+    """
+
+    function: Function
+    future: Answer
+    flags = 0
+    body = b""
     loans: list[Loan] = NOTHING
     concurrent = False  # a coroutine or a generator: it lets others run beside it
     count = 1  # calls in it: more than one in a batch
@@ -104,15 +111,22 @@ class Ticket:
     claim: Callable[[], bool] | None = None  # asked before it is sent: is it still wanted?
     timer: Timer | None = None
     patience: Timer | None = None
+    asked: Call | None = None  # the call it was made for, if it was made for one
 
-    def __init__(self, call: Call, function: Function, future: Answer, flags: int, body: bytes) -> None:
-        self.call = call
-        self.function = function
-        self.future = future
-        self.flags = flags
-        self.body = body
-        if not function.plain:
-            self.concurrent = True
+    @classmethod
+    def of(cls, call: Call) -> Ticket:
+        """A ticket for a call that somebody else has made, and may make again elsewhere."""
+        ticket = cls(call.task, call.args, call.kwargs)
+        ticket.asked = call
+        ticket.timeout, ticket.deadline = call.timeout, call.deadline
+        ticket.queue_timeout, ticket.priority = call.queue_timeout, call.priority
+        return ticket
+
+    def report(self) -> None:
+        """Tell the call it was made for what was measured."""
+        asked = self.asked
+        if asked is not None:
+            asked.ran, asked.queued, asked.sent, asked.received = self.ran, self.queued, self.sent, self.received
 
 
 def unreadable(function: Function, error: Exception) -> NotTransferable:
