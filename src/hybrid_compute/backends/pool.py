@@ -228,8 +228,9 @@ class Pool:
             self._rest(self._start())
         waiting = [self._greet(link) for link in self.links.values() if not link.served and link in self.idle]
         await asyncio.gather(*waiting)
-        while any(link.pid is None for link in self.links.values() if link.in_service):
-            await asyncio.sleep(0)  # it has answered before the template could say which process it is
+        # One may have answered before the template could say which process it is; that is on its way.
+        while any(link.pid is None for link in self.links.values() if link.in_service):  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
     def _greet(self, link: Link) -> asyncio.Future[Any]:
         answer: asyncio.Future[Any] = self._loop.create_future()
