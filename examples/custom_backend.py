@@ -6,12 +6,12 @@ keeps all its promises; `tests/examples/test_custom_backend.py` asks it about th
 
 import asyncio
 import threading
-import traceback
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from hybrid_compute import Backend, LocalBackend, Runtime, task
-from hybrid_compute.errors import BackendClosed, TaskFailed
+from hybrid_compute.backends.base import run_function
 from hybrid_compute.tasks import AnyTask
 
 
@@ -23,32 +23,22 @@ class ThreadBackend(Backend):
 
     def __init__(self, *, size: int = 4) -> None:
         self._pool = ThreadPoolExecutor(size, thread_name_prefix="thread-backend")
-        self._closed = False
 
     def can_run(self, task: AnyTask, /) -> bool:
-        return task.kind == "function" and not self._closed
+        return task.kind == "function"
 
     async def run_task(self, task: AnyTask, /, *args: Any, **kwargs: Any) -> Any:
-        if self._closed:
-            raise BackendClosed("the thread backend is closed", backend=self.name)
-
-        def work() -> Any:
-            try:
-                return task.fn(*args, **kwargs)
-            except (StopIteration, SystemExit, KeyboardInterrupt) as error:  # what no future should carry
-                text = traceback.format_exc()
-                raise TaskFailed(f"task {task.name!r} raised {error!r}", remote_traceback=text) from error
-
+        work = partial(run_function, task, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     # Optional: what else the place can say and do.
 
     def why_not(self, task: AnyTask, /) -> str:
-        return "it is closed" if self._closed else f"it runs plain functions, and this is a {task.kind}"
+        return f"it runs plain functions, and this is a {task.kind}"
 
     async def aclose(self) -> None:
-        self._closed = True
-        await asyncio.to_thread(self._pool.shutdown)  # calls under way get their results
+        await super().aclose()  # answers every pending call, and refuses new ones
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 @task

@@ -420,7 +420,7 @@ async def test_a_cancelled_waiter_gives_its_turn_on() -> None:
     await turns(lambda: place.waiting == 3)
     calls[1].cancel()  # still waiting
     gate.let(0)
-    await calls[0]
+    await turns(lambda: place.waiting == 1)
     calls[2].cancel()  # the turn is on its way to this one
     await turns(lambda: gate.inside == [3])
     gate.let(3)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Generator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
-from typing import Any, ClassVar
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from functools import cached_property
+from typing import Any
 
 from hybrid_compute.calls import Call
 from hybrid_compute.clock import Clock, SystemClock
-from hybrid_compute.errors import BackendUnavailable, HybridComputeError, TaskTimeout
+from hybrid_compute.errors import BackendClosed, BackendUnavailable, HybridComputeError, TaskTimeout
 from hybrid_compute.events import Hooks
 from hybrid_compute.links.codec import OF_THE_TASK, failure_of
 from hybrid_compute.tasks import AnyTask
@@ -20,7 +21,7 @@ class Backend(ABC):
     """A place that runs tasks.
 
     Implement `can_run` and `run_task`. Raise what the task raises as it is, and an error of `errors.py` when the
-    place itself fails; the runtime wraps, times, and falls back.
+    place itself fails; the rest wraps, times, refuses what comes after `aclose`, and falls back.
 
         >>> class Here(Backend):
         ...     name = "here"
@@ -45,8 +46,10 @@ class Backend(ABC):
 
     hooks: Hooks = Hooks()
     clock: Clock = SystemClock()
-    rank: ClassVar[int] = 1
+    rank: int = 1
     """Where `auto` tries this place: workers 0, other places on this machine 1, in-process 2, remote 3."""
+    closed: bool = False
+    """Whether it was closed: it takes no calls any more."""
 
     @abstractmethod
     def can_run(self, task: AnyTask, /) -> bool:
@@ -63,22 +66,25 @@ class Backend(ABC):
     async def start(self) -> None:  # noqa: B027  # optional, not abstract
         """Called when a runtime that holds this backend is entered. Nothing is opened before."""
 
-    async def aclose(self) -> None:  # noqa: B027  # optional, not abstract
-        """Release everything; answer every pending call. Harmless when repeated."""
+    async def aclose(self) -> None:
+        """Release everything; answer every pending call. Harmless when repeated.
+
+        The default ends the calls that are `within_limits` and refuses new ones; extend it, do not replace it.
+        """
+        self.closed = True
+        now = asyncio.get_running_loop().time()
+        for limit in self._pending:
+            limit.reschedule(now)
 
     async def run_call(self, call: Call, /) -> Any:
-        """Run one call within its limits. The default keeps the deadline around `run_task`."""
-        limit = asyncio.timeout(None)
-        try:
-            async with limit:
-                with self.expiring(limit, call):
-                    return await self.run_task(call.task, *call.args, **call.kwargs)
-        except HybridComputeError:
-            raise
-        except OF_THE_TASK as error:
-            if isinstance(error, TimeoutError) and limit.expired():
-                raise self.too_late(call) from None
-            raise failure_of(error, call.task.name) from error
+        """Run one call within its limits. The default runs `run_task` until its time is up, or the place is closed."""
+        async with self.within_limits(call):
+            try:
+                return await self.run_task(call.task, *call.args, **call.kwargs)
+            except HybridComputeError:
+                raise
+            except OF_THE_TASK as error:
+                raise failure_of(error, call.task.name) from error
 
     def stream_call(self, call: Call, /) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
         """The items of a generator task, while the block is open; leaving it stops the task."""
@@ -90,6 +96,33 @@ class Backend(ABC):
         Only asked of places that say `batches`: those that can send many calls together.
         """
         raise NotImplementedError(f"backend {self.name!r} does not send batches")
+
+    @asynccontextmanager
+    async def within_limits(self, call: Call) -> AsyncGenerator[None]:
+        """Ends what runs inside when its time is up, or when the place is closed."""
+        self.check_open()
+        if self.time_left(call) == 0:  # a step of a stream may be too short for a timer to come in between
+            raise self.too_late(call)
+        limit = asyncio.timeout(None)
+        try:
+            async with limit:
+                self._pending.add(limit)
+                try:
+                    with self.expiring(limit, call):
+                        yield
+                finally:
+                    self._pending.discard(limit)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            if self.closed:
+                raise BackendClosed(self._is_closed, backend=self.name, started=True) from None
+            raise self.too_late(call) from None
+
+    def check_open(self) -> None:
+        """Raise `BackendClosed` if the place was closed."""
+        if self.closed:
+            raise BackendClosed(self._is_closed, backend=self.name)
 
     @contextmanager
     def expiring(self, limit: asyncio.Timeout, call: Call) -> Generator[None]:
@@ -112,5 +145,25 @@ class Backend(ABC):
         seconds = f"{call.timeout:g} s" if call.timeout is not None else "its deadline"
         return TaskTimeout(f"task {call.task.name!r} was not done after {seconds}")
 
+    @cached_property
+    def _pending(self) -> set[asyncio.Timeout]:  # made when first asked for: a subclass need not call our `__init__`
+        return set()
+
+    @property
+    def _is_closed(self) -> str:
+        return f"the {self.name} backend is closed"
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
+
+
+def run_function(task: AnyTask, /, *args: Any, **kwargs: Any) -> Any:
+    """Run a plain function in the calling thread, for backends that have threads; what it raises becomes `TaskFailed`.
+
+    As it is, not all of that would come back from a thread: no future carries a `StopIteration`, and a `SystemExit`
+    ends the program it arrives in.
+    """
+    try:
+        return task.fn(*args, **kwargs)
+    except (*OF_THE_TASK, KeyboardInterrupt) as error:  # nobody types an interrupt in a thread: it is the task's own
+        raise failure_of(error, task.name) from error

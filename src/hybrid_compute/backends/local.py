@@ -15,13 +15,10 @@ from typing import Any
 
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.calls import Call
-from hybrid_compute.errors import BackendClosed
 from hybrid_compute.events import Progress
 from hybrid_compute.links.codec import OF_THE_TASK, failure_of
 from hybrid_compute.reporting import Reporter, reporter
 from hybrid_compute.tasks import AnyTask
-
-_CLOSED = "the local backend is closed"
 
 
 class LocalBackend(Backend):
@@ -39,17 +36,12 @@ class LocalBackend(Backend):
     def __init__(self, *, threads: int | None = None) -> None:
         self._threads = threads
         self._executor: ThreadPoolExecutor | None = None
-        self._closed = False
-        self._pending: set[asyncio.Timeout] = set()
 
     def can_run(self, task: AnyTask, /) -> bool:
         return True
 
     async def aclose(self) -> None:
-        self._closed = True
-        now = asyncio.get_running_loop().time()
-        for limit in self._pending:
-            limit.reschedule(now)
+        await super().aclose()
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
             self._executor = None
@@ -58,29 +50,8 @@ class LocalBackend(Backend):
         return await self._run(Call(task, args, kwargs))
 
     async def run_call(self, call: Call, /) -> Any:
-        async with self._limit(call):
+        async with self.within_limits(call):
             return await self._run(call)
-
-    @asynccontextmanager
-    async def _limit(self, call: Call) -> AsyncGenerator[None]:
-        """Ends what runs inside when its time is up, or when the backend is closed."""
-        if self._closed:
-            raise BackendClosed(_CLOSED, backend=self.name)
-        limit = asyncio.timeout(None)
-        try:
-            async with limit:
-                self._pending.add(limit)
-                try:
-                    with self.expiring(limit, call):
-                        yield
-                finally:
-                    self._pending.discard(limit)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            if self._closed:
-                raise BackendClosed(_CLOSED, backend=self.name, started=True) from None
-            raise self.too_late(call) from None
 
     def run_now(self, call: Call) -> Any:
         """Run a plain function here, at once, in the calling thread."""
@@ -90,8 +61,7 @@ class LocalBackend(Backend):
         return self._stream(call)
 
     async def _run(self, call: Call) -> Any:
-        if self._closed:
-            raise BackendClosed(_CLOSED, backend=self.name)
+        self.check_open()
         task = call.task
         if task.streams:
             async with self._stream(call) as items:
@@ -131,8 +101,7 @@ class LocalBackend(Backend):
 
     @asynccontextmanager
     async def _stream(self, call: Call) -> AsyncGenerator[AsyncIterator[Any]]:
-        if self._closed:
-            raise BackendClosed(_CLOSED, backend=self.name)
+        self.check_open()
         if call.task.kind == "async generator":
             items = self._made(call)
             try:
@@ -159,7 +128,7 @@ class LocalBackend(Backend):
     async def _limited(self, call: Call, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
         """The items, in our errors and within the call's deadline."""
         while True:
-            async with self._limit(call):
+            async with self.within_limits(call):
                 try:
                     item = await anext(items)
                 except StopAsyncIteration:

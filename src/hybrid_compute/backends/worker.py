@@ -138,6 +138,7 @@ class WorkerBackend(Backend):
     async def aclose(self) -> None:
         if not self._closed and self._loop is not None and not self._loop.is_closed():
             self._here()  # raises where another loop turns: nobody closes it under that one
+        self.closed = True
         self._closed = self._closed or "the worker backend is closed"
         if self._pool is not None:
             await self._pool.aclose(self._closed)

@@ -64,7 +64,8 @@ class Wrapper(Backend):
     provides: frozenset[str] = _delegated()
     on_this_machine: bool = _delegated()
     isolates: bool = _delegated()
-    rank = _delegated()
+    rank: int = _delegated()
+    closed: bool = _delegated()
     hooks: Hooks = _delegated(writable=True)
     clock: Clock = _delegated(writable=True)
     batches: bool = False

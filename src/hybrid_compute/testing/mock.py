@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.backends.wrappers import Recorded
 from hybrid_compute.calls import Call
-from hybrid_compute.errors import BackendClosed, HybridComputeError
+from hybrid_compute.errors import HybridComputeError
 from hybrid_compute.links.codec import OF_THE_TASK, failure_of
 from hybrid_compute.tasks import AnyTask, as_task
 
@@ -72,12 +72,10 @@ class MockBackend(Backend):
         self.provides = frozenset(provides)
         self.on_this_machine = on_this_machine
         self.isolates = isolates
-        vars(self)["rank"] = rank
+        self.rank = rank
         self.calls: list[Asked] = []
-        self.closed = False
         self._handler = handler
         self._refuses = refuses
-        self._working: set[asyncio.Future[Any]] = set()
 
     # What a test asks.
 
@@ -111,66 +109,38 @@ class MockBackend(Backend):
             async with self.stream_call(Call(task, args, kwargs)) as items:
                 return [item async for item in items]
         answer = self._ask(task, args, kwargs)
-        return await self._finish(answer) if inspect.isawaitable(answer) else answer
+        return await answer if inspect.isawaitable(answer) else answer
 
     @asynccontextmanager
     async def stream_call(self, call: Call, /) -> AsyncGenerator[AsyncIterator[Any]]:
         async with aclosing(self._items(call)) as items:
             yield items
 
-    async def aclose(self) -> None:
-        self.closed = True
-        for each in self._working:
-            each.cancel()
-
     # Within.
 
     def _ask(self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self._check_open()
+        self.check_open()
         self.calls.append(Asked(task.name, args, kwargs))
         return self._handler(task, *args, **kwargs)
-
-    async def _finish(self, answer: Any) -> Any:
-        """The value of an awaitable, unless the backend is closed first."""
-        self._check_open()
-        working = asyncio.ensure_future(answer)
-        self._working.add(working)
-        try:
-            return await working
-        except asyncio.CancelledError:
-            if self.closed:
-                self._check_open()
-            raise
-        finally:
-            self._working.discard(working)
 
     async def _items(self, call: Call) -> AsyncGenerator[Any]:
         """What the handler returned, item by item, in our errors and within the call's deadline."""
         items: AsyncGenerator[Any] | None = None
-        limit = asyncio.timeout(None)
         try:
             items = _each(self._ask(call.task, call.args, call.kwargs))
             while True:
-                limit = asyncio.timeout(None)
-                async with limit:
-                    with self.expiring(limit, call):
-                        item = await self._finish(anext(items))
+                async with self.within_limits(call):
+                    item = await anext(items)
                 yield item
         except StopAsyncIteration:
             return
         except HybridComputeError:
             raise
         except OF_THE_TASK as error:
-            if isinstance(error, TimeoutError) and limit.expired():
-                raise self.too_late(call) from None
             raise failure_of(error, call.task.name) from error
         finally:
             if items is not None:
                 await items.aclose()
-
-    def _check_open(self) -> None:
-        if self.closed:
-            raise BackendClosed(f"the mock backend {self.name!r} is closed", backend=self.name)
 
 
 async def _each(items: Any) -> AsyncGenerator[Any]:
