@@ -15,6 +15,7 @@ from hybrid_compute.errors import BackendUnavailable, NoBackendAvailable, Policy
 from hybrid_compute.events import CallFinished, CallPassedOn, CallStarted, Event
 from hybrid_compute.strategies import prefer
 from hybrid_compute.tasks import AnyTask
+from hybrid_compute.testing import MockBackend
 from tests.routed import count, double, slow, third_time_lucky, where, where_isolated
 
 
@@ -103,6 +104,25 @@ async def test_leaving_a_stream_early_is_no_failure() -> None:
         finished = [event for event in seen if isinstance(event, CallFinished)]
         assert [event.error for event in finished] == [None]
         assert rt.stats()["count"]["worker"].failed == 0
+
+
+async def test_round_robin_by_name_goes_round() -> None:
+    """What a runtime remembers of a task is not the order of a strategy that changes it with each call."""
+    one, other = MockBackend(name="one"), MockBackend(name="other")
+    async with Runtime([one, other], strategy="round_robin") as rt:
+        for number in range(4):
+            await rt.run(double, number)
+    assert len(one.calls) == len(other.calls) == 2
+
+
+async def test_fastest_by_name_measures_each_place() -> None:
+    """It cannot know the quickest before it has tried all of them."""
+    async with Runtime([WorkerBackend(1), LocalBackend()], strategy="fastest") as rt:
+        for number in range(4):
+            await rt.run(double, number)
+        assert set(rt.stats()["double"]) == {"worker", "local"}
+        quickest = min(("worker", "local"), key=lambda place: rt.timings[double].mean(place) or 0.0)
+        assert rt.explain(double, 4).place == quickest
 
 
 async def test_a_preferred_place_that_is_not_there_is_passed_over() -> None:

@@ -23,6 +23,7 @@ from hybrid_compute.timings import (
     Profile,
     Timings,
     decide,
+    duration,
     weigh,
 )
 
@@ -246,7 +247,18 @@ def test_an_estimate_reads_as_a_line() -> None:
     """As `explain` shows it."""
     estimate = Estimate()
     estimate.add(2 * MICRO, 30 * MICRO, 0)
-    assert repr(estimate) == "2.0 µs + 30.0 µs overhead, 1 runs"
+    assert repr(estimate) == "2.0 µs + 30.0 µs overhead, 1 run"
+    estimate.add(2 * MICRO, 30 * MICRO, 0)
+    assert repr(estimate) == "2.0 µs + 30.0 µs overhead, 2 runs"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0, "0.0 µs"), (12.3e-6, "12.3 µs"), (999e-6, "999.0 µs"), (0.0456, "45.6 ms"), (7.89, "7.89 s")],
+)
+def test_a_time_is_told_in_a_unit_that_fits(seconds: float, text: str) -> None:
+    """No zeros to count."""
+    assert duration(seconds) == text
 
 
 # The size of arguments.

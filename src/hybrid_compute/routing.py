@@ -42,17 +42,15 @@ class Explanation:
 
     task: str
     place: str | None
+    because: str
     order: tuple[str, ...]
     refusals: Mapping[str, str]
     learned: Choice
     measured: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        lines = [f"{self.task}: " + (f"runs at {self.place}" if self.place else "nowhere")]
-        if self.learned == "inline":
-            lines.append("  because it is measured far below the cost of leaving the process")
-        elif self.learned == "local":
-            lines.append("  because its arguments cost more to move than they gain elsewhere")
+        where = f"runs at {self.place}" if self.place else "runs nowhere"
+        lines = [f"{self.task}: {where}", f"  because {self.because}"]
         if len(self.order) > 1:
             lines.append(f"  then, if that fails: {', '.join(self.order[1:])}")
         lines += [f"  not {name}: {reason}" for name, reason in self.refusals.items()]
@@ -75,6 +73,41 @@ def route(task: AnyTask, backends: Sequence[Backend], strategy: Strategy, polici
         else:
             refusals[backend.name] = reason
     return Route(tuple(order), refusals, able_but_forbidden)
+
+
+def because(task: AnyTask, strategy: str | Strategy, decided: Route, learned: Choice) -> str:
+    """Why a call goes where it goes, in words that follow "because"."""
+    if not decided.order:
+        return _why_nowhere(decided)
+    if learned != "default":
+        return _LEARNED[learned]
+    name = strategy if isinstance(strategy, str) else getattr(strategy, "__name__", type(strategy).__name__)
+    if isinstance(strategy, str) and strategy not in _ORDERS:
+        return f"strategy {name!r} allows no other place"
+    if len(decided.order) == 1 and not decided.refusals:
+        return "there is no other place"
+    order = _ORDERS.get(name, f"in the order of strategy {name!r}")
+    hint = f" for cost={task.cost!r}" if name == "auto" and task.cost is not None else ""
+    others = ", of those that do not refuse" if decided.refusals else ""
+    return f"it is the first {order}{hint}{others}"
+
+
+_LEARNED: Mapping[Choice, str] = {
+    "inline": "it is measured far below the cost of leaving the process",
+    "local": "its arguments cost more to move than they gain elsewhere",
+}
+_ORDERS = {
+    "auto": "in the usual order",
+    "in_order": "in the order that the runtime was given",
+    "round_robin": "in this turn",
+    "fastest": "in the order of measured times",
+}
+
+
+def _why_nowhere(decided: Route) -> str:
+    if decided.forbidden:
+        return "a policy forbids every place that could run it"
+    return "no place can run it" if decided.refusals else "the strategy named no place"
 
 
 @dataclass(slots=True)

@@ -39,8 +39,8 @@ from hybrid_compute.events import CallPassedOn, CallStarted, Hook, Hooks
 from hybrid_compute.links.ticket import Ticket
 from hybrid_compute.pending import Pending
 from hybrid_compute.policy import Policy, may_pass_on
-from hybrid_compute.routing import Explanation, Lane, Route, may_retry, route
-from hybrid_compute.strategies import Strategy, auto, resolve
+from hybrid_compute.routing import Explanation, Lane, Route, because, may_retry, route
+from hybrid_compute.strategies import CHANGING, Strategy, auto, resolve
 from hybrid_compute.tasks import AnyTask, PerTask, Task, TaskRegistry
 from hybrid_compute.timings import Choice, Profile, Tally, TaskTimings, Timings
 
@@ -124,6 +124,8 @@ class Verbs:
             profile = lane.timings.profile(args, kwargs)
             if profile.choice == "inline":
                 return core.run_inline(known, args, kwargs, profile)
+        elif lane.route is None:  # the strategy is asked anew each time, and may go by what was measured
+            profile = lane.timings.profile(args, kwargs)
         call = Ticket(known, args, kwargs)
         if self._limited or known.timeout is not None:
             self._limit(call)
@@ -300,8 +302,11 @@ class Verbs:
         place = order[0] if order else None
         if learned == "inline" and self._core.inline is not None:
             place = f"{self._core.inline.name}, in the event loop"
-        measured = {place: repr(estimate) for place, estimate in profile.places.items()}
-        return Explanation(known.name, place, tuple(order), decided.refusals, learned, measured)
+        why = because(known, self._options.strategy, decided, learned)
+        if lane.learns and learned == "default":
+            why += ", and nothing measured speaks against it" if profile.places else ", and nothing is measured yet"
+        measured = {name: repr(estimate) for name, estimate in profile.places.items()}
+        return Explanation(known.name, place, why, tuple(order), decided.refusals, learned, measured)
 
     # For the blocking façade.
 
@@ -334,7 +339,9 @@ class Verbs:
     def _lane(self, task: AnyTask) -> Lane:
         core = self._core
         timings = core.timings[task]
-        fixed = core.fixed_rules and (self._strategy is auto or isinstance(self._options.strategy, str))
+        name = self._options.strategy
+        steady = self._strategy is auto or (isinstance(name, str) and name not in CHANGING)
+        fixed = core.fixed_rules and steady
         decided = route(task, core.backends, self._strategy, core.policies) if fixed else None
         first = decided.order[0] if decided is not None and decided.order else None
         # What is learned may move a task into this process, so this process must be allowed, and able.
@@ -384,7 +391,7 @@ class Verbs:
         task = call.task
         for left in range(task.retries, -1, -1):
             decided = self._decide(task, lane)
-            order = decided.order if profile is None else self._reorder(decided.order, profile.choice)
+            order = self._reorder(decided.order, profile.choice) if profile and lane.learns else decided.order
             try:
                 return await self._try_each(call, decided, order, profile, {})
             except HybridComputeError as error:

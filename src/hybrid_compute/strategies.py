@@ -16,6 +16,9 @@ from hybrid_compute.timings import Timings
 
 Strategy: TypeAlias = Callable[[AnyTask, Sequence[Backend]], Sequence[Backend]]
 
+CHANGING = frozenset({"round_robin", "fastest"})
+"""Names of strategies that may order the same places differently for each call."""
+
 
 def auto(task: AnyTask, backends: Sequence[Backend], /) -> Sequence[Backend]:
     """Workers, then other places on this machine, then this process, then remote ones; hints change the order.
@@ -53,7 +56,10 @@ def only(*names: str) -> Strategy:
 
 
 def round_robin(*names: str) -> Strategy:
-    """The named places (all, if none is named) in turn, each call starting one further."""
+    """The named places (all, if none is named) in turn, each call starting one further.
+
+    To `explain` is to ask, and takes a turn too.
+    """
     turn = itertools.count()
 
     def rotated(task: AnyTask, backends: Sequence[Backend], /) -> Sequence[Backend]:

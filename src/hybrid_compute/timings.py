@@ -61,8 +61,19 @@ class Estimate:
         return self.run + self.overhead
 
     def __repr__(self) -> str:
-        overhead = f" + {self.overhead * 1e6:.1f} µs overhead" if self.overhead else ""
-        return f"{self.run * 1e6:.1f} µs{overhead}, {self.count} runs"
+        overhead = f" + {duration(self.overhead)} overhead" if self.overhead else ""
+        return f"{duration(self.run)}{overhead}, {self.count} run{'s' if self.count > 1 else ''}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in a unit that fits.
+
+    >>> duration(0.0000123), duration(0.0456), duration(7.89)
+    ('12.3 µs', '45.6 ms', '7.89 s')
+    """
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.1f} µs"
+    return f"{seconds * 1e3:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
 class Profile:

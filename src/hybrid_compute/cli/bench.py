@@ -23,6 +23,7 @@ from hybrid_compute.backends.worker import usable_cores
 from hybrid_compute.blocking import BlockingRuntime
 from hybrid_compute.cli import screen
 from hybrid_compute.runtime import Runtime
+from hybrid_compute.timings import duration
 
 CALLS = 1000
 BURST = 10_000
@@ -158,8 +159,8 @@ def show(figures: Iterator[Figure]) -> None:
         for each in figures:
             peer, times = "–", "–"
             if each.peer is not None and each.times_faster is not None:
-                peer, times = screen.duration(each.peer), f"{each.times_faster:.1f} ×"
-            shown.add_row(each.what, screen.duration(each.ours), peer, times)
+                peer, times = duration(each.peer), f"{each.times_faster:.1f} ×"
+            shown.add_row(each.what, duration(each.ours), peer, times)
     console.print(shown)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import indent
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
@@ -22,6 +23,7 @@ from hybrid_compute.demo import (
     standard_library,
     survey_all,
 )
+from hybrid_compute.timings import duration
 
 
 def demo(folder: Path | None) -> None:
@@ -52,7 +54,7 @@ def _survey(paths: Sequence[str], strategy: str, console: Console, progress: Pro
     shown = progress.add_task(f"{strategy:<6}", total=len(paths))
     outcome = asyncio.run(survey_all(paths, strategy, lambda: progress.advance(shown)))
     if not console.is_terminal:
-        console.print(f"{strategy:<6} done in {screen.duration(outcome.seconds)}")
+        console.print(f"{strategy:<6} done in {duration(outcome.seconds)}")
     return outcome
 
 
@@ -63,16 +65,13 @@ def _runs(outcomes: Sequence[Outcome]) -> Table:
     for each in outcomes:
         places = ", ".join(f"{place} {tally.calls:,}" for place, tally in each.places.items())
         speed = f"{each.totals.files / each.seconds:,.0f}"
-        shown.add_row(each.strategy, screen.duration(each.seconds), speed, places, screen.size(each.moved))
+        shown.add_row(each.strategy, duration(each.seconds), speed, places, screen.size(each.moved))
     return shown
 
 
 def _why(outcome: Outcome) -> str:
     """What `auto` decided, and why, in the runtime's own words."""
-    told = str(outcome.explanation).split("\n")
-    if outcome.explanation.learned == "default":
-        told.insert(1, "  because that is the usual order, and nothing measured spoke against it")
-    return "\n  ".join([f"What {outcome.strategy} decided", *told])
+    return indent(f"What {outcome.strategy} decided\n{outcome.explanation}", "  ").lstrip()
 
 
 def _totals(totals: Totals) -> Table:

@@ -28,6 +28,7 @@ from hybrid_compute.cli import screen
 from hybrid_compute.cli.exits import PlacesFailed
 from hybrid_compute.runtime import Runtime
 from hybrid_compute.tasks import AnyTask, task
+from hybrid_compute.timings import duration
 
 CALLS = 500
 PATIENCE = 20.0
@@ -184,7 +185,7 @@ def show(found: Diagnosis) -> None:
         if place.first is None or place.typical is None or place.slow is None:
             shown.add_row(f"✗ {place.name}", place.why_not, style="red")
         else:
-            times = map(screen.duration, (place.first, place.typical, place.slow))
+            times = map(duration, (place.first, place.typical, place.slow))
             shown.add_row(f"✓ {place.name}", *times)
     console.print(shown)
 

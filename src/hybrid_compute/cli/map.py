@@ -28,6 +28,7 @@ from hybrid_compute.errors import BackendError, BackendUnavailable, HybridComput
 from hybrid_compute.runtime import Runtime, Verbs
 from hybrid_compute.schema import bind_json, encode_json
 from hybrid_compute.tasks import AnyTask
+from hybrid_compute.timings import duration
 
 ROOM = 1024
 """Lines that may be under way at a time."""
@@ -58,7 +59,7 @@ class Count:
     def __str__(self) -> str:
         seconds = perf_counter() - self.began
         lines, speed = amount(self.answered, "line"), self.answered / seconds
-        text = f"{lines} answered in {screen.duration(seconds)} ({speed:,.0f}/s)"
+        text = f"{lines} answered in {duration(seconds)} ({speed:,.0f}/s)"
         text += f", {self.failed:,} of them with an error" if self.failed else ""
         return text + (f", after {self.skipped:,} answered before" if self.skipped else "")
 

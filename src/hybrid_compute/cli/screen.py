@@ -46,17 +46,6 @@ class Saying(ProgressColumn):
         return Text(self._words())
 
 
-def duration(seconds: float) -> str:
-    """Seconds in a unit that fits.
-
-    >>> duration(0.0000123), duration(0.0456), duration(7.89)
-    ('12.3 µs', '45.6 ms', '7.89 s')
-    """
-    if seconds < 1e-3:
-        return f"{seconds * 1e6:.1f} µs"
-    return f"{seconds * 1e3:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
-
-
 def size(count: float) -> str:
     """Bytes in a unit that fits.
 
