@@ -3,6 +3,8 @@
 import base64
 import functools
 import json
+import math
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict, TypeVa
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -543,7 +545,7 @@ def test_what_was_bound_can_be_called(first: int, quality: int | None, rest: lis
 
 
 def test_results_become_json() -> None:
-    """Bytes as base64, arrays and their scalars as numbers, paths as text, not-a-number as null."""
+    """Bytes as base64, arrays and their scalars as numbers, paths as text."""
 
     class Frozen(Mapping[str, int]):
         def __getitem__(self, key: str) -> int:
@@ -559,7 +561,6 @@ def test_results_become_json() -> None:
     assert encode_json(np.arange(4).reshape(2, 2)) == b"[[0,1],[2,3]]"
     assert encode_json({"mean": np.float64(1.5), "count": np.int64(3)}) == b'{"mean":1.5,"count":3}'
     assert encode_json(Path("a") / "b") == b'"a/b"'
-    assert encode_json([float("nan"), float("inf")]) == b"[null,null]"
     assert encode_json(2**70) == str(2**70).encode()
     assert encode_json(datetime(2020, 1, 2, tzinfo=UTC)) == b'"2020-01-02T00:00:00Z"'
     assert encode_json(Job(b"hi")) == b'{"image":"aGk=","width":640}'
@@ -567,9 +568,43 @@ def test_results_become_json() -> None:
 
 
 @given(JSON)
+@example([None, -0.0, 5e-324, sys.float_info.max, 2**63, -(2**63), "null"])
 def test_results_of_json_values_come_back(value: Any) -> None:
     """What JSON can say is said exactly."""
     assert json.loads(encode_json(value)) == value
+
+
+@pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan], ids=str)
+def test_what_is_no_number_never_becomes_null(number: float) -> None:
+    """JSON cannot say it, so it is refused by its path; a null that was meant stays one."""
+
+    def default(first: float = number, second: float | None = None) -> float: ...
+
+    for value, path in (
+        (number, "the result"),
+        ({"a": [1.0, number]}, r"\['a'\]\[1\]"),
+        ({"a": {number}}, r"\['a'\]\[0\]"),
+        (Report([None, number]), r"\['lines'\]\[1\]"),
+        (np.array([[1.0, number]]), r"\[0\]\[1\]"),
+        (np.float64(number), "the result"),
+    ):
+        with pytest.raises(NotTransferable, match=f"^{path} is {number} and cannot be JSON"):
+            encode_json(value)
+    assert encode_json({"a": [1.0, None]}) == b'{"a":[1.0,null]}'
+    assert json_schema(as_task(default))["input"]["properties"]["first"] == {"type": "number"}
+
+
+@pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan], ids=str)
+def test_what_is_no_number_goes_in_as_itself_or_not_at_all(number: float) -> None:
+    """A Python value is carried as it is; texts that other programs write for it are no JSON."""
+
+    def unlike(value: float) -> float: ...
+
+    (bound,), _ = bind_value(as_task(unlike), number)
+    assert repr(bound) == repr(number)
+    for text in (str(number), json.dumps(number), "1e999"):
+        with pytest.raises(InvalidInput):
+            bind_json(as_task(unlike), text.encode())
 
 
 @dataclass
@@ -580,11 +615,11 @@ class Report:
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (1j, "the result is a complex"),
-        ({"a": [1, {"b": object()}]}, r"\['a'\]\[1\]\['b'\] is a object"),
-        (Report([1, 2j]), r"\.lines\[1\] is a complex"),
-        (["fine", "\ud800"], r"\[1\] is a str that cannot be JSON: .*surrogates"),
-        ({(1, 2): 3}, "the result is a dict"),
+        (1j, "the result is of type complex"),
+        ({"a": [1, {"b": object()}]}, r"\['a'\]\[1\]\['b'\] is of type object"),
+        (Report([1, 2j]), r"\.lines\[1\] is of type complex"),
+        (["fine", "\ud800"], r"\[1\] is of type str and cannot be JSON: .*surrogates"),
+        ({(1, 2): 3}, "the result is of type dict"),
     ],
 )
 def test_a_result_that_json_cannot_say_is_named_by_its_path(value: Any, reason: str) -> None:

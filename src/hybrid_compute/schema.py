@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import math
 import os
 import typing
 from collections import OrderedDict
@@ -84,17 +85,22 @@ def bind_value(task: AnyTask, value: Any = UNSET) -> Arguments:
 
 
 def encode_json(value: Any) -> bytes:
-    """A result as JSON: bytes as base64, arrays as lists, paths as text, NaN and the infinities as null.
+    """A result as JSON: bytes as base64, arrays as lists, paths as text.
 
-    Raises `NotTransferable`, naming the path to what JSON cannot say.
+    Raises `NotTransferable`, naming the path to what JSON cannot say; NaN and the infinities are such values.
     """
     try:
-        return _encoder.encode(value)
+        data = _encoder.encode(value)
+        if b"null" in data:  # which is also how msgspec writes a number that is none
+            _insist_on_numbers(value)
+        return data
+    except NotTransferable:
+        raise
     except RecursionError as error:
         raise NotTransferable("a result nested without end cannot be JSON") from error
     except (TypeError, ValueError, OverflowError) as error:
         path, culprit = _find_culprit(value)
-        where = f"{path or 'the result'} is a {type(culprit).__name__} that cannot be JSON"
+        where = f"{path or 'the result'} is of type {type(culprit).__name__} and cannot be JSON"
         raise NotTransferable(f"{where}: {error}") from error
 
 
@@ -336,8 +342,9 @@ def _describe_custom(wanted: Any) -> dict[str, Any]:
 
 def _add_default(schema: dict[str, Any], default: Any) -> None:
     try:
-        schema["default"] = msgspec.to_builtins(default, str_keys=True, enc_hook=_as_plain)
-    except (TypeError, ValueError, RecursionError):
+        _insist_on_numbers(default)
+        schema["default"] = _plain(default)
+    except (NotTransferable, TypeError, ValueError, RecursionError):
         pass  # a default that JSON cannot say is still one: the field is not required
 
 
@@ -358,6 +365,20 @@ def _as_plain(value: Any) -> Any:
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_as_plain)
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON would have it, in lists, dicts, texts and numbers."""
+    return msgspec.to_builtins(value, str_keys=True, enc_hook=_as_plain)
+
+
+def _insist_on_numbers(value: Any) -> None:
+    """Raise `NotTransferable` if there is a NaN or an infinity in it."""
+    parts = [("", _plain(value))]
+    for path, part in parts:  # which grows meanwhile, so that no depth is too deep
+        if isinstance(part, float) and not math.isfinite(part):
+            raise NotTransferable(f"{path or 'the result'} is {part} and cannot be JSON, which has no such number")
+        parts += ((path + step, child) for step, child in _children(part))
 
 
 def _find_culprit(value: Any, path: str = "") -> tuple[str, Any]:

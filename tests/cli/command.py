@@ -10,7 +10,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 """The folder of `shop.py`, whose tasks the tests name as a user would."""
-COMMAND = [sys.executable, "-m", "hybrid_compute.cli"]
+COMMAND = [sys.executable, "-m", "hybrid_compute"]
 
 
 def hybrid_compute(*arguments: object, given: str = "", cwd: Path = HERE) -> subprocess.CompletedProcess[str]:

@@ -1,8 +1,10 @@
 """What a person and a script learn when something fails: one line, and an exit code that says whose fault it was."""
 
+import os
 import shlex
 import subprocess
 import sys
+import sysconfig
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,7 +24,7 @@ FAILURES = {
     "no module": ("run nowhere:double", 2, "No module named 'nowhere'"),
     "no file": ("run nowhere.py:double", 2, "there is no file nowhere.py"),
     "no task": ("run shop:treble", 2, "there is no task 'treble' in shop; its tasks: count_to, die, double"),
-    "not a function": ("run shop:ANSWER", 2, "shop:ANSWER is neither a task nor a function, but a int"),
+    "not a function": ("run shop:ANSWER", 2, "shop:ANSWER is neither a task nor a function, but of type int"),
     "no strategy": ("run shop:double --input 1 --strategy moon", 2, "no strategy or backend named 'moon'"),
     "a timeout of nothing": ("run shop:double --input 1 --timeout 0", 2, "--timeout"),
     "one file for both": ("map shop:double shop.py --output shop.py", 2, "shop.py is the input as well"),
@@ -119,6 +121,16 @@ def test_nothing_typed_is_answered_with_help() -> None:
 def test_the_version_is_told() -> None:
     """A bug report can say which version it was."""
     assert hybrid_compute("--version").stdout == f"hybrid-compute {version('hybrid-compute')}\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the command has another name there")
+@pytest.mark.parametrize("line", [["--version"], ["tasks", "shop"], ["fly"]], ids=" ".join)
+def test_the_installed_command_and_the_module_are_the_same(line: list[str]) -> None:
+    """`python -m hybrid_compute` is for where the command is not on the path."""
+    installed = [sysconfig.get_path("scripts") + "/hybrid-compute", *line]
+    ran = subprocess.run(installed, capture_output=True, text=True, cwd=HERE, check=False)
+    module = hybrid_compute(*line)
+    assert (module.returncode, module.stdout, module.stderr) == (ran.returncode, ran.stdout, ran.stderr)
 
 
 @pytest.mark.parametrize("missing", ["click", "rich"])

@@ -94,4 +94,4 @@ def _culprit(fn: Callable[..., Any], error: Exception) -> str:
     if isinstance(fn, FunctionType):
         values |= {name: fn.__globals__[name] for name in _names(fn.__code__) if name in fn.__globals__}
     path, culprit = find_culprit(values)
-    return f"it refers to {path}, a {type(culprit).__name__}: {error}" if path else str(error)
+    return f"it refers to {path}, of type {type(culprit).__name__}: {error}" if path else str(error)

@@ -51,7 +51,7 @@ def load_task(target: str) -> AnyTask:
         known = ", ".join(sorted(tasks_of(module))) or "none"
         raise Misuse(f"there is no task {wanted!r} in {name}; its tasks: {known}")
     if not callable(found):
-        raise Misuse(f"{target} is neither a task nor a function, but a {type(found).__name__}")
+        raise Misuse(f"{target} is neither a task nor a function, but of type {type(found).__name__}")
     task = as_task(found)
     try:
         input_type(task)

@@ -134,7 +134,7 @@ def _dumps_by_value(value: Any, callback: Callable[[pickle.PickleBuffer], Any] |
         return body
     except Exception as error:
         path, culprit = find_culprit(value)
-        where = f"{path or 'the value'} is a {type(culprit).__name__} that cannot be pickled"
+        where = f"{path or 'the value'} is of type {type(culprit).__name__} and cannot be pickled"
         raise NotTransferable(f"{where}: {_headline(error)}") from error
 
 

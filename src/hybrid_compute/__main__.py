@@ -1,4 +1,4 @@
-"""`python -m hybrid_compute.cli`, for where the command itself is not on the path."""
+"""`python -m hybrid_compute`, for where the command `hybrid-compute` is not on the path."""
 
 import sys
 
