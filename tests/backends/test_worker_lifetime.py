@@ -48,7 +48,7 @@ async def test_an_initializer_that_fails_is_told_and_no_storm_breaks_loose(tmp_p
             await pool.warm_up()
         with pytest.raises(BackendUnavailable):
             await pool.warm_up()
-        await until(lambda: not pool.pids, "no worker is left")
+        await until(lambda: pool.stats().workers == 0, "no worker is left")
         assert pool.stats().started < 20
         assert sum(marks(marked).values()) < 20
         started = pool.stats().started

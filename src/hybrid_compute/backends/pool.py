@@ -54,6 +54,8 @@ LAST_CALL = 1 << 31
 LEARN = 7
 """Of replies that come in one read, one in `LEARN + 1` is learned from, besides any that took longer than expected."""
 MOST_FAILED_STARTS = 3
+KILLED_AT_START = 0.1
+"""How much of a failed start it is if a worker is killed from outside."""
 MOST_WORKERS_LOST = 4
 """Workers that one call may lose and still be sent again: bad luck does not strike five times."""
 
@@ -130,7 +132,7 @@ class Pool:
         self._numbers = 0
         self._active = 0
         self._flush_due = False
-        self._failed_starts = 0
+        self._failed_starts = 0.0
         self._calls_at_failure = 0
         self._shrink_timer: Timer | None = None
         self._seen: dict[int, int] = {}
@@ -613,8 +615,7 @@ class Pool:
         if unexpected:
             self.lost += 1
             if link.stage < (SET_UP if self._setup else LISTENING):
-                self._failed_starts = self._starts_that_failed + 1
-                self._calls_at_failure = self.calls
+                self._note_failed_start(link, code)
             self._replace()
         if self._all_gone is not None and not self.links and not self._all_gone.done():
             self._all_gone.set_result(None)
@@ -681,8 +682,14 @@ class Pool:
             self.hooks.emit(WorkerStarted(self.name, link.number))
         return link
 
+    def _note_failed_start(self, link: Link, code: int | None) -> None:
+        # Before it listens a worker runs nothing that could kill it so: somebody else did, and may do it often.
+        killed = code == -9 and link.stage < LISTENING
+        self._failed_starts = self._starts_that_failed + (KILLED_AT_START if killed else 1)
+        self._calls_at_failure = self.calls
+
     @property
-    def _starts_that_failed(self) -> int:
+    def _starts_that_failed(self) -> float:
         """How many in a row: any answer since then, also to a thread with a lease, ends the row."""
         return self._failed_starts if self.calls == self._calls_at_failure else 0
 
