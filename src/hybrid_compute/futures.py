@@ -6,23 +6,24 @@ it. That call's future gets a `BrokenProcessPool`; the pool heals, and later sub
 
 from __future__ import annotations
 
-import atexit
+import asyncio
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Executor, Future, InvalidStateError
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from itertools import islice
+from pickle import PicklingError
 from typing import Any, ParamSpec, TypeVar, overload
 
 from hybrid_compute.backends.pool import Lifetime
 from hybrid_compute.backends.worker import WorkerBackend
 from hybrid_compute.calls import Call
-from hybrid_compute.errors import BackendError, TaskFailed, WorkerLost
+from hybrid_compute.errors import BackendError, NotTransferable, TaskFailed, WorkerLost
 from hybrid_compute.portal import Portal
-from hybrid_compute.tasks import as_task
+from hybrid_compute.tasks import AnyTask, Task, as_task
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,6 +31,10 @@ T = TypeVar("T")
 
 class BrokenWorker(WorkerLost, BrokenProcessPool):
     """The worker of this call died. Only this call is affected."""
+
+
+class Unpicklable(NotTransferable, PicklingError):
+    """What was submitted, or its result, cannot cross to another process."""
 
 
 class WorkerExecutor(Executor):
@@ -52,6 +57,10 @@ class WorkerExecutor(Executor):
     ) -> None:
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if max_tasks_per_child is not None and max_tasks_per_child < 1:
+            raise ValueError("max_tasks_per_child must be >= 1")
         backend = WorkerBackend(
             max_workers,
             initializer=initializer,
@@ -67,10 +76,14 @@ class WorkerExecutor(Executor):
     @overload
     def submit(self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...
     @overload
+    def submit(
+        self, fn: Callable[P, Iterator[T] | AsyncIterator[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[list[T]]: ...
+    @overload
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Run `fn(*args, **kwargs)` in a worker; its future at once."""
-        return self._desk.submit(Call(as_task(fn), args, kwargs))
+        """Run `fn(*args, **kwargs)` in a worker; its future at once. What a generator yields comes as a list."""
+        return self._desk.submit(Call(_whole(fn), args, kwargs))
 
     def map(
         self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
@@ -79,11 +92,9 @@ class WorkerExecutor(Executor):
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if chunksize == 1:
-            return super().map(fn, *iterables, timeout=timeout)
-        chunks = super().map(
-            partial(_run_chunk, fn), _chunks(zip(*iterables, strict=False), chunksize), timeout=timeout
-        )
-        return _flatten(chunks)
+            return super().map(_whole(fn), *iterables, timeout=timeout)
+        chunks = _chunks(zip(*iterables, strict=False), chunksize)
+        return _flatten(super().map(_by_the_chunk(fn), chunks, timeout=timeout))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more; with `wait`, return once all is done. `cancel_futures` gives up what has not started."""
@@ -95,12 +106,12 @@ class _Desk:
 
     def __init__(self, backend: WorkerBackend) -> None:
         self._backend = backend
-        self._lock = threading.Lock()
+        # Re-entrant: the executor may be collected, and shut us down, in the middle of anything that allocates.
+        self._lock = threading.RLock()
         self._portal: Portal | None = None
         self._shut_down = False
         self._inbox: deque[tuple[Future[Any], Call]] = deque()
         self._outstanding: set[Future[Any]] = set()
-        self._empty = threading.Condition(self._lock)
 
     def submit(self, call: Call) -> Future[Any]:
         future: Future[Any] = Future()
@@ -113,11 +124,10 @@ class _Desk:
                 self._portal = Portal("hybrid-compute executor")
                 _open.add(self)
             self._outstanding.add(future)
-            first = not self._inbox
             self._inbox.append((future, call))
+            if len(self._inbox) == 1:  # whoever makes the inbox non-empty wakes the loop; the rest ride along
+                self._portal.post(self._take_in)
         future.add_done_callback(self._finished)
-        if first:  # whoever makes the inbox non-empty wakes the loop; the rest ride along
-            self._portal.post(self._take_in)
         return future
 
     def shutdown(self, *, wait: bool, cancel_futures: bool = False) -> None:
@@ -126,33 +136,26 @@ class _Desk:
             return
         with self._lock:
             self._shut_down = True
-            portal = self._portal
             waiting = list(self._outstanding) if cancel_futures else []
         for future in waiting:
             future.cancel()
-        if portal is None:
-            return
-        if wait and not portal.here:  # what the loop itself calls must not wait for the loop
-            self._drain(portal)
-        else:
-            threading.Thread(target=self._drain, args=(portal,), name="hybrid-compute shutdown", daemon=True).start()
+        with self._lock:
+            self._leave_if_done()
+            portal = self._portal
+        if wait and portal is not None and not portal.here:  # what the loop itself calls must not wait for the loop
+            portal.join()
 
-    def _drain(self, portal: Portal) -> None:
-        with self._empty:
-            self._empty.wait_for(lambda: not self._outstanding)
-            if self._portal is None:
-                return
-            self._portal = None
-        portal.call(self._backend.aclose())
-        portal.close()
+    def _leave_if_done(self) -> None:
+        """With the lock held: if nothing is left to do, and nothing can come, have the loop close up and end."""
+        if self._shut_down and not self._outstanding and self._portal is not None:
+            self._portal.stop(self._backend.aclose)
 
     def _finished(self, future: Future[Any]) -> None:
         if future.cancelled():
             self._claim(future)
-        with self._empty:
+        with self._lock:
             self._outstanding.discard(future)
-            if not self._outstanding:
-                self._empty.notify_all()
+            self._leave_if_done()
 
     def _claim(self, future: Future[Any]) -> bool:
         """Whether the future is still wanted; from now on it can no longer be cancelled, or those who wait know.
@@ -184,7 +187,7 @@ class _Desk:
             self._backend.submit(call, _Answer(future), partial(self._claim, future))
         except BaseException as error:
             if self._claim(future):
-                future.set_exception(error)
+                future.set_exception(_standard(error))
 
 
 _open: weakref.WeakSet[_Desk] = weakref.WeakSet()
@@ -196,7 +199,8 @@ def _finish_all() -> None:
         desk.shutdown(wait=True)
 
 
-atexit.register(_finish_all)
+# As `concurrent.futures` does: before the handlers of `atexit`, some of which put an end to the workers.
+threading._register_atexit(_finish_all)  # type: ignore[attr-defined]
 
 
 class _Answer:
@@ -226,6 +230,10 @@ def _standard(error: BaseException) -> BaseException:
         return original
     if isinstance(error, WorkerLost):
         return BrokenWorker(str(error), backend=error.backend, started=error.started, exit_code=error.exit_code)
+    if isinstance(error, NotTransferable):
+        unpicklable = Unpicklable(str(error))
+        unpicklable.__cause__ = error.__cause__
+        return unpicklable
     if isinstance(error, BackendError):
         broken = BrokenProcessPool(str(error))
         broken.__cause__ = error
@@ -233,13 +241,38 @@ def _standard(error: BaseException) -> BaseException:
     return error
 
 
+def _whole(fn: Callable[..., Any]) -> AnyTask:
+    """The task behind `fn`. A future has room for one result: what a generator yields is gathered in the worker."""
+    task = as_task(fn)
+    if not task.streams:
+        return task
+    return Task(partial(_gather if task.is_async else _list, fn), name=task.name)
+
+
+def _list(fn: Callable[..., Iterator[T]], /, *args: Any, **kwargs: Any) -> list[T]:
+    return list(fn(*args, **kwargs))
+
+
+async def _gather(fn: Callable[..., AsyncIterator[T]], /, *args: Any, **kwargs: Any) -> list[T]:
+    return [item async for item in fn(*args, **kwargs)]
+
+
 def _chunks(items: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
     while chunk := list(islice(items, size)):
         yield chunk
 
 
+def _by_the_chunk(fn: Callable[..., Any]) -> AnyTask:
+    task = _whole(fn)
+    return Task(partial(_await_chunk if task.is_async else _run_chunk, task), name=task.name)
+
+
 def _run_chunk(fn: Callable[..., T], chunk: list[tuple[Any, ...]]) -> list[T]:
     return [fn(*args) for args in chunk]
+
+
+async def _await_chunk(fn: Callable[..., Coroutine[Any, Any, T]], chunk: list[tuple[Any, ...]]) -> list[T]:
+    return await asyncio.gather(*(fn(*args) for args in chunk))
 
 
 def _flatten(chunks: Iterator[list[T]]) -> Iterator[T]:

@@ -22,6 +22,7 @@ class Portal:
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._closed = False
+        self._last: Callable[[], Coroutine[Any, Any, object]] | None = None
         self._thread = threading.Thread(target=self._turn, name=name, daemon=True)
         self._thread.start()
 
@@ -60,20 +61,30 @@ class Portal:
         """Call something over there soon."""
         self.loop.call_soon_threadsafe(callback, *args)
 
+    def stop(self, last: Callable[[], Coroutine[Any, Any, object]] | None = None) -> None:
+        """Have the loop stop, once it has run the coroutine that `last` makes. Returns at once."""
+        with self._lock:  # what was asked before is there before the end, and nothing comes after
+            if not self._closed:
+                self._closed, self._last = True, last
+                self.post(self.loop.stop)
+
+    def join(self) -> None:
+        """Wait until the loop has stopped."""
+        self._thread.join()
+
     def close(self) -> None:
         """Stop the loop, after cancelling what still runs in it."""
         if self.foreign:
             return
-        with self._lock:  # what was asked before is there before the end, and nothing comes after
-            if not self._closed:
-                self._closed = True
-                self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
+        self.stop()
+        self.join()
 
     def _turn(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
             self.loop.run_forever()
+            if self._last is not None:
+                self.loop.run_until_complete(self._last())
         finally:
             while left := asyncio.all_tasks(self.loop):
                 for task in left:

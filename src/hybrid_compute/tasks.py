@@ -80,22 +80,20 @@ class Task(Generic[P, R_co]):
 
     @property
     def reference(self) -> tuple[str, str] | None:
-        """`(module, qualified name)` under which another process can import this task, or None."""
+        """`(module, qualified name)` under which another process can import the function of this task, or None."""
         module, qualname = getattr(self.fn, "__module__", None), getattr(self.fn, "__qualname__", None)
         if not module or not qualname or not is_importable(module):
             return None
-        found: Any = sys.modules.get(module)
-        for part in qualname.split("."):
-            found = getattr(found, part, None)
-        return (module, qualname) if found is self or found is self.fn else None
+        found = _look_up(module, qualname)
+        return (module, qualname) if found is self.fn or (isinstance(found, Task) and found.fn is self.fn) else None
 
     def __repr__(self) -> str:
         return f"<Task {self.name!r} ({self.kind})>"
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        # By reference where the other side can import it, by value (cloudpickle) where it cannot.
+        # By reference where that leads to this very task; else its facts and the function, which goes its own way.
         reference = self.reference
-        if reference is not None:
+        if reference is not None and _look_up(*reference) is self:
             return reference[1]
         facts: dict[str, Any] = {
             "name": self.name,
@@ -110,6 +108,13 @@ class Task(Generic[P, R_co]):
 
 
 AnyTask: TypeAlias = Task[..., Any]
+
+
+def _look_up(module: str, qualname: str) -> Any:
+    found: Any = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found
 
 
 def _rebuild(fn: Callable[..., Any], **facts: Any) -> AnyTask:

@@ -31,6 +31,11 @@ class Unreadable:
         return _refuse, ()
 
 
+class ExitsWhenRead:
+    def __reduce__(self) -> Any:
+        return sys.exit, (3,)
+
+
 def value(kind: str) -> object:
     if kind == "fine":
         return "fine"
@@ -43,6 +48,8 @@ def value(kind: str) -> object:
         return deep
     if kind == "unreadable":
         return Unreadable()
+    if kind == "exits when read":
+        return ExitsWhenRead()
     error: type[BaseException] = getattr(__builtins__, kind, None) or __builtins__[kind]  # type: ignore[index]
     return RaisesWhenPickled(error("in the middle of pickling"))
 

@@ -91,16 +91,17 @@ async def test_a_stream_that_breaks_gives_what_came_before_and_harms_no_other() 
         assert (before, numbers, added) == (["fine"] * 3, list(range(500)), 3)
 
 
-def test_a_result_that_cannot_be_read_here_says_so(rt: BlockingRuntime) -> None:
+@pytest.mark.parametrize("kind", ["unreadable", "exits when read"])
+def test_a_result_that_cannot_be_read_here_says_so(rt: BlockingRuntime, kind: str) -> None:
     """What pickles there and does not unpickle here is `NotTransferable`, by every way that leads here."""
     rt.run(odd.make, "fine")
     for _ in range(3):  # read by this very thread
         with pytest.raises(NotTransferable, match="cannot be read here"):
-            rt.run(odd.make, "unreadable")
+            rt.run(odd.make, kind)
     with pytest.raises(NotTransferable, match="cannot be read here"):
-        rt.map(odd.make, ["unreadable"] * 10)
+        rt.map(odd.make, [kind] * 10)
     with pytest.raises(NotTransferable, match="cannot be read here"):
-        rt.run(odd.stream, "unreadable")
+        rt.run(odd.stream, kind)
     assert rt.run(tasks.add, 1, 2) == 3
 
 

@@ -17,6 +17,10 @@ async def fetch(url: str) -> bytes:
     return url.encode()
 
 
+def words(text: str) -> Iterator[str]:
+    yield from text.split()
+
+
 def plain(x: int) -> str:
     return str(x)
 
@@ -27,6 +31,7 @@ with WorkerExecutor(4) as pool:
     assert_type(pool.submit(add, 1, b=2), Future[int])
     assert_type(pool.submit(plain, 1).result(timeout=1.0), str)
     assert_type(pool.submit(fetch, "x"), Future[bytes])
+    assert_type(pool.submit(words, "a b"), Future[list[str]])
     assert_type(pool.map(plain, [1, 2], timeout=5.0, chunksize=10), Iterator[str])
     pool.submit(plain, "x")  # E: a str is no int
     pool.submit(add)  # E: an argument is missing

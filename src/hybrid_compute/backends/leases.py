@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from hybrid_compute.backends.queue import Queue
 from hybrid_compute.calls import Call
 from hybrid_compute.errors import BackendClosed
-from hybrid_compute.links.codec import ATOMS
+from hybrid_compute.links.codec import ATOMS, READING_FAILED
 from hybrid_compute.links.frames import CALL, HEADER, READ_SIZE, REPLY, RESULT, SIZE
 from hybrid_compute.links.link import BUSY, Link
 from hybrid_compute.links.ticket import Function, Ticket, unreadable
@@ -110,7 +110,7 @@ class Leases:
                 raise
             try:
                 return loads(reply[SIZE:])
-            except Exception as error:
+            except READING_FAILED as error:
                 raise unreadable(function, error) from error
 
         return lease
@@ -159,7 +159,7 @@ class Leases:
             ticket.function.ran(ran)
             try:
                 ticket.future.set_result(pickle.loads(body))
-            except Exception as error:
+            except READING_FAILED as error:
                 ticket.future.set_exception(unreadable(ticket.function, error))
         return not link.sent
 

@@ -37,7 +37,7 @@ from hybrid_compute.events import Hooks, Progress, WorkerStarted, WorkerStopped
 from hybrid_compute.links import frames
 from hybrid_compute.links.arena import NoMemory
 from hybrid_compute.links.child import LISTENING, SET_UP
-from hybrid_compute.links.codec import decode, decode_failure, dumps
+from hybrid_compute.links.codec import READING_FAILED, decode, decode_failure, dumps
 from hybrid_compute.links.frames import HEADER, KIND, RESULT
 from hybrid_compute.links.link import BUSY, Link
 from hybrid_compute.links.ticket import OVER, Answer, Ticket, unreadable
@@ -411,7 +411,7 @@ class Pool:
             if not future.done():
                 try:
                     future.set_result(loads(body))
-                except Exception as error:
+                except READING_FAILED as error:
                     future.set_exception(unreadable(ticket.function, error))
         if answered:
             link.served += answered
@@ -458,7 +458,7 @@ class Pool:
                 ticket.function.ran(ran / ticket.count)
             try:
                 ticket.future.set_result(self._decode(link, ticket, kind, body))
-            except Exception as error:
+            except READING_FAILED as error:
                 ticket.future.set_exception(unreadable(ticket.function, error))
         elif base == frames.FAILURE:
             ticket.future.set_exception(decode_failure(body, ticket.function.name))
@@ -481,7 +481,7 @@ class Pool:
         ticket.received += len(body)
         try:
             ticket.sink.item(self._decode(link, ticket, kind, body))
-        except Exception as error:
+        except READING_FAILED as error:
             ticket.future.set_exception(unreadable(ticket.function, error))
             self._stop(ticket, "an item of its stream could not be read")
 

@@ -26,6 +26,10 @@ HUGE = 1 << 18
 _LENGTH = struct.Struct("<I")
 
 
+READING_FAILED = (Exception, SystemExit)
+"""What to catch where a value is unpickled: that runs its author's code, and a `sys.exit` there is not meant for us."""
+
+
 class CannotCross(NotTransferable):
     """`NotTransferable` of a worker's own: a task that raises that error for reasons of its own has failed."""
 
@@ -248,7 +252,7 @@ def _unchain(chain: _Chain) -> BaseException | None:
         return None
     try:
         error = pickle.loads(body)
-    except Exception:  # its module is not importable here: the text has already travelled
+    except READING_FAILED:  # its module is not importable here: the text has already travelled
         return None
     error.__cause__, error.__context__ = _unchain(cause), _unchain(context)
     error.__suppress_context__ = suppress

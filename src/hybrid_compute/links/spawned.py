@@ -272,13 +272,14 @@ class SpawnedNursery:
             worker = Process(target=spawned_child.main, args=args, name=f"hybrid-compute worker {number}")
             with _interrupts_blocked():
                 worker.start()
-        except Exception as error:  # multiprocessing says no by an assertion, too
+            link = SpawnedLink(self, number, slot, (calls, replies), worker)
+            link.listen()
+        except Exception as error:  # multiprocessing says no by an assertion; no thread starts at a program's very end
             self._slots.append(slot)
             raise BackendUnavailable(f"a worker process could not be started: {error}") from error
         their_calls.close()
         their_replies.close()
-        link = self._links[number] = SpawnedLink(self, number, slot, (calls, replies), worker)
-        link.listen()
+        self._links[number] = link
         return link
 
     def gone(self, link: SpawnedLink) -> None:
@@ -331,9 +332,9 @@ def _clean_up(links: dict[int, SpawnedLink], family: str, process: int) -> None:
     """At the end of a nursery, or of the program: leave no process and no name behind."""
     if os.getpid() != process:  # a forked copy, to which nothing of this belongs
         return
-    for link in links.values():
+    for link in list(links.values()):
         link.kill()
-    for link in links.values():
+    for link in list(links.values()):
         link.wait_for_end()
         unlink_segments(family, link.number, link.ledger[MADE:], process)
     unlink(ledger_name(family))

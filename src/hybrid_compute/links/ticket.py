@@ -129,7 +129,7 @@ class Ticket(Call):
             asked.ran, asked.queued, asked.sent, asked.received = self.ran, self.queued, self.sent, self.received
 
 
-def unreadable(function: Function, error: Exception) -> NotTransferable:
+def unreadable(function: Function, error: BaseException) -> NotTransferable:
     reason = f"{type(error).__name__}: {error}"
     failure = NotTransferable(f"the result of task {function.name!r} cannot be read here: {reason}")
     failure.__cause__ = error
