@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import gc
 import os
 import textwrap
 from dataclasses import replace
@@ -137,6 +138,24 @@ def test_code_nested_deeper_than_the_stack_is_counted(tmp_path: Path) -> None:
     file.write_text("def f(x):\n    return x" + ".a" * 3000 + "\n")
     report = survey(str(file))
     assert report.functions == 1 or report.fault  # some parsers refuse it, and then that is what is reported
+
+
+def test_garbage_that_parses_when_it_is_collected_disturbs_no_survey() -> None:
+    """What fails nearby may be logged while a file is parsed, and a traceback is formatted with a parser's help."""
+
+    class Noisy:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            ast.parse("x = 1")
+
+    assert gc.isenabled()
+    for _ in range(20):
+        for _ in range(5):
+            Noisy()
+        assert survey(ast.__file__).fault == ""
+    assert gc.isenabled()
 
 
 def test_sources_are_listed_in_order_without_what_was_installed(tmp_path: Path) -> None:

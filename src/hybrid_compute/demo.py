@@ -10,12 +10,14 @@ structured code it is 1 + the number of decision points, where a condition of se
 from __future__ import annotations
 
 import ast
+import gc
 import os
 import sysconfig
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from heapq import nsmallest
 from pathlib import Path
@@ -221,15 +223,27 @@ _LEAVES = frozenset(
     {ast.Name, ast.Constant, ast.Load, ast.Store, ast.Del, ast.alias, ast.Pass, ast.Break, ast.Continue}
 )
 
-_quiet = threading.Lock()
+_alone = threading.Lock()
 
 
 def _parse(source: bytes) -> ast.Module:
-    # A file may warn about its own escapes, which is no concern of ours. Filters belong to the whole process, hence
-    # the lock; the parser holds the interpreter for itself anyway.
-    with _quiet, warnings.catch_warnings():
+    # A file may warn about its own escapes, which is no concern of ours. And 3.11 takes it for an error of its own if a
+    # parse comes in the middle of another, as it does where the collector finds an object that logs a traceback when it
+    # goes. Filters and collector belong to the whole process, hence the lock; the parser holds the interpreter anyway.
+    with _alone, warnings.catch_warnings(), _uncollected():
         warnings.simplefilter("ignore")
         return ast.parse(source)
+
+
+@contextmanager
+def _uncollected() -> Generator[None]:
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 class _Scope:
