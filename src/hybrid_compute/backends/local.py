@@ -6,15 +6,16 @@ import asyncio
 import contextvars
 import queue
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, closing, contextmanager
 from functools import partial
 from time import perf_counter
 from typing import Any
 
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.calls import Call
+from hybrid_compute.errors import TaskFailed
 from hybrid_compute.events import Progress
 from hybrid_compute.links.codec import OF_THE_TASK, failure_of
 from hybrid_compute.reporting import Reporter, reporter
@@ -26,7 +27,8 @@ class LocalBackend(Backend):
 
     Coroutines run in the event loop, tasks marked `cost="trivial"` right there too; every other function runs in one
     of `threads` threads, so that it cannot block the loop. A thread cannot be stopped: after a timeout or a
-    cancellation the caller goes on, and the function runs to its end unheard.
+    cancellation the caller goes on, and the function runs to its end unheard. A generator whose reader has gone is
+    closed where it yields next; until then it has its thread.
     """
 
     name = "local"
@@ -55,7 +57,10 @@ class LocalBackend(Backend):
 
     def run_now(self, call: Call) -> Any:
         """Run a plain function here, at once, in the calling thread."""
-        return _timed(call)
+        if not self.hooks:
+            return _timed(call)
+        with _heard_by(self._reporter(call)):
+            return _timed(call)
 
     def stream_call(self, call: Call, /) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
         return self._stream(call)
@@ -83,13 +88,13 @@ class LocalBackend(Backend):
             call.ran = perf_counter() - began
             reporter.reset(token)
 
-    async def _in_thread(self, call: Call, work: Callable[[], Any]) -> Any:
+    def _in_thread(self, call: Call, work: Callable[[], Any]) -> asyncio.Future[Any]:
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="hybrid-compute")
         loop = asyncio.get_running_loop()
         context = contextvars.copy_context()
         context.run(reporter.set, self._reporter(call, loop))
-        return await loop.run_in_executor(self._executor, context.run, work)
+        return loop.run_in_executor(self._executor, context.run, work)
 
     def _reporter(self, call: Call, loop: asyncio.AbstractEventLoop | None = None) -> Reporter:
         def report(done: float, total: float | None, note: str) -> None:
@@ -103,39 +108,49 @@ class LocalBackend(Backend):
     async def _stream(self, call: Call) -> AsyncGenerator[AsyncIterator[Any]]:
         self.check_open()
         if call.task.kind == "async generator":
-            items = self._made(call)
-            try:
+            async with aclosing(self._items(call)) as items:
                 yield self._limited(call, items)
-            finally:
-                await items.aclose()
             return
         pump = _ThreadPump(call)
-        done = asyncio.ensure_future(self._in_thread(call, pump.run))
+        running = self._in_thread(call, pump.run)
         try:
-            yield self._limited(call, pump.items(done))
+            yield self._limited(call, pump.items())
         finally:
             pump.stop()
-            await asyncio.wait([done])
-            if not done.cancelled():
-                done.exception()  # seen: the reader may have left before it came
+            running.cancel()  # takes it out of the line, if it has not begun
 
-    def _made(self, call: Call) -> Any:
+    async def _items(self, call: Call) -> AsyncGenerator[Any]:
+        """The items of an async generator, in our errors."""
+        listener = self._reporter(call)
         try:
-            return call.task.fn(*call.args, **call.kwargs)
+            async with aclosing(call.task.fn(*call.args, **call.kwargs)) as items:
+                while True:
+                    with _heard_by(listener):
+                        item = await anext(items)
+                    yield item
+        except StopAsyncIteration:
+            return
         except OF_THE_TASK as error:
             raise failure_of(error, call.task.name) from error
 
     async def _limited(self, call: Call, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        """The items, in our errors and within the call's deadline."""
+        """The items within the call's deadline."""
         while True:
             async with self.within_limits(call):
                 try:
                     item = await anext(items)
                 except StopAsyncIteration:
                     return
-                except OF_THE_TASK as error:
-                    raise failure_of(error, call.task.name) from error
             yield item
+
+
+@contextmanager
+def _heard_by(listener: Reporter) -> Generator[None]:
+    token = reporter.set(listener)
+    try:
+        yield
+    finally:
+        reporter.reset(token)
 
 
 def _timed(call: Call) -> Any:
@@ -168,32 +183,37 @@ class _ThreadPump:
         self._ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._arrived = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._failure: TaskFailed | None = None
         self._stopped = False
 
     def run(self) -> None:
-        """In the thread."""
+        """In the thread. Nothing is raised here: what no future carries, or would end the program, is handed over."""
         began = perf_counter()
-        generator = None
         try:
-            generator = self._call.task.fn(*self._call.args, **self._call.kwargs)
-            for item in generator:
-                self._ready.put(item)
-                self._loop.call_soon_threadsafe(self._arrived.set)
-                self._room.acquire()
-                if self._stopped:
-                    return
-        finally:
-            if generator is not None:
-                generator.close()
-            self._call.ran = perf_counter() - began
-            self._ready.put(self._END)
+            with closing(self._call.task.fn(*self._call.args, **self._call.kwargs)) as items:
+                for item in items:
+                    self._hand_over(item)
+                    self._room.acquire()
+                    if self._stopped:
+                        break
+        except (*OF_THE_TASK, KeyboardInterrupt) as error:
+            self._failure = failure_of(error, self._call.task.name)
+        self._call.ran = perf_counter() - began
+        self._hand_over(self._END)
+
+    def _hand_over(self, item: Any) -> None:
+        self._ready.put(item)
+        try:
             self._loop.call_soon_threadsafe(self._arrived.set)
+        except RuntimeError:  # the loop is closed: its reader has gone long ago
+            pass
 
     def stop(self) -> None:
+        """In the loop: the reader has gone."""
         self._stopped = True
         self._room.release()
 
-    async def items(self, done: asyncio.Future[Any]) -> AsyncIterator[Any]:
+    async def items(self) -> AsyncIterator[Any]:
         """In the loop."""
         while True:
             while self._ready.empty():
@@ -201,7 +221,8 @@ class _ThreadPump:
                 await self._arrived.wait()
             item = self._ready.get()
             if item is self._END:
-                await done
+                if self._failure is not None:
+                    raise self._failure
                 return
             self._room.release()
             yield item
