@@ -166,56 +166,6 @@ def test_two_runtimes_in_two_loops_do_not_meet() -> None:
     assert outcomes == [list(range(100)), list(range(1000, 1100))]
 
 
-async def test_asyncio_debug_mode_finds_nothing_to_complain_about(caplog: pytest.LogCaptureFixture) -> None:
-    """No call from a wrong thread, no coroutine never awaited, no future left behind."""
-    asyncio.get_running_loop().set_debug(True)
-    async with Runtime([pool := WorkerBackend(2), LocalBackend()]) as rt:
-        assert await asyncio.gather(*(rt.run(tasks.add, n, 1) for n in range(100))) == list(range(1, 101))
-        assert await rt.map(tasks.add_one, range(100)) == list(range(1, 101))
-        assert await _items(rt) == [0, 1, 2]
-        with pytest.raises(TaskFailed):
-            await rt.run(tasks.fail, ValueError())
-        kill(pool.pids[0])
-        given_up = asyncio.ensure_future(rt.run(tasks.nap, 3600.0))
-        await asyncio.sleep(0.05)
-        given_up.cancel()
-        assert await rt.run(tasks.short_wait, 0.0)
-        await asyncio.gather(given_up, return_exceptions=True)
-    del given_up
-    gc.collect()
-    assert not [record for record in caplog.records if "took" not in record.getMessage()], caplog.text
-
-
-@pytest.mark.parametrize("debug", [False, True])
-def test_uvloop_does_as_well(debug: bool, tmp_path: Path) -> None:
-    """The same calls, losses and cancellations under the other event loop."""
-    uvloop = pytest.importorskip("uvloop")
-    marked = tmp_path / "marks"
-
-    async def main() -> None:
-        async with Runtime([pool := WorkerBackend(2)], strategy="worker") as rt:
-            await pool.warm_up()
-            for number in range(50):
-                assert await rt.run(tasks.add, number, 1) == number + 1
-            assert await asyncio.gather(*(rt.run(tasks.add, n, 1) for n in range(3000))) == list(range(1, 3001))
-            assert await rt.map(tasks.add_one, range(3000)) == list(range(1, 3001))
-            assert await rt.run(tasks.echo, b"x" * (20 << 20)) == b"x" * (20 << 20)
-            assert await _items(rt) == [0, 1, 2]
-            assert await asyncio.gather(*(rt.run(tasks.short_wait, 0.01) for _ in range(50)))
-            running = asyncio.ensure_future(rt.run(tasks.mark_and_wait, str(marked), 1))
-            await until(lambda: marks(marked)[1])
-            running.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await running
-            for _ in range(5):
-                kill(pool.pids[0])
-                assert await asyncio.gather(*(rt.run(tasks.mark_pure, os.devnull, n) for n in range(50)))
-            await until(lambda: pool.stats().idle == 2)
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop, debug=debug) as runner:
-        runner.run(main())
-
-
 async def test_a_loop_that_is_never_free_loses_nothing() -> None:
     """User code holds the event loop while workers reply with more than a pipe takes; all of it arrives."""
     async with Runtime([WorkerBackend(2)], strategy="worker") as rt:
