@@ -71,6 +71,20 @@ def mark_and_wait(path: str, number: int) -> None:
 
 
 @task
+def mark_pid(path: str, seconds: float) -> None:
+    """Leave the number of this process as the mark, and stay for a while."""
+    mark(path, os.getpid())
+    time.sleep(seconds)
+
+
+@task
+def mark_pid_and_yield(path: str) -> Iterator[None]:
+    """The same before a first item that never comes."""
+    mark_pid.fn(path, 3600.0)
+    yield
+
+
+@task
 def add(a: int, b: int) -> int:
     return a + b
 
