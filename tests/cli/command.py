@@ -13,10 +13,12 @@ HERE = Path(__file__).parent
 COMMAND = [sys.executable, "-m", "hybrid_compute"]
 
 
-def hybrid_compute(*arguments: object, given: str = "", cwd: Path = HERE) -> subprocess.CompletedProcess[str]:
+def hybrid_compute(
+    *arguments: object, given: str = "", cwd: Path = HERE, timeout: float = 55
+) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     typed = [*COMMAND, *map(str, arguments)]
-    return subprocess.run(typed, input=given, capture_output=True, text=True, cwd=cwd, timeout=55, check=False)
+    return subprocess.run(typed, input=given, capture_output=True, text=True, cwd=cwd, timeout=timeout, check=False)
 
 
 def answers(*arguments: object, given: str = "") -> list[str]:

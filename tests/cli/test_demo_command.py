@@ -38,7 +38,7 @@ def test_a_terminal_shows_a_bar_for_each_strategy() -> None:
 @pytest.mark.timeout(180)
 def test_the_demo_surveys_the_standard_library_by_default() -> None:
     """A thousand real files on every machine, some of them broken on purpose, and all three ways agree."""
-    ran = hybrid_compute("demo")
+    ran = hybrid_compute("demo", timeout=170)
     assert ran.returncode == 0, ran.stderr
     assert str(standard_library()) in ran.stdout
     [files] = re.findall(r"^ files +([\d,]+) *$", ran.stdout, re.MULTILINE)
