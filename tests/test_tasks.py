@@ -189,6 +189,14 @@ def test_a_task_of_a_function_pickles_with_its_facts_by_value() -> None:
     assert [getattr(back, fact) for fact in facts] == [getattr(stepped, fact) for fact in facts]
 
 
+def test_a_task_made_around_an_importable_function_keeps_its_own_facts() -> None:
+    """They cross, though the name leads to the bare function; and behind a task, its function can be found."""
+    named = Task(plain, name="another", retries=3)
+    back = pickle.loads(pickle.dumps(named))
+    assert (back.fn, back.name, back.retries) == (plain, "another", 3)
+    assert as_task(double.fn).reference == (__name__, "double")
+
+
 def test_a_name_that_now_means_something_else_is_no_reference() -> None:
     """A function that was redefined is sent as it is, not as its successor."""
     was = as_task(functools.partial(plain, 1))

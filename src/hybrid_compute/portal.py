@@ -20,7 +20,7 @@ class Portal:
     def __init__(self, name: str = "hybrid-compute loop") -> None:
         self.loop = asyncio.new_event_loop()
         self._process = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finaliser may stop the loop, and runs in the middle of anything
         self._closed = False
         self._last: Callable[[], Coroutine[Any, Any, object]] | None = None
         self._thread = threading.Thread(target=self._turn, name=name, daemon=True)

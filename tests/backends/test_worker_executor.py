@@ -411,11 +411,12 @@ def test_an_executor_that_is_dropped_finishes_its_calls_and_leaves(
 
 
 def test_an_executor_may_be_collected_in_the_middle_of_its_own_work() -> None:
-    """The collector may come by anywhere, and in any thread: while the lock is held, too."""
+    """The collector may come by anywhere, and in any thread: while locks are held, too."""
     executor = WorkerExecutor(1)
     future = executor.submit(pow, 2, 2)
     desk = executor._desk
-    with desk._lock:
+    assert desk._portal is not None
+    with desk._lock, desk._portal._lock:
         del executor
         gc.collect()
     assert future.result(10) == 4
