@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from hybrid_compute import errors as errors
     from hybrid_compute.arrays import empty as empty
     from hybrid_compute.backends.base import Backend as Backend
+    from hybrid_compute.backends.crew import Lifetime as Lifetime
     from hybrid_compute.backends.local import LocalBackend as LocalBackend
-    from hybrid_compute.backends.pool import Lifetime as Lifetime
     from hybrid_compute.backends.queue import QueueLimits as QueueLimits
     from hybrid_compute.backends.worker import WorkerBackend as WorkerBackend
     from hybrid_compute.blocking import BlockingRuntime as BlockingRuntime
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "Backend": "hybrid_compute.backends.base",
     "BlockingRuntime": "hybrid_compute.blocking",
-    "Lifetime": "hybrid_compute.backends.pool",
+    "Lifetime": "hybrid_compute.backends.crew",
     "LocalBackend": "hybrid_compute.backends.local",
     "QueueLimits": "hybrid_compute.backends.queue",
     "Runtime": "hybrid_compute.runtime",

@@ -18,7 +18,7 @@ from itertools import islice
 from pickle import PicklingError
 from typing import Any, ParamSpec, TypeVar, overload
 
-from hybrid_compute.backends.pool import Lifetime
+from hybrid_compute.backends.crew import Lifetime
 from hybrid_compute.backends.worker import WorkerBackend
 from hybrid_compute.calls import Call
 from hybrid_compute.errors import BackendError, NotTransferable, TaskFailed, WorkerLost

@@ -21,12 +21,13 @@ class Held:
     """A generator that yields once, and then holds its thread until it is let go."""
 
     def __init__(self) -> None:
-        self.begun, self.go, self.closed = threading.Event(), threading.Event(), threading.Event()
+        self.begun, self.held, self.go, self.closed = (threading.Event() for _ in range(4))
 
     def items(self) -> Iterator[int]:
         self.begun.set()
         try:
             yield 0
+            self.held.set()
             self.go.wait(60)
             yield 1
         finally:
@@ -45,6 +46,7 @@ async def test_a_stream_is_left_at_once_though_its_thread_is_busy(held: Held) ->
     async with Runtime([LocalBackend(threads=1)]) as rt:
         async with rt.stream(held.items) as items:
             assert await anext(items) == 0
+            await until(held.held.is_set)
         assert not held.closed.is_set()
         held.go.set()
         assert await rt.run(threading.Event.is_set, held.closed)
@@ -57,6 +59,7 @@ async def test_a_stream_ends_at_its_deadline_though_its_thread_is_busy(held: Hel
         with pytest.raises(TaskTimeout):
             async with rt.options(timeout=1.0).stream(held.items) as items:
                 assert await anext(items) == 0
+                await until(held.held.is_set)
                 following = asyncio.ensure_future(anext(items))
                 await until(lambda: clock.waiting)
                 clock.advance(1.0)
@@ -71,6 +74,7 @@ async def test_a_stream_ends_with_its_place_though_its_thread_is_busy(held: Held
     async with Runtime([LocalBackend()]) as rt:
         async with rt.stream(held.items) as items:
             assert await anext(items) == 0
+            await until(held.held.is_set)
             following = asyncio.ensure_future(anext(items))
             await asyncio.sleep(0)
             await rt.aclose()
@@ -85,6 +89,7 @@ async def test_a_stream_that_is_left_in_the_line_never_begins(held: Held) -> Non
     async with Runtime([LocalBackend(threads=1)]) as rt:
         async with rt.stream(held.items) as items:
             assert await anext(items) == 0
+            await until(held.held.is_set)
             async with rt.stream(late.items):
                 pass
         held.go.set()
@@ -98,6 +103,7 @@ def test_a_thread_that_outlives_its_event_loop_ends_in_silence(held: Held, capfd
     async def leave() -> None:
         async with Runtime([LocalBackend()]) as rt, rt.stream(held.items) as items:
             assert await anext(items) == 0
+            await until(held.held.is_set)
 
     asyncio.run(leave())
     [thread] = [each for each in threading.enumerate() if each.name.startswith("hybrid-compute")]

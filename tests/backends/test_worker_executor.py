@@ -416,10 +416,11 @@ def test_an_executor_may_be_collected_in_the_middle_of_its_own_work() -> None:
     future = executor.submit(pow, 2, 2)
     desk = executor._desk
     assert desk._portal is not None
+    assert future.result(10) == 4
+    wait_until(lambda: not desk._outstanding, "all that is left is the executor itself")
     with desk._lock, desk._portal._lock:
         del executor
         gc.collect()
-    assert future.result(10) == 4
     desk.shutdown(wait=True)
 
 

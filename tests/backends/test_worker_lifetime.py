@@ -5,15 +5,17 @@ import gc
 import os
 import signal
 import threading
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
 
 from hybrid_compute import BlockingRuntime, LocalBackend, Runtime, WorkerBackend, WorkerExecutor
-from hybrid_compute.backends.pool import Lifetime
+from hybrid_compute.backends.crew import Lifetime
 from hybrid_compute.clock import ManualClock
 from hybrid_compute.errors import BackendClosed, BackendUnavailable, TaskFailed, WorkerLost
 from hybrid_compute.events import Event, WorkerStarted, WorkerStopped
+from hybrid_compute.links.pipe import PipeNursery
 from tests.faults import tasks
 from tests.faults.watching import alive, descendants, descriptors, kill, marks, until, wait_until
 
@@ -64,6 +66,30 @@ async def test_a_worker_that_fails_to_start_once_is_forgiven(tmp_path: Path) -> 
         for _ in range(2):
             with pytest.raises(BackendUnavailable, match="not yet"):
                 await rt.run(tasks.add, 1, 2)
+        assert await rt.run(tasks.add, 1, 2) == 3
+
+
+@pytest.mark.parametrize("error", [MemoryError("none left"), BackendUnavailable("no process")])
+async def test_the_workers_there_are_do_the_work_of_those_that_cannot_start(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Nobody is refused or forgotten while one of them serves; without any, each call is told why."""
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    pool = WorkerBackend(2)
+    async with Runtime([pool], strategy="worker") as rt:
+        await pool.warm_up(1)
+        monkeypatch.setattr(PipeNursery, "start", refuse)
+        assert await asyncio.gather(*(rt.run(tasks.short_wait, 0.001) for _ in range(200)))
+        assert await asyncio.gather(*(rt.run(tasks.add, number, 1) for number in range(200))) == list(range(1, 201))
+        (last,) = pool.pids
+        assert kill(last)
+        await until(lambda: pool.stats().workers == 0)
+        outcomes = await asyncio.gather(*(rt.run(tasks.add, number, 1) for number in range(20)), return_exceptions=True)
+        assert all(isinstance(each, BackendUnavailable) and str(error) in str(each) for each in outcomes), outcomes
+        monkeypatch.undo()
         assert await rt.run(tasks.add, 1, 2) == 3
 
 
@@ -357,3 +383,30 @@ async def test_a_failing_task_does_not_count_as_a_failing_worker() -> None:
             with pytest.raises(TaskFailed):
                 await rt.run(tasks.fail, ValueError("as usual"))
         assert pool.stats().started == 1
+
+
+@pytest.mark.parametrize("portable", [False, True])
+def test_what_is_left_at_the_end_of_a_program_is_cancelled_in_silence(
+    tmp_path: Path, portable: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`asyncio.run` cancels it between two turns of the loop, where no loop is running."""
+    marked = tmp_path / "marks"
+    left: list[asyncio.Future[object]] = []
+    rt = Runtime([pool := WorkerBackend(2, portable=portable)], strategy="worker")
+
+    async def main() -> None:
+        await pool.warm_up()
+        calls = [rt.run(tasks.wait_for_ever, str(marked), number) for number in range(3)]
+        calls += [rt.run(tasks.mark_pid, str(marked), 3600.0) for _ in range(3)]
+        left.extend(asyncio.ensure_future(_forward(call)) for call in calls)
+        await until(lambda: marks(marked).total() >= 2)
+
+    asyncio.run(main())
+    assert all(each.cancelled() for each in left)
+    assert not caplog.records, caplog.text
+    asyncio.run(rt.aclose())
+    wait_until(lambda: not descendants())
+
+
+async def _forward(call: Awaitable[object]) -> object:
+    return await call

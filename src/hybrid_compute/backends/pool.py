@@ -8,7 +8,7 @@
     a deadline   in line: dropped.  On a link, not begun: called back.  Running: the worker is killed and replaced
 
 Everything here happens in the event loop's thread, except for leases: a thread that takes an idle link out of `idle`
-owns it until it puts it back. Choices are made in `placing.py`.
+owns it until it puts it back. Choices are made in `placing.py`; workers come and go in `crew.py`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
+from hybrid_compute.backends.crew import Crew, Lifetime, Nursery, exit_text
 from hybrid_compute.backends.leases import Leases
 from hybrid_compute.backends.placing import PACK, budget, pack_on, read_ahead_on, share_with, should_start
 from hybrid_compute.backends.queue import Queue, QueueLimits
-from hybrid_compute.clock import Clock, Timer
+from hybrid_compute.clock import Clock
 from hybrid_compute.errors import (
     BackendClosed,
     BackendError,
@@ -33,10 +34,10 @@ from hybrid_compute.errors import (
     TaskTimeout,
     WorkerLost,
 )
-from hybrid_compute.events import Hooks, Progress, WorkerStarted, WorkerStopped
+from hybrid_compute.events import Hooks, Progress
 from hybrid_compute.links import frames
 from hybrid_compute.links.arena import NoMemory
-from hybrid_compute.links.child import LISTENING, SET_UP
+from hybrid_compute.links.child import LISTENING
 from hybrid_compute.links.codec import READING_FAILED, decode, decode_failure, dumps
 from hybrid_compute.links.frames import HEADER, KIND, RESULT
 from hybrid_compute.links.link import BUSY, Link
@@ -45,32 +46,20 @@ from hybrid_compute.links.ticket import OVER, Answer, Ticket, unreadable
 GRACE = 0.05
 """Seconds a cancelled coroutine or generator has to wind up before its worker is killed."""
 
-
 WAIT_HERE = 100e-6
+"""Seconds that a caller waits for a quick reply without a turn of the event loop."""
+
 TURNS = 16
+"""One call of so many gives the loop its turn all the same."""
 
 MANY_COROUTINES = 100
-LAST_CALL = 1 << 31
+"""Coroutines and streams that share a worker before another one is looked for."""
+
 LEARN = 7
 """Of replies that come in one read, one in `LEARN + 1` is learned from, besides any that took longer than expected."""
-MOST_FAILED_STARTS = 3
-KILLED_AT_START = 0.1
-"""How much of a failed start it is if a worker is killed from outside."""
+
 MOST_WORKERS_LOST = 4
 """Workers that one call may lose and still be sent again: bad luck does not strike five times."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lifetime:
-    """How many workers stay, and for how long.
-
-    `min_workers` are never stopped for idleness; others are after `idle_timeout` seconds (None: never). A worker is
-    replaced after `max_calls` calls (None: never), against tasks that leak.
-    """
-
-    min_workers: int = 0
-    idle_timeout: float | None = 60.0
-    max_calls: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +73,6 @@ class PoolStats:
     calls: int
     started: int
     lost: int
-
-
-class Nursery(Protocol):
-    """What makes workers."""
-
-    def start(self, number: int) -> Link: ...
-
-    def close(self) -> None: ...
-
-    def abandon(self) -> None: ...
 
 
 class Pool:
@@ -111,38 +90,38 @@ class Pool:
         lifetime: Lifetime,
         ping: Callable[[Answer], Ticket],
         setup: bytes,
+        lazy_watch: bool,
     ) -> None:
         self.name = name
         self.size = size
         self.hooks = hooks
-        self.links: dict[int, Link] = {}
-        self.idle: deque[Link] = deque()
         self.queue = Queue(limits)
         self.closed = ""
         self.calls = 0
-        self.lost = 0
-        self.lazy_watch = False  # set where threads lease links: an idle link is then read by nobody
+        self.crew = Crew(
+            name,
+            size,
+            nursery,
+            clock=clock,
+            hooks=hooks,
+            lifetime=lifetime,
+            setup=setup,
+            received=self._received,
+            lazy_watch=lazy_watch,
+        )
+        self.links, self.idle, self.most_calls = self.crew.links, self.crew.idle, self.crew.most_calls
+        self.leases = Leases(self)
         self._loop = asyncio.get_running_loop()
-        self._nursery = nursery
         self._clock = clock
-        self._lifetime = lifetime
-        self.most_calls = lifetime.max_calls or LAST_CALL
         self._ping = ping
-        self._setup = setup
-        self._numbers = 0
+        self._lazy_watch = lazy_watch  # an idle link is read by nobody
         self._active = 0
         self._flush_due = False
-        self._failed_starts = 0.0
-        self._calls_at_failure = 0
-        self._shrink_timer: Timer | None = None
-        self._seen: dict[int, int] = {}
-        self._all_gone: asyncio.Future[None] | None = None
         self._forgotten: deque[int] = deque()
         # What the loop would run next; asyncio lets it be seen, uvloop does not.
         self._others_ready: Any = getattr(self._loop, "_ready", None)
         self._last_to_wait: asyncio.Task[Any] | None = None
         self._waited_here = 0
-        self.leases = Leases(self)
 
     # Asking.
 
@@ -209,7 +188,14 @@ class Pool:
     def withdraw(self, ticket: Ticket) -> None:
         """Its asker has gone. A running call is stopped; one not begun never begins."""
         ticket.future.cancel()
-        self._stop(ticket, "its call was cancelled")
+        stop = partial(self._stop, ticket, "its call was cancelled")
+        if asyncio._get_running_loop() is self._loop:  # documented, and raises nothing
+            stop()
+            return
+        try:
+            self._loop.call_soon(stop)  # `asyncio.run` cancels what is left between two turns of the loop
+        except RuntimeError:  # it is closed: the workers have gone, or go with the pool
+            pass
 
     def grant(self, ticket: Ticket, credit: int) -> None:
         """The reader of a stream takes `credit` more items."""
@@ -227,7 +213,7 @@ class Pool:
         if self.closed:
             raise BackendClosed(self.closed, backend=self.name)
         while len(self.links) < min(count, self.size):
-            self._rest(self._start())
+            self.crew.rest(self.crew.start())
         waiting = [self._greet(link) for link in self.links.values() if not link.served and link in self.idle]
         await asyncio.gather(*waiting)
         # One may have answered before the template could say which process it is; that is on its way.
@@ -241,10 +227,8 @@ class Pool:
         return answer
 
     def stats(self) -> PoolStats:
-        running = sum(len(link.sent) for link in self.links.values())
-        return PoolStats(
-            len(self.links), len(self.idle), len(self.queue), running, self.calls, self._numbers, self.lost
-        )
+        crew, running = self.crew, sum(len(link.sent) for link in self.links.values())
+        return PoolStats(len(crew.links), len(crew.idle), len(self.queue), running, self.calls, crew.started, crew.lost)
 
     def post(self, link: Link, serial: int, *, spoiled: bool) -> None:
         """From a thread whose lease has ended: see to the link, or to the line, in the loop."""
@@ -258,14 +242,7 @@ class Pool:
     def _flush(self) -> None:
         """Give waiting tickets to workers until the line is empty or every worker has enough."""
         self._flush_due = False
-        while (ticket := self.queue.head()) is not None:
-            try:
-                link = self._place(ticket)
-            except BackendUnavailable as error:
-                self._refuse_all(error)
-                return
-            if link is None:
-                return
+        while (ticket := self.queue.head()) is not None and (link := self._place(ticket)) is not None:
             self._fill(link, ticket)
 
     def _place(self, ticket: Ticket) -> Link | None:
@@ -278,12 +255,12 @@ class Pool:
                 return self.idle.pop()
             except IndexError:
                 pass
-        if should_start(cost, len(self.queue), len(self.links), self.size):
-            return self._start()
-        link = None if ticket.concurrent else read_ahead_on(links, cost)
-        if link is None and len(self.links) < self.size:
-            return self._start()
-        return link or share_with(links, MANY_COROUTINES)
+        behind = None if ticket.concurrent else read_ahead_on(links, cost)
+        if should_start(cost, len(self.queue), len(links), self.size) or (behind is None and len(links) < self.size):
+            fresh = self._start()
+            if fresh is not None or not self.queue.length:
+                return fresh
+        return behind or share_with(links, MANY_COROUTINES)
 
     def _fill(self, link: Link, ticket: Ticket) -> None:
         """Send the ticket at the head of the line, and those behind it that fit the link's budget, in one write."""
@@ -316,7 +293,7 @@ class Pool:
         if not link.active:
             link.active = True
             self._active += 1
-        if self.lazy_watch and not link.watched:
+        if self._lazy_watch and not link.watched:
             link.watch(self._received)
         link.send(data)
 
@@ -373,23 +350,21 @@ class Pool:
                     link.known.discard(number)
                     link.send(frames.frame(frames.FORGET, 0, number))
 
-    def _rest(self, link: Link) -> None:
-        """The link has nothing to do: stop it if it has served its time, else put it in line for work."""
-        link.load = 0.0
-        if link.last_call >= self.most_calls:
-            self._retire(link, "it had served its number of calls")
-            return
-        if self.lazy_watch and link.watched:
-            link.unwatch()
-        self.idle.append(link)
-        if self._shrink_timer is None and self._lifetime.idle_timeout is not None:
-            self._arm_shrinking(self._lifetime.idle_timeout)
+    def _start(self) -> Link | None:
+        """One more worker, or None: then the others have to do. Where none can, nobody in line gets any."""
+        hopeless = self.crew.starts_fail
+        try:
+            return self.crew.start()
+        except BackendUnavailable as error:
+            if hopeless or not self.crew.in_service:
+                self._refuse_all(error)
+            return None
 
     # Replies.
 
     def _received(self, link: Link, data: bytes) -> None:
         if not data:
-            self._out_of_service(link)
+            self.crew.out_of_service(link)
             return
         sent, answered, loads = link.sent, 0, pickle.loads
         for kind, number, ran, body in link.frames.feed(data):
@@ -420,7 +395,7 @@ class Pool:
                 link.active = False
                 self._active -= 1
                 if link.in_service:
-                    self._rest(link)
+                    self.crew.rest(link)
             if self.queue.length:
                 self._flush()
 
@@ -470,7 +445,7 @@ class Pool:
         """The initializer raised: no call will get anywhere until the user has mended it."""
         link.setup_failure = decode_failure(body, "initializer")
         link.why_stopped = "its initializer failed"
-        self._out_of_service(link)
+        self.crew.out_of_service(link)
         self._refuse_all(BackendUnavailable(str(link.setup_failure)))
 
     def _item(self, link: Link, ticket: Ticket, kind: int, body: bytes) -> None:
@@ -502,12 +477,12 @@ class Pool:
             if spoiled:
                 self._kill(link, "the thread that had leased it was interrupted")
             elif link.sent:  # the thread has seen the end of its replies
-                self._out_of_service(link)
+                self.crew.out_of_service(link)
                 link.kill()
             if link.exit is not None:
                 self.exited(link, link.exit[0])
             elif link.in_service:
-                self._rest(link)
+                self.crew.rest(link)
         if self.queue.length:
             self._flush()
 
@@ -563,63 +538,33 @@ class Pool:
 
     def _kill(self, link: Link, why: str) -> None:
         if link.in_service:
-            link.why_stopped = why
-            self._out_of_service(link)
-            link.kill()
+            self.crew.dismiss(link, why)
             self._replace()
 
-    def _out_of_service(self, link: Link) -> None:
-        """No more calls to this link; what happens to those it has is decided when its death is certain."""
-        if link.in_service:
-            link.in_service = False
-            link.load = BUSY
-            try:
-                self.idle.remove(link)
-            except ValueError:  # at work, or leased in this very moment
-                pass
-
     def _replace(self) -> None:
-        if not self.closed and self._in_service() < self.size and self._starts_that_failed < MOST_FAILED_STARTS:
-            self._rest(self._start())
-            if len(self.queue):
+        """See to it that a worker that has gone is followed by another, unless those that follow it die as well."""
+        crew = self.crew
+        if self.closed or crew.in_service >= self.size or crew.starts_fail:
+            return
+        if (link := self._start()) is not None:
+            crew.rest(link)
+            if self.queue.length:
                 self._flush()
-
-    def _retire(self, link: Link, why: str) -> None:
-        """Let an idle worker leave by itself."""
-        link.in_service = False
-        link.why_stopped = why
-        link.close()
 
     def exited(self, link: Link, code: int | None) -> None:
         """The worker is gone for certain: read its last words, then settle what it leaves."""
-        if link.number not in self.links:
-            return
-        if self.leases.holds(link, code):
+        if link.number not in self.links or self.leases.holds(link, code):
             return
         link.drain()
-        unexpected = link.in_service or not link.why_stopped
-        self._out_of_service(link)
-        link.close()
-        del self.links[link.number]
-        link.loans.forget()
-        link.loans.arena.dismiss(link.number)
-        if unexpected:
-            link.why_stopped = "it died"
-        if self.hooks:
-            self.hooks.emit(WorkerStopped(self.name, link.number, code, link.why_stopped))
+        unexpected = self.crew.gone(link, code)
         if link.active:
             link.active = False
             self._active -= 1
         if link.sent:
             self._settle(link, code)
         if unexpected:
-            self.lost += 1
-            if link.stage < (SET_UP if self._setup else LISTENING):
-                self._note_failed_start(link, code)
             self._replace()
-        if self._all_gone is not None and not self.links and not self._all_gone.done():
-            self._all_gone.set_result(None)
-        if len(self.queue):
+        if self.queue.length:
             self._flush()
 
     def _settle(self, link: Link, code: int | None) -> None:
@@ -632,7 +577,8 @@ class Pool:
                 ticket.future.set_exception(BackendUnavailable(str(link.setup_failure), backend=self.name))
                 continue
             begun = ticket.id <= started
-            if ticket.id <= started + 1:  # it ran, or was about to, and may be what killed the worker
+            # It ran, or was about to, and may be what killed the worker; one that never listened, nothing of ours has.
+            if ticket.id <= started + 1 and link.stage >= LISTENING:
                 ticket.attempts += 1
             again = not begun or (ticket.task.pure and ticket.sink is None)
             if again and not self.closed and ticket.attempts <= MOST_WORKERS_LOST:
@@ -661,64 +607,11 @@ class Pool:
                 ticket.future.set_exception(BackendUnavailable(str(error), backend=self.name))
                 self._stop_timers(ticket)
 
-    # Life.
-
-    def _start(self) -> Link:
-        if self._starts_that_failed >= MOST_FAILED_STARTS:
-            self._failed_starts = 0  # the next call tries again
-            raise BackendUnavailable(
-                f"{MOST_FAILED_STARTS} workers in a row died before they answered; their last words are on stderr",
-                backend=self.name,
-            )
-        self._numbers += 1
-        link = self._nursery.start(self._numbers)
-        self.links[link.number] = link
-        if self._setup:
-            link.watch(self._received)
-            link.send(self._setup)
-        elif not self.lazy_watch:
-            link.watch(self._received)
-        if self.hooks:
-            self.hooks.emit(WorkerStarted(self.name, link.number))
-        return link
-
-    def _note_failed_start(self, link: Link, code: int | None) -> None:
-        # Before it listens a worker runs nothing that could kill it so: somebody else did, and may do it often.
-        killed = code == -9 and link.stage < LISTENING
-        self._failed_starts = self._starts_that_failed + (KILLED_AT_START if killed else 1)
-        self._calls_at_failure = self.calls
-
-    @property
-    def _starts_that_failed(self) -> float:
-        """How many in a row: any answer since then, also to a thread with a lease, ends the row."""
-        return self._failed_starts if self.calls == self._calls_at_failure else 0
-
-    def _in_service(self) -> int:
-        return sum(link.in_service for link in self.links.values())
-
-    def _arm_shrinking(self, timeout: float) -> None:
-        # Looked at once per timeout: a worker that has served nothing since the last look has been idle that long.
-        self._seen = {link.number: link.served for link in self.idle}
-        self._shrink_timer = self._clock.call_at(self._clock.time() + timeout, self._shrink)
-
-    def _shrink(self) -> None:
-        """Retire workers that have been idle for too long, down to the minimum."""
-        self._shrink_timer = None
-        spare = self._in_service() - self._lifetime.min_workers
-        unused = [link for link in tuple(self.idle) if self._seen.get(link.number) == link.served]
-        for link in unused[: max(0, spare)]:
-            try:
-                self.idle.remove(link)
-            except ValueError:  # leased in this very moment
-                continue
-            self._retire(link, "it was idle")
-        assert self._lifetime.idle_timeout is not None
-        if self.idle and self._in_service() > self._lifetime.min_workers:
-            self._arm_shrinking(self._lifetime.idle_timeout)
+    # The end.
 
     def abandon(self) -> None:
         """In a forked copy of the process: let go of what belongs to the original."""
-        self._nursery.abandon()
+        self.crew.abandon()
 
     async def aclose(self, why: str = "the backend is closed") -> None:
         """Answer every pending call with `BackendClosed`, stop every worker, and wait until they are gone."""
@@ -726,41 +619,15 @@ class Pool:
             return
         self.closed = why
         if self._loop.is_closed():  # whoever waited there waits no more
-            self._nursery.close()
+            self.crew.close()
             return
-        if self._shrink_timer is not None:
-            self._shrink_timer.cancel()
         for ticket in self.queue.take_all():
             if not ticket.future.done():
                 ticket.future.set_exception(BackendClosed(why, backend=self.name))
             self._stop_timers(ticket)
-        self._all_gone = self._loop.create_future()
-        for link in list(self.links.values()):
-            link.why_stopped = link.why_stopped or why
-            link.in_service = False
-            if link.sent or link.leased:
-                link.kill()
-            else:
-                link.close()
-        if self.links:
-            await asyncio.wait([self._all_gone], timeout=1.0)
-        self._nursery.close()
+        await self.crew.aclose(why)
 
 
 def _lets_others_run(running: Ticket | None) -> bool:
     """Whether a worker at this ticket reads its frames; at a plain call, it is at nothing else until that ends."""
     return running is None or running.concurrent
-
-
-def exit_text(code: int | None) -> str:
-    """`-9` as `was killed by SIGKILL`."""
-    import signal
-
-    if code is None:
-        return "is gone, and nobody could see how"
-    if code >= 0:
-        return f"exited with code {code}"
-    try:
-        return f"was killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"was killed by signal {-code}"

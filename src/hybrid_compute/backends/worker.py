@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.backends.batch import Batch
+from hybrid_compute.backends.crew import Lifetime, Nursery
 from hybrid_compute.backends.functions import Functions, define
-from hybrid_compute.backends.pool import Lifetime, Nursery, Pool, PoolStats
+from hybrid_compute.backends.pool import Pool, PoolStats
 from hybrid_compute.backends.queue import QueueLimits
 from hybrid_compute.calls import Call
 from hybrid_compute.errors import BackendClosed, BackendUnavailable, LimitExceeded, NotTransferable
@@ -266,8 +267,8 @@ class WorkerBackend(Backend):
             lifetime=self._lifetime,
             ping=lambda answer: self._prepare(Ticket(_PING), answer),
             setup=self._setup(),
+            lazy_watch=self._leases,
         )
-        self._pool.lazy_watch = self._leases
         return self._pool
 
     def _make_arena(self, memory: int | None) -> Arena:
