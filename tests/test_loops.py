@@ -85,8 +85,8 @@ async def lose_workers(check: Check) -> None:
     for _ in range(3):
         await check.pool.warm_up()
         path = check.marked
+        before = marks(path).total()  # first: the call is on its way before anybody awaits it
         running = asyncio.ensure_future(check.rt.run(tasks.mark_pid, str(path), 3600.0))
-        before = marks(path).total()
         await until(lambda before=before, path=path, running=running: marks(path).total() > before or running.done())
         (victim,) = alive(marks(path))
         assert kill(victim)
