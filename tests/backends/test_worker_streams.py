@@ -1,6 +1,7 @@
 """Streams from workers: back-pressure, leaving early, sharing a worker, progress."""
 
 import asyncio
+import gc
 import threading
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,22 @@ async def test_a_stream_of_arrays_leaves_no_memory_behind() -> None:
                     assert isinstance(item, np.ndarray)
             item = None
         assert await rt.run(tasks.count_memfds) < 3 * WINDOW
+
+
+async def test_what_a_stream_has_sent_is_given_back_when_its_reader_leaves(tmp_path: Path) -> None:
+    """At once, and not when the garbage collector comes by."""
+    marked = tmp_path / "marks"
+    async with Runtime([WorkerBackend(1)], strategy="worker") as rt:
+        gc.disable()
+        try:
+            for turn in range(1, 6):
+                async with rt.stream(tasks.arrays, 1000, 1 << 16, str(marked)) as items:
+                    await anext(items)
+                    await until(lambda turn=turn: marks(marked).total() >= turn * WINDOW, "all it may send is made")
+                    await rt.run(tasks.short_wait, 0.0)  # its answer comes behind them
+        finally:
+            gc.enable()
+        assert await rt.run(tasks.count_memfds) < 3 * WINDOW  # a segment has two descriptors, one of them in its mapping
 
 
 async def test_the_loss_of_a_worker_ends_its_streams() -> None:

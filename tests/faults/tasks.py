@@ -320,11 +320,25 @@ def get_stuck(where: str, path: str) -> Iterator[int]:
 
 
 @task
-def arrays(count: int, size: int) -> Iterator[Any]:
+def arrays(count: int, size: int, path: str = "") -> Iterator[Any]:
     import numpy as np
 
     for number in range(count):
+        if path:
+            mark(path, number)
         yield np.full(size, number, np.int64)
+
+
+@task
+def full(size: int, number: int) -> Any:
+    import numpy as np
+
+    return np.full(size, number, np.int64)
+
+
+@task
+def total(array: Any) -> int:
+    return int(array.sum())
 
 
 @task

@@ -8,6 +8,7 @@ import gc
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hybrid_compute import BlockingRuntime, LocalBackend, Runtime, WorkerBackend
@@ -98,3 +99,15 @@ async def test_tasks_that_fail_or_are_given_up_leave_nothing_behind() -> None:
         await use(COUNT // 2)
         assert objects() - before < COUNT / 4
         assert len(pool._functions._known.values()) < 10
+
+
+def test_arrays_out_of_waiting_threads_are_given_back() -> None:
+    """One after the other, each in the memory of the one before, whatever the calls between them are like."""
+    with BlockingRuntime([WorkerBackend(1)], strategy="worker") as rt:
+        for number in range(50):
+            assert rt.run(tasks.full, 1 << 16, number).sum() == number << 16
+        for number in range(50):
+            assert rt.run(tasks.full, 1 << 16, number).sum() == number << 16
+            assert rt.run(tasks.total, np.full(1 << 16, number)) == number << 16
+            assert rt.run(tasks.add, number, 1) == number + 1
+        assert rt.run(tasks.count_memfds) <= 6

@@ -16,8 +16,9 @@ from typing import Any
 from hybrid_compute.backends.pool import Pool
 from hybrid_compute.calls import Call
 from hybrid_compute.links.arena import LARGE, Arena
-from hybrid_compute.links.codec import ATOMS, NOTHING, encode
+from hybrid_compute.links.codec import NOTHING, encode
 from hybrid_compute.links.frames import CALL, MANY, PICKLES
+from hybrid_compute.links.layouts import ATOMS
 from hybrid_compute.links.ticket import UNKNOWN, Function, Ticket
 
 CHUNK = 0.4e-3

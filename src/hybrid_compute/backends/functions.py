@@ -15,7 +15,8 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from hybrid_compute.errors import NotTransferable
-from hybrid_compute.links.codec import ATOMS, find_culprit
+from hybrid_compute.links.codec import find_culprit
+from hybrid_compute.links.layouts import ATOMS
 from hybrid_compute.links.ticket import Function
 from hybrid_compute.tasks import AnyTask, PerTask, is_importable
 

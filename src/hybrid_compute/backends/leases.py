@@ -2,8 +2,8 @@
 
 The thread takes the link out of the pool's idle ones, writes the call, and waits for the reply in `read`. What takes
 microseconds here is the interpreter, not the pipe: hence `leaser` makes one flat closure per function, in which all
-that is the same for each call has been looked up before. Whatever is not one small result in one read leaves it for
-the functions below, and anything to do with death goes back to the event loop.
+that is the same for each call has been looked up before. Arguments that are not mere atoms, and whatever is not one
+small result in one read, leave it for the functions below; anything to do with death goes back to the event loop.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from typing import Any, Protocol
 
 from hybrid_compute.backends.queue import Queue
 from hybrid_compute.calls import Call
-from hybrid_compute.errors import BackendClosed
-from hybrid_compute.links.codec import ATOMS, READING_FAILED
-from hybrid_compute.links.frames import CALL, HEADER, READ_SIZE, REPLY, RESULT, SIZE
+from hybrid_compute.errors import BackendClosed, NotTransferable
+from hybrid_compute.links.arena import Arena, NoMemory
+from hybrid_compute.links.codec import NOTHING, READING_FAILED, Loan, copied_for, encode
+from hybrid_compute.links.frames import CALL, HEADER, READ_SIZE, RELEASE, REPLY, RESULT, SIZE, frame
+from hybrid_compute.links.layouts import ATOMS
 from hybrid_compute.links.link import BUSY, Link
 from hybrid_compute.links.ticket import Function, Ticket, unreadable
 
@@ -42,6 +44,7 @@ class Pool(Protocol):
     queue: Queue
     most_calls: int
     calls: int
+    arena: Arena
 
     def other_reply(self, link: Link, kind: int, number: int, ran: float, body: bytes) -> int: ...
 
@@ -67,12 +70,19 @@ class Leases:
         next_idle = iter(idle.pop, None)
 
         def lease(args: tuple[Any, ...]) -> Any:
-            if queue.length:
+            if queue.length or not idle:
                 return NO_WORKER
+            kind, loans = PLAIN_CALL, NOTHING
             for value in args:
                 if type(value) not in atoms:
-                    return NO_WORKER
-            body = dumps(args, 5)
+                    try:
+                        flags, body, loans = encode(args, pool.arena)
+                    except NotTransferable:  # the ordinary way says it in full
+                        return NO_WORKER
+                    kind |= flags << 56
+                    break
+            else:
+                body = dumps(args, 5)
             size = len(body)
             if size > LONGEST:
                 return NO_WORKER
@@ -87,23 +97,28 @@ class Leases:
             except IndexError:
                 return NO_WORKER
             try:
-                if number not in link.known or link.calls < 0:
+                if number not in link.known or link.calls < 0 or (loans and not _held(link, loans)):
                     link.leased = 0
                     idle.append(link)
                     return NO_WORKER
                 link.last_call = serial
                 link.load = BUSY  # what is leased is nobody else's to place calls on
+                data = pack(size | kind, serial, number) + body
+                if link.loans.active and link.loans.due:
+                    data = frame(RELEASE, 0, 0, link.loans.take_returns()) + data
                 try:
-                    if write(link.calls, pack(size | PLAIN_CALL, serial, number) + body) == size + SIZE:
+                    if write(link.calls, data) == len(data):
                         reply = read(link.replies, READ_SIZE)
                     else:
                         reply = b""  # it has not even read what it was told before
                 except OSError:
                     reply = b""
                 if len(reply) < SIZE or (head := unpack(reply)[0]) != len(reply) - SIZE | PLAIN_RESULT:
-                    return self._finish(link, _ticket(call, args, function, body), serial, reply)
+                    return self._finish(link, _ticket(call, args, function, kind, body, loans), serial, reply)
                 end(link, serial)
                 call.ran, call.sent, call.received = unpack(reply)[2], size, head & 0xFFFF
+                if loans:
+                    call.sent += copied_for(loans)
             except BaseException as error:
                 if not isinstance(error, Exception):  # an interrupt: unless it is back, nobody will read that reply
                     pool.post(link, serial, spoiled=link.leased == serial)
@@ -139,12 +154,14 @@ class Leases:
         """Go on reading until the call is answered, and give its outcome."""
         slot: Any = ticket.future
         ticket.id, ticket.link = serial, link
+        ticket.sent = len(ticket.body) + copied_for(ticket.loans)
         link.sent[serial] = ticket
         while reply and not self._take(link, reply):
             reply = os.read(link.replies, READ_SIZE)
         if not reply:
             return self._lost(link, ticket)
         self._end(link, serial)
+        ticket.report()
         if slot.error is not None:
             raise slot.error
         return slot.value
@@ -156,6 +173,7 @@ class Leases:
                 self._pool.other_reply(link, kind, number, ran, body)
                 continue
             ticket = link.sent.pop(number)
+            ticket.ran, ticket.received = ran, len(body)
             ticket.function.ran(ran)
             try:
                 ticket.future.set_result(pickle.loads(body))
@@ -174,10 +192,21 @@ class Leases:
         return verdict.result()
 
 
-def _ticket(call: Call, args: tuple[Any, ...], function: Function, body: bytes) -> Ticket:
+def _held(link: Link, loans: list[Loan]) -> bool:
+    """Show the worker the memory of a call; False if it cannot be shown now."""
+    try:
+        link.loans.hold(loans)
+    except NoMemory:
+        return False
+    return True
+
+
+def _ticket(call: Call, args: tuple[Any, ...], function: Function, kind: int, body: bytes, loans: list[Loan]) -> Ticket:
     """What the lease has done without so far, because it is needed only where something is out of the ordinary."""
     ticket = Ticket(call.task, args)
-    ticket.function, ticket.future, ticket.flags, ticket.body = function, _Slot(), CALL, body
+    ticket.asked = call
+    ticket.function, ticket.future = function, _Slot()
+    ticket.flags, ticket.body, ticket.loans = kind >> 56, body, loans
     return ticket
 
 

@@ -36,9 +36,9 @@ from hybrid_compute.errors import (
 )
 from hybrid_compute.events import Hooks, Progress
 from hybrid_compute.links import frames
-from hybrid_compute.links.arena import NoMemory
+from hybrid_compute.links.arena import Arena, NoMemory
 from hybrid_compute.links.child import LISTENING
-from hybrid_compute.links.codec import READING_FAILED, decode, decode_failure, dumps
+from hybrid_compute.links.codec import READING_FAILED, copied_for, decode, decode_failure, dumps
 from hybrid_compute.links.frames import HEADER, KIND, RESULT
 from hybrid_compute.links.link import BUSY, Link
 from hybrid_compute.links.ticket import OVER, Answer, Ticket, unreadable
@@ -83,6 +83,7 @@ class Pool:
         name: str,
         size: int,
         nursery: Nursery,
+        arena: Arena,
         *,
         clock: Clock,
         hooks: Hooks,
@@ -94,6 +95,7 @@ class Pool:
     ) -> None:
         self.name = name
         self.size = size
+        self.arena = arena
         self.hooks = hooks
         self.queue = Queue(limits)
         self.closed = ""
@@ -311,7 +313,7 @@ class Pool:
                 link.loans.hold(ticket.loans)
             except NoMemory:
                 self._send_in_band(ticket)
-            ticket.sent = sum(loan.copied for loan in ticket.loans)
+            ticket.sent = copied_for(ticket.loans)
         number = ticket.id = link.last_call + 1
         link.last_call += ticket.count
         ticket.link = link

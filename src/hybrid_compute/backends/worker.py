@@ -122,6 +122,7 @@ class WorkerBackend(Backend):
             await self._submit(pool, ticket, future)
             yield reader
         finally:
+            reader.leave()
             if not future.done():
                 pool.withdraw(ticket)
             elif not future.cancelled():
@@ -261,6 +262,7 @@ class WorkerBackend(Backend):
             self.name,
             self.size,
             self._make_nursery(self._loop),
+            self._arena,
             clock=self.clock,
             hooks=self.hooks,
             limits=self._limits,
@@ -331,6 +333,10 @@ class _Reader:
         self._waiter: asyncio.Future[None] | None = None
         ticket.sink = self
         future.add_done_callback(self._wake)
+
+    def leave(self) -> None:
+        """Drop what nobody will read: shared memory, perhaps, while this object waits for the garbage collector."""
+        self._items.clear()
 
     def item(self, value: Any) -> None:
         self._items.append(value)

@@ -67,7 +67,8 @@ class Arena:
         self._keep = keep
         self._lock = threading.Lock()
         self._segments: dict[int, Segment] = {}
-        self._bases: list[tuple[int, Segment]] = []
+        self._by_base: list[Segment] = []
+        self._bases: list[int] = []  # of those segments, ascending: bisected at the speed of C
         self._free: dict[int, list[Segment]] = {}
         self._anchors: dict[int, tuple[weakref.ref[Any], Segment, Callable[[], None] | None]] = {}
         self.gone: deque[weakref.ref[Any]] = deque()
@@ -88,15 +89,18 @@ class Arena:
     def locate(self, address: int, size: int) -> tuple[Segment, int] | None:
         """The segment that holds these bytes, and where in it; None if they are private memory."""
         with self._lock:
-            at = bisect.bisect_right(self._bases, address, key=lambda known: known[0]) - 1
+            at = bisect.bisect_right(self._bases, address) - 1
             if at < 0:
                 return None
-            base, segment = self._bases[at]
-            offset = address - base
+            segment = self._by_base[at]
+            offset = address - segment.base
             return (segment, offset) if offset + size <= segment.size else None
 
-    def lend(self, buffer: memoryview) -> tuple[Descriptor, Segment, Any]:
-        """Describe `buffer` to a peer. Keep the third value, the anchor, until the peer gives the loan back."""
+    def lend(self, buffer: Any) -> tuple[Descriptor, Segment, Any]:
+        """Describe `buffer`, a contiguous memoryview or array, to a peer.
+
+        Keep the third value, the anchor, until the peer gives the loan back.
+        """
         size = buffer.nbytes
         address = address_of(buffer)
         found = self.locate(address, size) if address is not None else None
@@ -116,8 +120,7 @@ class Arena:
     def admit(self, segment: Segment) -> None:
         """Make a peer's segment known here, so that its memory is recognised when it is lent on."""
         with self._lock:
-            self._segments[segment.key] = segment
-            bisect.insort(self._bases, (segment.base, segment), key=lambda known: known[0])
+            self._know(segment)
 
     def known(self, key: int) -> Segment | None:
         return self._segments.get(key)
@@ -127,7 +130,8 @@ class Arena:
         with self._lock:
             for key in [key for key in self._segments if key >> 32 == owner]:
                 segment = self._segments.pop(key)
-                self._bases = [known for known in self._bases if known[1] is not segment]
+                at = self._by_base.index(segment)
+                del self._by_base[at], self._bases[at]
                 close_fd(segment)
 
     def settle(self) -> None:
@@ -142,6 +146,7 @@ class Arena:
             for segment in self._segments.values():
                 close_fd(segment)
             self._segments.clear()
+            self._by_base.clear()
             self._bases.clear()
             self._free.clear()
             self._owned.clear()
@@ -158,9 +163,14 @@ class Arena:
         segment = self._create(next(self._serial), size)
         self.allocated += size
         self._owned.add(segment.key)
-        self._segments[segment.key] = segment
-        bisect.insort(self._bases, (segment.base, segment), key=lambda known: known[0])
+        self._know(segment)
         return segment
+
+    def _know(self, segment: Segment) -> None:
+        self._segments[segment.key] = segment
+        at = bisect.bisect_right(self._bases, segment.base)
+        self._bases.insert(at, segment.base)
+        self._by_base.insert(at, segment)
 
     def _view(self, segment: Segment, offset: int, size: int, gone: Callable[[], None] | None) -> memoryview:
         anchor = segment.anchor_type.from_buffer(segment.map)
@@ -215,11 +225,13 @@ def close_fd(segment: Segment) -> None:
         segment.fd = -1
 
 
-def address_of(buffer: memoryview) -> int | None:
+def address_of(buffer: Any) -> int | None:
     """Where the bytes lie, or None when nobody here can tell."""
     numpy = sys.modules.get("numpy")
     if numpy is not None:
-        return int(numpy.frombuffer(buffer, numpy.uint8).__array_interface__["data"][0])
+        array = buffer if type(buffer) is numpy.ndarray else numpy.frombuffer(buffer, "B")
+        address: int = array.ctypes.data
+        return address
     return None if buffer.readonly else ctypes.addressof(ctypes.c_char.from_buffer(buffer))
 
 

@@ -30,8 +30,9 @@ from hybrid_compute.arrays import allocate_with
 from hybrid_compute.errors import NotTransferable
 from hybrid_compute.links import frames
 from hybrid_compute.links.arena import Arena, NoMemory, Segment, open_segment
-from hybrid_compute.links.codec import ATOMS, CannotCross, decode, descriptors_in, dumps, encode, encode_failure
+from hybrid_compute.links.codec import CannotCross, decode, descriptors_in, dumps, encode, encode_failure
 from hybrid_compute.links.frames import CALL, KEYWORDS, KIND, MANY, PICKLES, READ_SIZE, RESULT, SIZE
+from hybrid_compute.links.layouts import ATOMS
 from hybrid_compute.links.loans import Loans
 from hybrid_compute.reporting import reporter
 

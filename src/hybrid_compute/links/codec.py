@@ -1,8 +1,8 @@
 """Values and exceptions to bytes, and back.
 
 One pickle per value. Buffers of 64 KiB and more stay in shared memory and travel as descriptors; a very large pickle
-travels there whole. What pickle cannot do by reference (lambdas, things of `__main__`) cloudpickle does by value.
-Nothing here is for data from a network: unpickling runs code.
+travels there whole; plain arrays do without pickle (`layouts.py`). What pickle cannot do by reference (lambdas, things
+of `__main__`) cloudpickle does by value. Nothing here is for data from a network: unpickling runs code.
 """
 
 from __future__ import annotations
@@ -11,20 +11,21 @@ import pickle
 import struct
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from hybrid_compute.errors import NotTransferable, TaskFailed
 from hybrid_compute.links.arena import LARGE, Arena, Descriptor, NoMemory, Segment
 from hybrid_compute.links.frames import BUFFERS
-
-ATOMS = frozenset({int, float, str, bytes, bool, type(None), complex})
-"""Exact types whose values hold no reference: quick to pickle, and nothing in them can alias."""
+from hybrid_compute.links.layouts import ATOMS, Layout, put_together, take_apart
 
 HUGE = 1 << 18
 """A pickle from this size on goes through shared memory: a pipe takes it only 64 KiB at a time."""
 
-_LENGTH = struct.Struct("<I")
+PICKLED: Final = "pickled"
+PARKED: Final = "parked"
+"""Where the pickle is that belongs to buffers: behind their descriptors, or in the first of them."""
 
+_LENGTH = struct.Struct("<I")
 
 READING_FAILED = (Exception, SystemExit)
 """What to catch where a value is unpickled: that runs its author's code, and a `sys.exit` there is not meant for us."""
@@ -43,6 +44,11 @@ class Loan(NamedTuple):
     copied: int  # bytes: none, when it lay in shared memory already
 
 
+def copied_for(loans: list[Loan]) -> int:
+    """Bytes that had to be copied into shared memory."""
+    return sum(loan.copied for loan in loans)
+
+
 Encoded: TypeAlias = tuple[int, bytes, list[Loan]]
 Borrow: TypeAlias = Callable[[Descriptor], memoryview]
 
@@ -59,13 +65,21 @@ def are_atoms(values: tuple[Any, ...]) -> bool:
 
 def encode(value: Any, arena: Arena | None) -> Encoded:
     """`(flags, body, loans)` for a value. Raises `NotTransferable`, naming the path to what cannot go."""
+    if arena is not None and (parts := take_apart(value)) is not None:
+        layout, arrays = parts
+        try:
+            return _lend(layout, arrays, b"", arena)
+        except NoMemory:
+            return 0, dumps(value, None), NOTHING
     buffers: list[memoryview] = []
     body = dumps(value, None if arena is None else buffers)
     if not buffers and (len(body) < HUGE or arena is None):
         return 0, body, NOTHING
     assert arena is not None
     try:
-        return _with_buffers(body, buffers, arena)
+        if len(body) < HUGE:
+            return _lend(PICKLED, buffers, body, arena)
+        return _lend(PARKED, [memoryview(body), *buffers], b"", arena)
     except NoMemory:
         return 0, dumps(value, None), NOTHING
 
@@ -99,11 +113,13 @@ def decode(flags: int, body: bytes, borrow: Borrow | None) -> Any:
         return pickle.loads(body)
     if borrow is None:
         raise AssertionError("buffers arrived on a link that has no shared memory")
-    parked, descriptors, rest = _head(body)
-    views: list[Any] = [borrow(each) for each in descriptors]
-    if parked:
+    layout, descriptors, rest = _head(body)
+    views = [borrow(each) for each in descriptors]
+    if layout == PICKLED:
+        return pickle.loads(rest, buffers=views)
+    if layout == PARKED:
         return pickle.loads(views[0], buffers=views[1:])
-    return pickle.loads(rest, buffers=views)
+    return put_together(layout, views)
 
 
 def descriptors_in(body: bytes) -> list[Descriptor]:
@@ -111,23 +127,22 @@ def descriptors_in(body: bytes) -> list[Descriptor]:
     return _head(body)[1]
 
 
-def _head(body: bytes) -> tuple[bool, list[Descriptor], memoryview]:
+def _head(body: bytes) -> tuple[Layout | Literal["pickled", "parked"], list[Descriptor], memoryview]:
     (length,) = _LENGTH.unpack_from(body)
-    parked, descriptors = pickle.loads(body[4 : 4 + length])
-    return parked, descriptors, memoryview(body)[4 + length :]
+    layout, descriptors = pickle.loads(body[4 : 4 + length])
+    return layout, descriptors, memoryview(body)[4 + length :]
 
 
-def _with_buffers(body: bytes, buffers: list[memoryview], arena: Arena) -> Encoded:
+def _lend(layout: Layout | Literal["pickled", "parked"], buffers: list[Any], rest: bytes, arena: Arena) -> Encoded:
     loans: list[Loan] = []
     descriptors: list[Descriptor] = []
-    parked = len(body) >= HUGE
-    for each in [memoryview(body), *buffers] if parked else buffers:
+    for each in buffers:
         descriptor, segment, anchor = arena.lend(each)
         descriptors.append(descriptor)
         number, _, _, size, exclusive = descriptor
         loans.append(Loan(number, segment, anchor, size if exclusive else 0))
-    head = pickle.dumps((parked, descriptors), 5)
-    return BUFFERS, _LENGTH.pack(len(head)) + head + (b"" if parked else body), loans
+    head = pickle.dumps((layout, descriptors), 5)
+    return BUFFERS, _LENGTH.pack(len(head)) + head + rest, loans
 
 
 def _dumps_by_value(value: Any, callback: Callable[[pickle.PickleBuffer], Any] | None) -> bytes:
