@@ -120,7 +120,7 @@ async def test_what_a_stream_has_sent_is_given_back_when_its_reader_leaves(tmp_p
                     await rt.run(tasks.short_wait, 0.0)  # its answer comes behind them
         finally:
             gc.enable()
-        assert await rt.run(tasks.count_memfds) < 3 * WINDOW  # a segment has two descriptors, one of them in its mapping
+        assert await rt.run(tasks.count_memfds) < 3 * WINDOW  # two descriptors each
 
 
 async def test_the_loss_of_a_worker_ends_its_streams() -> None:
