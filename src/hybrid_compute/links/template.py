@@ -38,12 +38,15 @@ FDS_OF_A_WORKER = 3  # calls to read, replies to write, control socket
 
 
 def main(control_fd: int) -> None:
-    """The template's whole life. Runs in a process of its own; see `start` in `workers.py`."""
-    control = socket.socket(fileno=control_fd)
-    message, fds, _, _ = socket.recv_fds(control, 1 << 20, 2, socket.MSG_CMSG_CLOEXEC)
-    if not message:
-        return
-    ledger = _set_up(pickle.loads(message), *fds)
+    """The template's whole life. It runs in a process of its own, which `pipe.py` starts."""
+    with socket.socket(fileno=control_fd) as control:
+        message, fds, _, _ = socket.recv_fds(control, 1 << 20, 2, socket.MSG_CMSG_CLOEXEC)
+        if message:
+            _serve(control, _set_up(pickle.loads(message), *fds))
+
+
+def _serve(control: socket.socket, ledger: mmap.mmap) -> None:
+    """Fork, reap and report until the parent has gone."""
     wakeup, alarm = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(alarm)
     signal.signal(signal.SIGCHLD, _wake)
@@ -54,14 +57,14 @@ def main(control_fd: int) -> None:
     workers: dict[int, int] = {}
     while True:
         ready = {fd for fd, _ in watch.poll()}
-        if control_fd in ready:
+        if control.fileno() in ready:
             request, fds, _, _ = socket.recv_fds(control, 64, FDS_OF_A_WORKER, socket.MSG_CMSG_CLOEXEC)
             if not request:
                 break
             number, slot = FORK.unpack(request)
             pid = os.fork()
             if pid == 0:
-                _become_worker(number, slot, ledger, fds, (control_fd, wakeup, alarm))
+                _become_worker(number, slot, ledger, fds, (control.fileno(), wakeup, alarm))
             workers[pid] = number
             _report_fork(control, number, pid, fds)
         if wakeup in ready:
