@@ -80,6 +80,8 @@ class Batch:
         ticket = Ticket(call.task)
         ticket.timeout, ticket.deadline, ticket.priority = call.timeout, call.deadline, call.priority
         ticket.function, ticket.future, ticket.count = self._function, future, count
+        if count == 1:
+            ticket.args = self._inputs[start]  # it may have to be sent in another way
         ticket.flags, ticket.body, ticket.loans = kind, body, loans
         self._next = start + count
         self._tickets.add(ticket)

@@ -181,6 +181,7 @@ class Crew:
         if self._shrink_timer is not None:
             self._shrink_timer.cancel()
         self._all_gone = asyncio.get_running_loop().create_future()
+        self.idle.clear()  # no thread leases what is being closed
         for link in list(self.links.values()):
             link.why_stopped = link.why_stopped or why
             link.in_service = False
@@ -210,7 +211,7 @@ class Crew:
 
     def _arm_shrinking(self, timeout: float) -> None:
         # Looked at once per timeout: a worker that has served nothing since the last look has been idle that long.
-        self._seen = {link.number: link.served for link in self.idle}
+        self._seen = {link.number: link.served for link in tuple(self.idle)}  # threads change it meanwhile
         self._shrink_timer = self._clock.call_at(self._clock.time() + timeout, self._shrink)
 
     def _shrink(self) -> None:

@@ -98,8 +98,7 @@ class Leases:
                 return NO_WORKER
             try:
                 if number not in link.known or link.calls < 0 or (loans and not _held(link, loans)):
-                    link.leased = 0
-                    idle.append(link)
+                    self._give_back(link, serial)
                     return NO_WORKER
                 link.last_call = serial
                 link.load = BUSY  # what is leased is nobody else's to place calls on
@@ -134,7 +133,11 @@ class Leases:
         """In the loop: the worker of this link has gone. Whether a thread has leased it, and will bring it back."""
         with self._lock:
             link.exit = (code,)
-            return link.leased != 0
+            try:
+                self._pool.idle.remove(link)  # from here on no thread leases it
+            except ValueError:
+                return link.leased != 0
+            return False
 
     def _end(self, link: Link, serial: int) -> None:
         """Bring the link back, or have the loop do so if there is more to be done about it."""
@@ -142,6 +145,10 @@ class Leases:
         link.load = 0.0
         link.served += 1
         pool.calls += 1
+        self._give_back(link, serial)
+
+    def _give_back(self, link: Link, serial: int) -> None:
+        pool = self._pool
         with self._lock:
             if link.exit is None and serial < pool.most_calls:
                 link.leased = 0

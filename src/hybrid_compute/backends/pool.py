@@ -38,7 +38,7 @@ from hybrid_compute.events import Hooks, Progress
 from hybrid_compute.links import frames
 from hybrid_compute.links.arena import Arena, NoMemory
 from hybrid_compute.links.child import LISTENING
-from hybrid_compute.links.codec import READING_FAILED, copied_for, decode, decode_failure, dumps
+from hybrid_compute.links.codec import READING_FAILED, copied_for, decode, decode_failure, descriptors_in, dumps, encode
 from hybrid_compute.links.frames import HEADER, KIND, RESULT
 from hybrid_compute.links.link import BUSY, Link
 from hybrid_compute.links.ticket import OVER, Answer, Ticket, unreadable
@@ -216,20 +216,23 @@ class Pool:
             raise BackendClosed(self.closed, backend=self.name)
         while len(self.links) < min(count, self.size):
             self.crew.rest(self.crew.start())
-        waiting = [self._greet(link) for link in self.links.values() if not link.served and link in self.idle]
-        await asyncio.gather(*waiting)
+        fresh = [link for link in self.links.values() if not link.served]
+        await asyncio.gather(*(answer for link in fresh if (answer := self._greet(link)) is not None))
         # One may have answered before the template could say which process it is; that is on its way.
         while any(link.pid is None for link in self.links.values() if link.in_service):  # noqa: ASYNC110
             await asyncio.sleep(0)
 
-    def _greet(self, link: Link) -> asyncio.Future[Any]:
+    def _greet(self, link: Link) -> asyncio.Future[Any] | None:
+        try:
+            self.idle.remove(link)
+        except ValueError:  # at work, perhaps for a thread
+            return None
         answer: asyncio.Future[Any] = self._loop.create_future()
-        self.idle.remove(link)
         self._write(link, self._frames(link, self._ping(answer)))
         return answer
 
     def stats(self) -> PoolStats:
-        crew, running = self.crew, sum(len(link.sent) for link in self.links.values())
+        crew, running = self.crew, sum(len(link.sent) for link in list(self.links.values()))  # from any thread
         return PoolStats(len(crew.links), len(crew.idle), len(self.queue), running, self.calls, crew.started, crew.lost)
 
     def post(self, link: Link, serial: int, *, spoiled: bool) -> None:
@@ -258,7 +261,8 @@ class Pool:
             except IndexError:
                 pass
         behind = None if ticket.concurrent else read_ahead_on(links, cost)
-        if should_start(cost, len(self.queue), len(links), self.size) or (behind is None and len(links) < self.size):
+        workers = self.crew.in_service
+        if should_start(cost, len(self.queue), workers, self.size) or (behind is None and workers < self.size):
             fresh = self._start()
             if fresh is not None or not self.queue.length:
                 return fresh
@@ -428,8 +432,7 @@ class Pool:
         if ticket.timer is not None:
             ticket.timer.cancel()
         if ticket.future.done():
-            if kind & frames.BUFFERS:
-                self._discard(link, kind, body)
+            self._discard(link, kind, body)
         elif base == RESULT:
             if not ticket.concurrent:
                 ticket.function.ran(ran / ticket.count)
@@ -452,8 +455,7 @@ class Pool:
 
     def _item(self, link: Link, ticket: Ticket, kind: int, body: bytes) -> None:
         if ticket.future.done() or ticket.sink is None:
-            if kind & frames.BUFFERS:
-                self._discard(link, kind, body)
+            self._discard(link, kind, body)
             return
         ticket.received += len(body)
         try:
@@ -470,19 +472,21 @@ class Pool:
 
     def _discard(self, link: Link, kind: int, body: bytes) -> None:
         """Nobody waits for this value any more; the memory it names must be given back all the same."""
-        decode(kind, body, link.loans.borrow)
+        link.loans.decline(descriptors_in(kind, body))
 
     def _end_lease(self, link: Link, serial: int, *, spoiled: bool) -> None:
         """In the loop: deal with what a lease has left behind, be it a dead worker or a line that has formed."""
         if link.leased == serial:
             link.leased = 0
             if spoiled:
+                link.ignore()
                 self._kill(link, "the thread that had leased it was interrupted")
             elif link.sent:  # the thread has seen the end of its replies
                 self.crew.out_of_service(link)
                 link.kill()
             if link.exit is not None:
                 self.exited(link, link.exit[0])
+                self._settle(link, link.exit[0])  # where it was struck off before the thread came to it
             elif link.in_service:
                 self.crew.rest(link)
         if self.queue.length:
@@ -555,15 +559,14 @@ class Pool:
 
     def exited(self, link: Link, code: int | None) -> None:
         """The worker is gone for certain: read its last words, then settle what it leaves."""
-        if link.number not in self.links or self.leases.holds(link, code):
+        if self.leases.holds(link, code) or link.number not in self.links:
             return
         link.drain()
         unexpected = self.crew.gone(link, code)
         if link.active:
             link.active = False
             self._active -= 1
-        if link.sent:
-            self._settle(link, code)
+        self._settle(link, code)
         if unexpected:
             self._replace()
         if self.queue.length:
@@ -585,11 +588,20 @@ class Pool:
             again = not begun or (ticket.task.pure and ticket.sink is None)
             if again and not self.closed and ticket.attempts <= MOST_WORKERS_LOST:
                 ticket.link = None
+                if begun:
+                    self._renew(ticket)
                 self.queue.push(ticket, front=True)
             else:
                 ticket.future.set_exception(self._lost_error(link, ticket, begun, code))
                 self._stop_timers(ticket)
         link.sent.clear()
+
+    def _renew(self, ticket: Ticket) -> None:
+        """The worker that died may have changed the arrays that were copied for it: the next one gets new copies."""
+        if copied_for(ticket.loans):
+            value = (ticket.args, ticket.kwargs) if ticket.kwargs else ticket.args
+            flags, ticket.body, ticket.loans = encode(value, self.arena)
+            ticket.flags = ticket.flags & ~frames.BUFFERS | flags
 
     def _lost_error(self, link: Link, ticket: Ticket, begun: bool, code: int | None) -> BackendError:
         if self.closed:

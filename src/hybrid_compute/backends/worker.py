@@ -177,7 +177,7 @@ class WorkerBackend(Backend):
     @property
     def pids(self) -> list[int]:
         """The process ids of the workers that are known to run."""
-        links = self._pool.links.values() if self._pool is not None else ()
+        links = list(self._pool.links.values()) if self._pool is not None else []
         return [link.pid for link in links if link.pid is not None]
 
     def allow_leases(self) -> None:
@@ -286,10 +286,10 @@ class WorkerBackend(Backend):
             from hybrid_compute.links.spawned import SpawnedNursery
 
             assert isinstance(self._arena, NamedArena)
-            return SpawnedNursery(loop, self._arena, self._exited, self._preload)
+            return SpawnedNursery(loop, self._arena, self._exited, self._preload, self.size)
         from hybrid_compute.links.pipe import PipeNursery
 
-        return PipeNursery(loop, self._arena, self._exited, self._preload)
+        return PipeNursery(loop, self._arena, self._exited, self._preload, self.size)
 
     def _setup(self) -> bytes:
         """The frame that runs the initializer in a fresh worker."""

@@ -52,19 +52,27 @@ class Segment:
         self.anchor_type = ctypes.c_char * size
         self.base = ctypes.addressof(self.anchor_type.from_buffer(memory))
 
+    def __del__(self) -> None:
+        close_fd(self)
+
 
 class Arena:
     """The shared memory of one process: `limit` bytes of its own at most, `keep` of them warm while unused.
+
+    It has `most` segments at most, because each takes two descriptors in every process that sees it.
 
     `owner` numbers the process among its peers; a segment's key is unique among all of them. Safe to use from many
     threads: finalisers only append to a deque, which the next caller empties under the lock.
     """
 
-    def __init__(self, owner: int = 0, *, limit: int | None = None, keep: int = 256 << 20) -> None:
+    def __init__(
+        self, owner: int = 0, *, limit: int | None = None, keep: int = 256 << 20, most: int | None = None
+    ) -> None:
         self._serial = itertools.count(owner << 32)
         self._loan = itertools.count(1)
         self._limit = half_of_memory() if limit is None else limit
         self._keep = keep
+        self._most = share_of_descriptors() if most is None else most
         self._lock = threading.Lock()
         self._segments: dict[int, Segment] = {}
         self._by_base: list[Segment] = []
@@ -158,6 +166,8 @@ class Arena:
         if free:
             self.unused -= size
             return free.pop()
+        if len(self._owned) >= self._most:
+            return self._take_larger(size)
         if self.allocated + size > self._limit:
             raise NoMemory(f"{self.allocated + size} bytes of shared memory asked for, {self._limit} allowed")
         segment = self._create(next(self._serial), size)
@@ -165,6 +175,13 @@ class Arena:
         self._owned.add(segment.key)
         self._know(segment)
         return segment
+
+    def _take_larger(self, size: int) -> Segment:
+        fitting = [each for each, free in self._free.items() if each > size and free]
+        if not fitting:
+            raise NoMemory(f"{self._most} blocks of shared memory are in use, and each takes open files: `ulimit -n`")
+        self.unused -= min(fitting)
+        return self._free[min(fitting)].pop()
 
     def _know(self, segment: Segment) -> None:
         self._segments[segment.key] = segment
@@ -213,8 +230,11 @@ def create_segment(key: int, size: int) -> Segment:
         raise NoMemory(str(error)) from error
 
 
-def open_segment(key: int, size: int, fd: int) -> Segment:
-    """A peer's segment, from the descriptor it sent."""
+def open_segment(key: int, size: int, fds: list[int]) -> Segment:
+    """A peer's segment, from the descriptor it sent. Raises `NoMemory` where there was no room for that."""
+    if not fds:
+        raise NoMemory("this process has no room for one more open file: see `ulimit -n`")
+    (fd,) = fds
     return Segment(key, size, mmap.mmap(fd, size), fd=fd)
 
 
@@ -242,6 +262,16 @@ def copy(source: memoryview, target: memoryview) -> None:
         numpy.copyto(numpy.frombuffer(target, numpy.uint8), numpy.frombuffer(source, numpy.uint8))
     else:
         target[:] = source
+
+
+def share_of_descriptors(workers: int = 1) -> int:
+    """How many segments each of so many workers may have, so that all of them leave most descriptors to the user."""
+    try:
+        import resource
+    except ImportError:  # Windows, where shared memory takes none
+        return sys.maxsize
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else max(8, soft // (8 * workers))
 
 
 def half_of_memory() -> int:

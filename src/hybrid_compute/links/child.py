@@ -20,7 +20,7 @@ import socket
 import struct
 import sys
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from threading import get_ident
 from time import perf_counter
@@ -30,7 +30,7 @@ from hybrid_compute.arrays import allocate_with
 from hybrid_compute.errors import NotTransferable
 from hybrid_compute.links import frames
 from hybrid_compute.links.arena import Arena, NoMemory, Segment, open_segment
-from hybrid_compute.links.codec import CannotCross, decode, descriptors_in, dumps, encode, encode_failure
+from hybrid_compute.links.codec import CannotCross, Loan, decode, descriptors_in, dumps, encode, encode_failure
 from hybrid_compute.links.frames import CALL, KEYWORDS, KIND, MANY, PICKLES, READ_SIZE, RESULT, SIZE
 from hybrid_compute.links.layouts import ATOMS
 from hybrid_compute.links.loans import Loans
@@ -112,7 +112,7 @@ class PipeChannel:
     def fetch(self, key: int) -> Segment:  # segments arrive in the order announced
         message, fds, _, _ = socket.recv_fds(self._control, _ANNOUNCEMENT.size, 1, socket.MSG_CMSG_CLOEXEC)
         key, size = _ANNOUNCEMENT.unpack(message)
-        return open_segment(key, size, fds[0])
+        return open_segment(key, size, fds)
 
     def wake(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.add_reader(self._calls, loop.stop)
@@ -143,10 +143,10 @@ class Stream:
         self.mean = 1.0
 
 
-def main(number: int, ledger: memoryview, calls: int, replies: int, control: int) -> None:
+def main(number: int, ledger: memoryview, segments: int, calls: int, replies: int, control: int) -> None:
     """A worker's whole life, once its process exists."""
     channel = PipeChannel(calls, replies, control)
-    Worker(number, channel, ledger.cast("Q"), Arena(number)).run()
+    Worker(number, channel, ledger.cast("Q"), Arena(number, most=segments)).run()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
@@ -292,7 +292,7 @@ class Worker:
     def decline(self, kind: int, call: int, body: bytes) -> None:
         """Do not start a call that was cancelled in time; memory lent with it goes back untouched."""
         if kind & frames.BUFFERS:
-            self.loans.decline(descriptors_in(body))
+            self.loans.decline(descriptors_in(kind & frames.BUFFERS, body))
             self.give_back()
         self.send(frames.CANCELLED, call)
 
@@ -320,16 +320,35 @@ class Worker:
 
     def run_many(self, kind: int, call: int, function: Function, body: bytes) -> None:
         """One frame, many calls: one reply with all their results, or the first failure."""
-        inputs = pickle.loads(body)
-        fn, loads = function.fn, pickle.loads
-        began = perf_counter()
+        inputs: Iterable[Any] = pickle.loads(body)
         if kind & PICKLES:
-            values = [fn(*loads(each)) for each in inputs]
-        else:
-            values = [fn(*each) for each in inputs]
+            inputs = map(pickle.loads, inputs)
+        fn = function.fn
+        values: list[Any] = []
+        apart: list[tuple[int, bytes]] = []
+        loans: list[Loan] = []
+        began = perf_counter()
+        try:
+            for args in inputs:
+                value = fn(*args)
+                if not apart and type(value) in ATOMS:
+                    values.append(value)
+                    continue
+                # The next call may change what this one has given, so that is encoded before.
+                stopped = perf_counter()
+                apart += [self.encoded(each, loans) for each in (*values, value)]
+                values.clear()
+                began += perf_counter() - stopped
+        except BaseException:
+            self.loans.recall(loans)
+            raise
         ran = perf_counter() - began
-        function.mean += (ran / len(inputs) - function.mean) * 0.2
-        self.answer(call, ran, values)
+        count = len(values) + len(apart)
+        function.mean += (ran / count - function.mean) * 0.2
+        if apart:
+            self.out.append(frames.reply(RESULT | PICKLES, call, ran, pickle.dumps(apart, 5)))
+        else:
+            self.answer(call, ran, values)
 
     def answer(self, call: int, ran: float, value: Any) -> None:
         """Queue a result; if it cannot cross, the failure that says so."""
@@ -339,24 +358,31 @@ class Worker:
             self.fail(call, ran, error)
 
     def deliver(self, kind: int, call: int, ran: float, value: Any) -> None:
-        """Queue a result or an item. Raises `NotTransferable` if it cannot cross."""
+        """Queue a result or an item. Raises `CannotCross`."""
+        flags, body = self.encoded(value, [], "an item" if kind == frames.ITEM else "the result")
+        del value
+        if self.loans.active:
+            self.give_back()
+        self.out.append(frames.reply(kind | flags, call, ran, body))
+
+    def encoded(self, value: Any, held: list[Loan], what: str = "the result") -> tuple[int, bytes]:
+        """`(flags, body)` for the parent; what it borrows with them is added to `held`. Raises `CannotCross`."""
         try:
             flags, body, loans = encode(value, self.arena)
             try:
                 self.loans.hold(loans)
             except NoMemory:  # the parent has not yet taken in the segments it was shown
-                flags, body = 0, dumps(value, None)
+                return 0, dumps(value, None)
         except NotTransferable as error:
-            what = "an item" if kind == frames.ITEM else "the result"
             raise CannotCross(f"{what} cannot cross to another process: {error}") from None
-        del value, loans
-        if self.loans.active:
-            self.give_back()
-        self.out.append(frames.reply(kind | flags, call, ran, body))
+        held += loans
+        return flags, body
 
     def fail(self, call: int, ran: float, error: BaseException, *, skip: int = 1) -> None:
         self.out.append(frames.reply(frames.FAILURE, call, ran, encode_failure(error, frames_to_skip=skip)))
         error.__traceback__ = None  # its frames hold the arguments
+        if self.loans.active:
+            self.give_back()
 
     def send(self, kind: int, call: int, body: bytes = b"") -> None:
         self.out.append(frames.reply(kind, call, 0.0, body))

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from hybrid_compute.errors import NotTransferable, TaskFailed
 from hybrid_compute.links.arena import LARGE, Arena, Descriptor, NoMemory, Segment
-from hybrid_compute.links.frames import BUFFERS
+from hybrid_compute.links.frames import BUFFERS, PICKLES
 from hybrid_compute.links.layouts import ATOMS, Layout, put_together, take_apart
 
 HUGE = 1 << 18
@@ -109,6 +109,8 @@ def dumps(value: Any, buffers: list[memoryview] | None) -> bytes:
 
 def decode(flags: int, body: bytes, borrow: Borrow | None) -> Any:
     """The value of an encoded body. `borrow` turns descriptors into views."""
+    if flags & PICKLES:
+        return [decode(flags, body, borrow) for flags, body in pickle.loads(body)]
     if not flags & BUFFERS:
         return pickle.loads(body)
     if borrow is None:
@@ -122,9 +124,11 @@ def decode(flags: int, body: bytes, borrow: Borrow | None) -> Any:
     return put_together(layout, views)
 
 
-def descriptors_in(body: bytes) -> list[Descriptor]:
-    """What a body with the `BUFFERS` flag has lent, for those who will not decode it."""
-    return _head(body)[1]
+def descriptors_in(flags: int, body: bytes) -> list[Descriptor]:
+    """What an encoded body has lent, for those who will not decode it."""
+    if flags & PICKLES:
+        return [each for flags, body in pickle.loads(body) for each in descriptors_in(flags, body)]
+    return _head(body)[1] if flags & BUFFERS else []
 
 
 def _head(body: bytes) -> tuple[Layout | Literal["pickled", "parked"], list[Descriptor], memoryview]:

@@ -25,7 +25,7 @@ LENGTH = (1 << 56) - 1
 DEFINE, FORGET, CALL, MANY, CREDIT, CANCEL, RELEASE, SETUP = range(1, 9)
 RESULT, FAILURE, ITEM, CANCELLED, PROGRESS = range(16, 21)
 KEYWORDS = 0x20  # flag: the body is (args, kwargs), not args alone
-PICKLES = 0x40  # flag: the body of MANY is a list of pickles, not a list of values
+PICKLES = 0x40  # flag: the values of MANY are encoded one by one, in the call or in its result
 BUFFERS = 0x80  # flag: the body starts with buffer descriptors
 KIND = 0x1F
 

@@ -75,6 +75,10 @@ class Link(ABC):
     def drain(self) -> None:
         """Hand over whatever the worker wrote before it died."""
 
+    def ignore(self) -> None:
+        """Nobody reads what it still says: half of that may be gone, and nobody asks for the rest."""
+        self.sent.clear()
+
     @abstractmethod
     def send(self, data: bytes) -> None:
         """Write, without ever blocking; what the pipe does not take now follows later, in order."""

@@ -45,6 +45,11 @@ class Loans:
                 self._shown.add(key)
         self._lent.update((loan.number, loan) for loan in loans)
 
+    def recall(self, loans: Sequence[Loan]) -> None:
+        """Let go of what was held for a peer that has not been told of it after all."""
+        for loan in loans:
+            self._lent.pop(loan.number, None)
+
     def borrow(self, descriptor: Descriptor) -> memoryview:
         """A view of what the descriptor names: writable only if nobody else can see that memory."""
         number, key, offset, size, exclusive = descriptor
@@ -52,7 +57,11 @@ class Loans:
         self.copied += size if exclusive else 0
         segment = self.arena.known(key)
         while segment is None:
-            fetched = self._fetch(key)
+            try:
+                fetched = self._fetch(key)
+            except BaseException:
+                self._returns.append(number)
+                raise
             self.arena.admit(fetched)
             segment = self.arena.known(key)
         view = self.arena.borrow(segment, offset, size, functools.partial(self._returns.append, number))

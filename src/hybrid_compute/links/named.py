@@ -90,9 +90,15 @@ class NamedArena(Arena):
     """
 
     def __init__(
-        self, owner: int = 0, *, limit: int | None = None, family: str = "", made: memoryview | None = None
+        self,
+        owner: int = 0,
+        *,
+        limit: int | None = None,
+        most: int | None = None,
+        family: str = "",
+        made: memoryview | None = None,
     ) -> None:
-        super().__init__(owner, limit=limit)
+        super().__init__(owner, limit=limit, most=most)
         self.family = family or f"hc-{secrets.token_hex(5)}"  # a whole name has at most 30 characters on macOS
         self._made = memoryview(bytearray(8)).cast("Q") if made is None else made
         self._closed = False

@@ -24,7 +24,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from hybrid_compute.errors import BackendUnavailable
-from hybrid_compute.links.arena import Arena, NoMemory, Segment, open_segment
+from hybrid_compute.links.arena import Arena, NoMemory, Segment, open_segment, share_of_descriptors
 from hybrid_compute.links.child import CANCELS, STAGE, STARTED
 from hybrid_compute.links.frames import READ_SIZE
 from hybrid_compute.links.link import Link
@@ -98,6 +98,11 @@ class PipeLink(Link):
             watch.register(self.replies, select.POLLIN)
             if not watch.poll(0) or not self._readable():
                 return
+
+    def ignore(self) -> None:
+        super().ignore()
+        self.unwatch()
+        self._received = None
 
     def send(self, data: bytes) -> None:
         if self._unsent:
@@ -182,9 +187,12 @@ class PipeLink(Link):
             raise NoMemory(f"the worker does not take in shared memory: {error}") from error
 
     def _fetch(self, key: int) -> Segment:  # segments arrive in the order announced
-        message, fds, _, _ = socket.recv_fds(self.control, _ANNOUNCEMENT.size, 1, socket.MSG_CMSG_CLOEXEC)
+        try:
+            message, fds, _, _ = socket.recv_fds(self.control, _ANNOUNCEMENT.size, 1, socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            raise NoMemory("it came when this process had too many open files, and is lost: see `ulimit -n`") from None
         key, size = _ANNOUNCEMENT.unpack(message)
-        return open_segment(key, size, fds[0])
+        return open_segment(key, size, fds)
 
 
 class PipeNursery:
@@ -193,11 +201,14 @@ class PipeNursery:
     If the template dies, workers live on without it, and the next one is made by a new template.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, arena: Arena, exited: Exited, preload: Iterable[str]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, arena: Arena, exited: Exited, preload: Iterable[str], size: int
+    ) -> None:
         self.loop = loop
         self.arena = arena
         self._exited = exited
         self._preload = list(preload)
+        self._segments = share_of_descriptors(size)
         self._links: dict[int, PipeLink] = {}
         self._slots = list(range(LEDGER_SLOTS))
         self._template: _Template | None = None
@@ -221,7 +232,7 @@ class PipeNursery:
 
     def _start(self, number: int) -> PipeLink:
         if self._template is None:
-            self._template = _Template(self, self._ledger_fd, self._preload)
+            self._template = _Template(self, self._ledger_fd, self._preload, self._segments)
             self._templates.add(self._template)
         with ExitStack() as theirs, ExitStack() as ours:  # ours are closed only if something fails
             calls_out, calls_in = _pipe(theirs, ours)
@@ -257,13 +268,15 @@ class PipeNursery:
             return
         # A thread that leased it may look up later what it had begun, when its slot is another worker's.
         link.ledger = memoryview(bytes(link.ledger)).cast("Q")
-        self._exited(link, None if status is None else os.waitstatus_to_exitcode(status))
-        if link.pidfd >= 0:
-            os.close(link.pidfd)
-            link.pidfd = -1
-        self._slots.append(link.slot)
-        if link.template.lost:
-            self._let_go(link.template)
+        try:
+            self._exited(link, None if status is None else os.waitstatus_to_exitcode(status))
+        finally:
+            if link.pidfd >= 0:
+                os.close(link.pidfd)
+                link.pidfd = -1
+            self._slots.append(link.slot)
+            if link.template.lost:
+                self._let_go(link.template)
 
     def template_lost(self, template: _Template) -> None:
         """Its workers can no longer be waited for: each is watched through its pidfd from here on."""
@@ -328,34 +341,27 @@ class PipeNursery:
 class _Template:
     """The parent's handle on the template process."""
 
-    def __init__(self, nursery: PipeNursery, ledger_fd: int, preload: list[str]) -> None:
+    def __init__(self, nursery: PipeNursery, ledger_fd: int, preload: list[str], segments: int) -> None:
         self.lost = False
         self._nursery = nursery
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        life, self._life = os.pipe2(os.O_CLOEXEC)
-        root = str(Path(__file__).parents[2])
-        program = f"import sys; sys.path.insert(0, {root!r}); from hybrid_compute.links import template as t; "
-        program += f"t.main({theirs.fileno()})"
-        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
-        # Its own session: an interrupt typed at the terminal is for the user's program, not for its workers.
-        self.process = subprocess.Popen(
-            [sys.executable, *flags, "-S", "-c", program],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
-            env=_environment(),
-        )
-        self._stop = weakref.finalize(self, _kill, self.process)
-        theirs.close()
-        setup = {
-            "path": [entry or os.getcwd() for entry in sys.path],
-            "prefix": sys.prefix,
-            "exec_prefix": sys.exec_prefix,
-            "wanted": preload,
-            "preload": [*preload, *(name for name in ("numpy",) if name in sys.modules)],
-        }
-        socket.send_fds(self._control, [pickle.dumps(setup)], [ledger_fd, life])
-        os.close(life)
+        with ExitStack() as theirs, ExitStack() as ours:  # ours are closed only if something fails
+            self._control, their_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            ours.enter_context(self._control)
+            theirs.enter_context(their_control)
+            life, self._life = _pipe(theirs, ours)
+            self.process = _start_template(their_control.fileno())
+            self._stop = weakref.finalize(self, _kill, self.process)
+            ours.callback(self._stop)
+            setup = {
+                "path": [entry or os.getcwd() for entry in sys.path],
+                "prefix": sys.prefix,
+                "exec_prefix": sys.exec_prefix,
+                "segments": segments,
+                "wanted": preload,
+                "preload": [*preload, *(name for name in ("numpy",) if name in sys.modules)],
+            }
+            socket.send_fds(self._control, [pickle.dumps(setup)], [ledger_fd, life])
+            ours.pop_all()
         self._control.setblocking(False)
         nursery.loop.add_reader(self._control, self._readable)
 
@@ -396,6 +402,21 @@ class _Template:
             self._nursery.forked(number, value, fds[0])
         elif what == EXITED:
             self._nursery.gone(number, value)
+
+
+def _start_template(control: int) -> subprocess.Popen[bytes]:
+    root = str(Path(__file__).parents[2])
+    program = f"import sys; sys.path.insert(0, {root!r}); from hybrid_compute.links import template as t; "
+    program += f"t.main({control})"
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
+    # Its own session: an interrupt typed at the terminal is for the user's program, not for its workers.
+    return subprocess.Popen(
+        [sys.executable, *flags, "-S", "-c", program],
+        stdin=subprocess.DEVNULL,
+        pass_fds=[control],
+        start_new_session=True,
+        env=_environment(),
+    )
 
 
 def _pipe(reader: ExitStack, writer: ExitStack) -> tuple[int, int]:

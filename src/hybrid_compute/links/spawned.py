@@ -27,7 +27,7 @@ from typing import Any
 
 from hybrid_compute.errors import BackendUnavailable
 from hybrid_compute.links import spawned_child
-from hybrid_compute.links.arena import Segment
+from hybrid_compute.links.arena import Segment, share_of_descriptors
 from hybrid_compute.links.child import CANCELS, STARTED
 from hybrid_compute.links.link import Link
 from hybrid_compute.links.loans import Loans
@@ -245,12 +245,13 @@ class SpawnedNursery:
     """Makes workers by starting interpreters."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, arena: NamedArena, exited: Exited, preload: Iterable[str]
+        self, loop: asyncio.AbstractEventLoop, arena: NamedArena, exited: Exited, preload: Iterable[str], size: int
     ) -> None:
         self.loop = loop
         self.arena = arena
         self._exited = exited
         self._preload = list(preload)
+        self._segments = share_of_descriptors(size)
         self._links: dict[int, SpawnedLink] = {}
         self._slots = list(range(SLOTS))
         try:
@@ -268,7 +269,7 @@ class SpawnedNursery:
         try:
             their_calls, calls = _connect()
             replies, their_replies = _connect()
-            args = (number, self.arena.family, slot, their_calls, their_replies, self._preload)
+            args = (number, self.arena.family, slot, their_calls, their_replies, self._preload, self._segments)
             worker = Process(target=spawned_child.main, args=args, name=f"hybrid-compute worker {number}")
             with _interrupts_blocked():
                 worker.start()

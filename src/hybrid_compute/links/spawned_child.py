@@ -43,7 +43,15 @@ def slot_of(ledger: memoryview, slot: int) -> memoryview:
     return ledger.cast("Q")[slot * SLOT_WORDS : (slot + 1) * SLOT_WORDS]
 
 
-def main(number: int, family: str, slot: int, calls: Connection, replies: Connection, preload: list[str]) -> NoReturn:
+def main(
+    number: int,
+    family: str,
+    slot: int,
+    calls: Connection,
+    replies: Connection,
+    preload: list[str],
+    segments: int,
+) -> NoReturn:
     """A worker's whole life. It ends as a forked worker does: no thread and no exit handler of the user's is asked."""
     code = 1
     try:
@@ -53,7 +61,7 @@ def main(number: int, family: str, slot: int, calls: Connection, replies: Connec
             os.environ.setdefault(variable, "1")
         _import(preload)
         ledger = slot_of(memoryview(attach(ledger_name(family))), slot)
-        arena = NamedArena(number, family=family, made=ledger[MADE : MADE + 1])
+        arena = NamedArena(number, family=family, made=ledger[MADE : MADE + 1], most=segments)
         Worker(number, Mailbox(calls, replies, arena), ledger, arena).run()
         _flush()
         code = 0

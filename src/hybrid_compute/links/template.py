@@ -42,10 +42,11 @@ def main(control_fd: int) -> None:
     with socket.socket(fileno=control_fd) as control:
         message, fds, _, _ = socket.recv_fds(control, 1 << 20, 2, socket.MSG_CMSG_CLOEXEC)
         if message:
-            _serve(control, _set_up(pickle.loads(message), *fds))
+            setup = pickle.loads(message)
+            _serve(control, _set_up(setup, *fds), setup["segments"])
 
 
-def _serve(control: socket.socket, ledger: mmap.mmap) -> None:
+def _serve(control: socket.socket, ledger: mmap.mmap, segments: int) -> None:
     """Fork, reap and report until the parent has gone."""
     wakeup, alarm = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(alarm)
@@ -64,7 +65,8 @@ def _serve(control: socket.socket, ledger: mmap.mmap) -> None:
             number, slot = FORK.unpack(request)
             pid = os.fork()
             if pid == 0:
-                _become_worker(number, slot, ledger, fds, (control.fileno(), wakeup, alarm))
+                words = memoryview(ledger)[slot * SLOT_SIZE : (slot + 1) * SLOT_SIZE]
+                _become_worker(number, words, segments, fds, (control.fileno(), wakeup, alarm))
             workers[pid] = number
             _report_fork(control, number, pid, fds)
         if wakeup in ready:
@@ -106,7 +108,7 @@ def _freeze() -> None:
     gc.freeze()
 
 
-def _become_worker(number: int, slot: int, ledger: mmap.mmap, fds: list[int], ours: tuple[int, ...]) -> None:
+def _become_worker(number: int, words: memoryview, segments: int, fds: list[int], ours: tuple[int, ...]) -> None:
     from hybrid_compute.links import child
 
     code = 1
@@ -115,7 +117,7 @@ def _become_worker(number: int, slot: int, ledger: mmap.mmap, fds: list[int], ou
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for fd in ours:
             os.close(fd)
-        child.main(number, memoryview(ledger)[slot * SLOT_SIZE : (slot + 1) * SLOT_SIZE], *fds)
+        child.main(number, words, segments, *fds)
         code = 0
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else 1
