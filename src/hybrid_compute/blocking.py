@@ -20,7 +20,7 @@ from hybrid_compute.backends.local import LocalBackend
 from hybrid_compute.backends.worker import WorkerBackend
 from hybrid_compute.calls import Call
 from hybrid_compute.clock import Clock
-from hybrid_compute.errors import BackendClosed
+from hybrid_compute.errors import BackendClosed, BackendError, HybridComputeError
 from hybrid_compute.events import Hook, Hooks
 from hybrid_compute.policy import Policy
 from hybrid_compute.portal import Portal
@@ -85,7 +85,13 @@ class BlockingVerbs:
         known: AnyTask = task if type(task) is Task else self._verbs.find(task)  # pyright: ignore[reportAssignmentType]
         shortcut = self._shortcuts.get(id(known))
         if shortcut is not None and not kwargs and not self._hooks:
-            result = shortcut(args)
+            try:
+                result = shortcut(args)
+            except BackendError as error:
+                recover = self._verbs.lanes[known].recover
+                if recover is None:
+                    raise
+                return self._portal().call(recover(Call(known, args), error))  # another place may do
             if result is not NO_WORKER:
                 return result
         result = self._portal().call(_run(self._verbs, known, args, kwargs))
@@ -307,10 +313,15 @@ class BlockingRuntime(BlockingVerbs):
 
 def _here(backend: LocalBackend, task: AnyTask, lane: Lane) -> Shortcut:
     """In this process, which is this thread: nobody else is kept waiting."""
+    tally = lane.tally
 
     def run(args: tuple[Any, ...]) -> Any:
-        lane.tally.calls += 1
-        return backend.run_now(Call(task, args))
+        tally.calls += 1
+        try:
+            return backend.run_now(Call(task, args))
+        except HybridComputeError:
+            tally.failed += 1
+            raise
 
     return run
 
@@ -320,7 +331,12 @@ def _counted(lane: Lane, call: Call, lease: Shortcut) -> Shortcut:
     tally = lane.tally
 
     def run(args: tuple[Any, ...]) -> Any:
-        result = lease(args)
+        try:
+            result = lease(args)
+        except HybridComputeError:
+            tally.calls += 1
+            tally.failed += 1
+            raise
         if result is not NO_WORKER:
             tally.calls += 1
             tally.sent += call.sent
@@ -339,7 +355,12 @@ def _learning(verbs: Verbs, lane: Lane, call: Call, lease: Shortcut) -> Shortcut
         if profile.choice != "default":
             return verbs.run_here(call.task, args, {}, profile)
         began = perf_counter()
-        result = lease(args)
+        try:
+            result = lease(args)
+        except HybridComputeError:
+            lane.tally.calls += 1
+            lane.tally.failed += 1
+            raise
         if result is not NO_WORKER:
             lane.count(call)
             profile.sample(place, call, began)

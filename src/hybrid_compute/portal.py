@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import os
 import threading
+from _thread import allocate_lock
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
 
 from hybrid_compute.errors import BackendClosed
 
@@ -48,13 +49,15 @@ class Portal:
             if self._closed:
                 work.close()
                 raise BackendClosed("this runtime is closed: make a new one")
-            future = asyncio.run_coroutine_threadsafe(work, self.loop)
+            waiting = _Waiting(work, self.loop)
+            self.post(waiting.begin)
         try:
-            return future.result()
-        except concurrent.futures.CancelledError:
+            return waiting.result()
+        except asyncio.CancelledError:
             raise BackendClosed("the runtime was closed during the call") from None
         except BaseException:
-            future.cancel()
+            with suppress(RuntimeError):  # the loop is closed
+                self.post(waiting.cancel)
             raise
 
     def post(self, callback: Callable[..., object], *args: Any) -> None:
@@ -92,3 +95,41 @@ class Portal:
                 self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
             self.loop.close()
+
+
+class _Waiting(Generic[T]):
+    """A thread that waits for a coroutine in another thread's loop.
+
+    A future of `concurrent.futures` would do the same with a condition, which an interrupt in the middle of it may
+    leave locked: then the loop waits at it for ever. A bare lock has no middle.
+    """
+
+    def __init__(self, work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> None:
+        self._work = work
+        self._loop = loop
+        self._task: asyncio.Task[T] | None = None
+        self._done = allocate_lock()
+        self._done.acquire()
+
+    def begin(self) -> None:
+        """In the loop."""
+        self._task = self._loop.create_task(self._work)
+        self._task.add_done_callback(lambda _: self._done.release())
+
+    def cancel(self) -> None:
+        """In the loop, some time after `begin`."""
+        assert self._task is not None
+        self._task.add_done_callback(_seen)
+        self._task.cancel()
+
+    def result(self) -> T:
+        """In the thread."""
+        self._done.acquire()
+        assert self._task is not None
+        return self._task.result()
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    """Nobody waits for it any more, so nobody is told that nobody has looked."""
+    if not task.cancelled():
+        task.exception()

@@ -2,8 +2,8 @@
 
 The thread takes the link out of the pool's idle ones, writes the call, and waits for the reply in `read`. What takes
 microseconds here is the interpreter, not the pipe: hence `leaser` makes one flat closure per function, in which all
-that is the same for each call has been looked up before. Arguments that are not mere atoms, and whatever is not one
-small result in one read, leave it for the functions below; anything to do with death goes back to the event loop.
+that is the same for each call has been looked up before. Whatever is not one small result in one read leaves it for
+the functions below, and anything to do with death goes back to the event loop.
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ class Pool(Protocol):
     most_calls: int
     calls: int
     arena: Arena
+
+    @property
+    def here(self) -> bool: ...
 
     def other_reply(self, link: Link, kind: int, number: int, ran: float, body: bytes) -> int: ...
 
@@ -98,7 +101,7 @@ class Leases:
                 return NO_WORKER
             try:
                 if number not in link.known or link.calls < 0 or (loans and not _held(link, loans)):
-                    self._give_back(link, serial)
+                    end(link, serial, 0)
                     return NO_WORKER
                 link.last_call = serial
                 link.load = BUSY  # what is leased is nobody else's to place calls on
@@ -139,16 +142,12 @@ class Leases:
                 return link.leased != 0
             return False
 
-    def _end(self, link: Link, serial: int) -> None:
+    def _end(self, link: Link, serial: int, answered: int = 1) -> None:
         """Bring the link back, or have the loop do so if there is more to be done about it."""
         pool = self._pool
         link.load = 0.0
-        link.served += 1
-        pool.calls += 1
-        self._give_back(link, serial)
-
-    def _give_back(self, link: Link, serial: int) -> None:
-        pool = self._pool
+        link.served += answered
+        pool.calls += answered
         with self._lock:
             if link.exit is None and serial < pool.most_calls:
                 link.leased = 0
@@ -190,12 +189,16 @@ class Leases:
 
     def _lost(self, link: Link, ticket: Ticket) -> Any:
         """The worker died: the loop settles it as it does for any other call, and this thread takes the verdict."""
+        if self._pool.here:
+            self._pool.post(link, ticket.id, spoiled=True)
+            raise RuntimeError("a blocking call from the runtime's own event loop would wait for itself for ever")
         verdict: concurrent.futures.Future[Any] = concurrent.futures.Future()
         ticket.future = verdict
         self._pool.post(link, ticket.id, spoiled=False)
         while not concurrent.futures.wait([verdict], 1.0).done:
             if self._pool.closed:  # and its loop may have stopped before it got to this
                 raise BackendClosed(self._pool.closed, backend=self._pool.name, started=link.started >= ticket.id)
+        ticket.report()
         return verdict.result()
 
 

@@ -191,7 +191,7 @@ class Pool:
         """Its asker has gone. A running call is stopped; one not begun never begins."""
         ticket.future.cancel()
         stop = partial(self._stop, ticket, "its call was cancelled")
-        if asyncio._get_running_loop() is self._loop:  # documented, and raises nothing
+        if self.here:
             stop()
             return
         try:
@@ -234,6 +234,11 @@ class Pool:
     def stats(self) -> PoolStats:
         crew, running = self.crew, sum(len(link.sent) for link in list(self.links.values()))  # from any thread
         return PoolStats(len(crew.links), len(crew.idle), len(self.queue), running, self.calls, crew.started, crew.lost)
+
+    @property
+    def here(self) -> bool:
+        """Whether this is the thread of the event loop."""
+        return asyncio._get_running_loop() is self._loop
 
     def post(self, link: Link, serial: int, *, spoiled: bool) -> None:
         """From a thread whose lease has ended: see to the link, or to the line, in the loop."""

@@ -75,6 +75,7 @@ class WorkerBackend(Backend):
         self._preload = list(preload)
         self._initializer = (initializer, initargs) if initializer is not None else None
         self._portable = portable or not has_fast_path()
+        self._memory = memory
         self._arena = self._make_arena(memory)
         self._pool: Pool | None = None
         self._functions = Functions(self._forget)
@@ -216,6 +217,8 @@ class WorkerBackend(Backend):
 
     def _prepare(self, ticket: Ticket, answer: Answer) -> Ticket:
         """All that a ticket needs to be submitted."""
+        if self._closed:
+            raise BackendClosed(self._closed, backend=self.name)
         ticket.future = answer
         function = ticket.function = self._functions.of(ticket.task)
         if not function.plain:
@@ -309,6 +312,7 @@ class WorkerBackend(Backend):
 
     def after_fork(self) -> None:
         """In a forked copy of the process: refuse to work, and let go of what belongs to the original."""
+        self._arena = self._make_arena(self._memory)  # the other one's memory is the original's, and is shared with it
         if self._pool is not None:
             self._pool.abandon()
             self._closed = self._pool.closed = (

@@ -21,8 +21,11 @@ NUMBERS = frozenset("?bhilqBHILQefdFD")
 LONGEST = 8
 """A tuple longer than this is left to pickle, which is quicker at looking at many values."""
 
-Layout: TypeAlias = tuple[bool, list[Any], list[tuple[int, str, tuple[int, ...]]]]
-"""Whether the value is a tuple, its items (None for each array), and `(index, dtype.char, shape)` of each array."""
+Place: TypeAlias = tuple[int, str, tuple[int, ...], bool]
+"""`(index, dtype.char, shape, writeable)` of an array."""
+
+Layout: TypeAlias = tuple[bool, list[Any], list[Place]]
+"""Whether the value is a tuple, its items (None for each array), and the places of its arrays."""
 
 
 def take_apart(value: Any) -> tuple[Layout, list[Any]] | None:
@@ -36,16 +39,16 @@ def take_apart(value: Any) -> tuple[Layout, list[Any]] | None:
         return None
     items: list[Any] = list(value) if several else [value]
     arrays: list[Any] = []
-    places: list[tuple[int, str, tuple[int, ...]]] = []
+    places: list[Place] = []
     for index, item in enumerate(items):
         if type(item) is ndarray:
-            kind = item.dtype
-            if item.nbytes < LARGE or kind.char not in NUMBERS or not kind.isnative or not item.flags.c_contiguous:
+            kind, flags = item.dtype, item.flags
+            if item.nbytes < LARGE or kind.char not in NUMBERS or not kind.isnative or not flags.c_contiguous:
                 return None
             arrays.append(item)
-            places.append((index, kind.char, item.shape))
+            places.append((index, kind.char, item.shape, flags.writeable))
             items[index] = None
-        elif type(item) not in ATOMS:
+        elif type(item) not in ATOMS or (type(item) in (str, bytes) and len(item) >= LARGE):
             return None
     if not arrays or len(set(map(id, arrays))) < len(arrays):  # pickle sees to it that one array stays one array
         return None
@@ -57,6 +60,6 @@ def put_together(layout: Layout, views: Sequence[memoryview]) -> Any:
     from numpy import ndarray
 
     several, items, places = layout
-    for (index, kind, shape), view in zip(places, views, strict=True):
-        items[index] = ndarray(shape, kind, view)
+    for (index, kind, shape, writeable), view in zip(places, views, strict=True):
+        items[index] = ndarray(shape, kind, view if writeable else view.toreadonly())
     return tuple(items) if several else items[0]
