@@ -8,6 +8,7 @@ import gc
 import itertools
 import os
 import resource
+import signal
 import struct
 import sys
 import threading
@@ -343,7 +344,9 @@ def total(array: Any) -> int:
 
 @task
 def count_memfds() -> int:
-    return sum(os.readlink(f"/proc/self/fd/{fd}").startswith("/memfd:") for fd in os.listdir("/proc/self/fd")[:-1])
+    from tests.faults.watching import memfds  # here: psutil is not for every worker
+
+    return memfds()
 
 
 @task
@@ -495,3 +498,39 @@ def sleep_and_print(seconds: float, text: str) -> None:
     time.sleep(seconds)
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
+
+
+@task(pure=True)
+def change_and_die_once(values: Any, flag: str) -> float:
+    """Change the argument; then, the first time, die."""
+    array = values[0] if isinstance(values, list) else values
+    array += 1
+    if not os.path.exists(flag):
+        Path(flag).touch()
+        os.kill(os.getpid(), 9)
+    return float(array[0])
+
+
+@task
+def fail_with(values: Any) -> None:
+    raise ValueError(f"not with {len(values)} of them")
+
+
+@task
+def interrupt_and_answer(process: int) -> int:
+    """Interrupt whoever waits for this, and answer a moment later."""
+    if process:
+        os.kill(process, signal.SIGUSR1)
+        time.sleep(0.01)
+    return process
+
+
+@task
+def divide(a: int, b: int) -> float:
+    return a / b
+
+
+def set_up_once(flag: str) -> None:
+    if os.path.exists(flag):
+        raise RuntimeError("this worker cannot be set up")
+    Path(flag).touch()
