@@ -7,7 +7,8 @@
     from a worker   RESULT call, seconds     FAILURE call, seconds    ITEM of a stream       CANCELLED call
                     PROGRESS of a call       RELEASE loans
 
-A body is one pickle per call, so two calls never share an object by accident. With the BUFFERS flag a body
+Each call and each result is a pickle of its own, so that two never share an object by accident; only atoms are pickled
+together. With the BUFFERS flag a body
 begins with the descriptors of buffers that stay in shared memory (see `codec.py`).
 """
 
