@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
@@ -11,7 +12,7 @@ from hybrid_compute.backends.base import Backend
 from hybrid_compute.backends.local import LocalBackend
 from hybrid_compute.calls import Call
 from hybrid_compute.clock import Clock
-from hybrid_compute.errors import NoBackendAvailable, PolicyRefused
+from hybrid_compute.errors import BackendClosed, NoBackendAvailable, PolicyRefused
 from hybrid_compute.events import CallFinished, CallStarted, Hooks
 from hybrid_compute.links.codec import OF_THE_TASK, failure_of
 from hybrid_compute.policy import Policy, private_stays_here
@@ -45,7 +46,13 @@ class Core:
         self.clock = clock
         self.timings = Timings()
         self.inline = next((each for each in backends if isinstance(each, LocalBackend)), None)
+        self.closed = False
         self._in_a_row = 0.0
+
+    def check_open(self) -> None:
+        """Raise `BackendClosed` if the runtime was closed."""
+        if self.closed:
+            raise BackendClosed("this runtime is closed: make a new one")
 
     def find(self, task: Callable[..., Any] | str) -> AnyTask:
         return self.registry[task] if isinstance(task, str) else as_task(task)
@@ -58,18 +65,24 @@ class Core:
 
     async def run_inline(self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], profile: Profile) -> Any:
         """Run a task that is known to be quick right here, and keep an eye on it."""
+        self.check_open()
         if self.hooks:
             return self._run_watched(task, args, kwargs, profile)
+        assert self.inline is not None
+        tally = self.timings.tasks[task].tally(self.inline.name)
         began = perf_counter()
         try:
             return task.fn(*args, **kwargs)
-        except OF_THE_TASK as error:
+        except (*OF_THE_TASK, KeyboardInterrupt) as error:
+            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                raise  # typed by somebody
+            tally.failed += 1
             raise failure_of(error, task.name) from error
         finally:
             took = perf_counter() - began
             if took > profile.limit:
                 profile.slow(took)
-            self.timings.tasks[task].tally("local").calls += 1
+            tally.calls += 1
             self._in_a_row += took + 1e-6
             if self._in_a_row > YIELD_AFTER:
                 self._in_a_row = 0.0

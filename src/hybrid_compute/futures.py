@@ -225,8 +225,12 @@ def _standard(error: BaseException) -> BaseException:
     """The exception a standard executor would give: the task's own, or one of the `BrokenExecutor` family."""
     if isinstance(error, TaskFailed) and error.__cause__ is not None:
         original, error.__cause__ = error.__cause__, None
-        if original.__cause__ is None:
-            original.__cause__ = error  # carries the traceback text of the worker
+        last, seen = original, {id(original)}
+        while last.__cause__ is not None and id(last.__cause__) not in seen:
+            last = last.__cause__
+            seen.add(id(last))
+        if last.__cause__ is None:
+            last.__cause__ = error  # carries the traceback text of the worker, behind whatever causes there are
         return original
     if isinstance(error, WorkerLost):
         return BrokenWorker(str(error), backend=error.backend, started=error.started, exit_code=error.exit_code)

@@ -54,11 +54,14 @@ class Portal:
         try:
             return waiting.result()
         except asyncio.CancelledError:
+            if not self._closed:
+                raise
             raise BackendClosed("the runtime was closed during the call") from None
-        except BaseException:
-            with suppress(RuntimeError):  # the loop is closed
-                self.post(waiting.cancel)
-            raise
+        finally:
+            if not waiting.over:  # an interrupt
+                with suppress(RuntimeError):  # the loop is closed
+                    self.post(waiting.cancel)
+            del waiting, work  # an error of theirs refers to this frame
 
     def post(self, callback: Callable[..., object], *args: Any) -> None:
         """Call something over there soon."""
@@ -85,7 +88,7 @@ class Portal:
     def _turn(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
-            self.loop.run_forever()
+            self._run_for_ever()
             if self._last is not None:
                 self.loop.run_until_complete(self._last())
         finally:
@@ -95,6 +98,14 @@ class Portal:
                 self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
             self.loop.close()
+
+    def _run_for_ever(self) -> None:
+        while True:
+            try:
+                self.loop.run_forever()
+                return
+            except (KeyboardInterrupt, SystemExit):  # nobody types one here: it has ended the task that raised it
+                continue
 
 
 class _Waiting(Generic[T]):
@@ -107,6 +118,7 @@ class _Waiting(Generic[T]):
     def __init__(self, work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> None:
         self._work = work
         self._loop = loop
+        self.over = False
         self._task: asyncio.Task[T] | None = None
         self._done = allocate_lock()
         self._done.acquire()
@@ -118,15 +130,16 @@ class _Waiting(Generic[T]):
 
     def cancel(self) -> None:
         """In the loop, some time after `begin`."""
-        assert self._task is not None
-        self._task.add_done_callback(_seen)
-        self._task.cancel()
+        if self._task is not None:
+            self._task.add_done_callback(_seen)
+            self._task.cancel()
 
     def result(self) -> T:
         """In the thread."""
         self._done.acquire()
-        assert self._task is not None
-        return self._task.result()
+        task, self._task, self.over = self._task, None, True
+        assert task is not None
+        return task.result()
 
 
 def _seen(task: asyncio.Task[Any]) -> None:

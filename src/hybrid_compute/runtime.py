@@ -31,7 +31,6 @@ from hybrid_compute.calls import Call
 from hybrid_compute.clock import Clock, SystemClock
 from hybrid_compute.core import Core
 from hybrid_compute.errors import (
-    BackendClosed,
     BackendError,
     HybridComputeError,
 )
@@ -319,19 +318,29 @@ class Verbs:
         """The list of callables that receive events: append to it, remove from it."""
         return self._core.hooks
 
+    def check_open(self) -> None:
+        """Raise `BackendClosed` if the runtime was closed."""
+        self._core.check_open()
+
     def run_here(self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], profile: Profile) -> Any:
         """Run a task in the calling thread, because that was learned to be best."""
+        core = self._core
+        core.check_open()
         call = Call(task, args, kwargs)
-        assert self._core.inline is not None
+        assert core.inline is not None
+        tally = core.timings[task].tally(core.inline.name)
         began = perf_counter()
-        result = self._core.inline.run_now(call)
-        assert call.ran is not None
-        if profile.choice == "inline":
-            if call.ran > profile.limit:
+        try:
+            result = core.inline.run_now(call)
+        except BaseException:
+            tally.failed += 1
+            raise
+        finally:
+            tally.calls += 1
+            if profile.choice == "inline" and call.ran is not None and call.ran > profile.limit:
                 profile.slow(call.ran)
-        else:
-            profile.add(self._core.inline.name, call, perf_counter() - began)
-        self._core.timings[task].tally(self._core.inline.name).calls += 1
+        if profile.choice != "inline":
+            profile.add(core.inline.name, call, perf_counter() - began)
         return result
 
     # Within.
@@ -382,7 +391,7 @@ class Verbs:
     async def _recover(self, decided: Route, call: Call, error: HybridComputeError) -> Any:
         """The first place has failed: try the others, if the error allows."""
         following = decided.order[1:]
-        if not isinstance(error, BackendError) or not may_pass_on(error, call.task, following):
+        if not isinstance(error, BackendError) or not self._may_pass_on(error, call.task, following):
             raise error
         return await self._try_each(call, decided, following, None, {decided.order[0].name: str(error)})
 
@@ -418,7 +427,7 @@ class Verbs:
                 result = await backend.run_call(call)
             except BaseException as error:
                 core.note(call, backend, perf_counter() - began, error)
-                if not isinstance(error, BackendError) or not may_pass_on(error, task, order[index + 1 :]):
+                if not isinstance(error, BackendError) or not self._may_pass_on(error, task, order[index + 1 :]):
                     raise
                 failures[backend.name] = str(error)
                 if core.hooks:
@@ -431,6 +440,10 @@ class Verbs:
             return result
         refusals = {**decided.refusals, **failures}
         raise core.refuse(task, replace(decided, refusals=refusals, forbidden=decided.forbidden and not failures))
+
+    def _may_pass_on(self, error: BackendError, task: AnyTask, following: Sequence[Backend]) -> bool:
+        """Not while the runtime is being closed: what one place drops then is not for the next."""
+        return not self._core.closed and may_pass_on(error, task, following)
 
     async def _map(self, task: AnyTask, inputs: list[tuple[Any, ...]], limit: int | None) -> list[Any]:
         core, lane = self._core, self.lanes[task]
@@ -462,7 +475,7 @@ class Verbs:
             results = await backend.run_batch(whole, inputs, limit)
         except BackendError as error:
             # A batch ends as a whole. Only where running again is harmless do its calls go on one by one.
-            if not may_pass_on(error, task, decided.order[1:]):
+            if not self._may_pass_on(error, task, decided.order[1:]):
                 raise
             return await self._run_each(whole, lane, inputs, limit)
         self._core.note(whole, backend, perf_counter() - began, None, len(inputs))
@@ -557,7 +570,6 @@ class Runtime(Verbs):
         core = Core(places, registry, policies, Hooks(hooks), clock or SystemClock())
         super().__init__(core, Options(strategy=strategy))
         self._entered = False
-        self._closed = False
 
     @property
     def backends(self) -> tuple[Backend, ...]:
@@ -578,19 +590,22 @@ class Runtime(Verbs):
 
     async def start(self) -> None:
         """Get every place ready. Called by `async with`."""
-        if self._closed:
-            raise BackendClosed("this runtime is closed: make a new one")
+        self._core.check_open()
         if self._entered:
             return
-        self._entered = True
         for backend in self.backends:
             backend.hooks = self._core.hooks
             backend.clock = self._core.clock
-            await backend.start()
+        async with AsyncExitStack() as stack:  # if one does not start, those before it are closed
+            for backend in self.backends:
+                stack.push_async_callback(backend.aclose)
+                await backend.start()
+            stack.pop_all()
+        self._entered = True
 
     async def aclose(self) -> None:
         """Close every place; calls still pending end with `BackendClosed`. Harmless when repeated."""
-        self._closed = True
+        self._core.closed = True
         async with AsyncExitStack() as stack:  # each is closed, whatever another raises
             for backend in self.backends:
                 stack.push_async_callback(backend.aclose)

@@ -7,6 +7,7 @@ place costs besides. `decide` turns one profile into a choice; everything else h
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import islice
 from time import perf_counter
@@ -22,6 +23,8 @@ LEAVING = 20e-6
 """Seconds it takes to leave the process and come back, before it has been measured here."""
 ENOUGH = 5
 """Measured runs before a choice is made from them."""
+MOST_NEEDED = 20_000
+"""So many, at the most, of a task that has blocked the event loop before."""
 NEVER_FAR = 30e-6
 """Nor does one that takes longer than this on average, wherever the way out is slow: others would wait for it."""
 NEVER_LONG = 500e-6
@@ -79,9 +82,10 @@ def duration(seconds: float) -> str:
 class Profile:
     """All that is known of one task on arguments of one size, and the choice it led to."""
 
-    __slots__ = ("choice", "limit", "places", "seen", "skip", "strikes")
+    __slots__ = ("choice", "limit", "needed", "places", "seen", "skip", "strikes")
 
     def __init__(self) -> None:
+        self.needed = ENOUGH  # runs in a row, all quick, before it is trusted in the event loop
         self.places: dict[str, Estimate] = {}
         self.choice: Choice = "default"
         self.limit = 0.0
@@ -112,8 +116,13 @@ class Profile:
             self.add(place, call, perf_counter() - began)
 
     def slow(self, seconds: float) -> None:
-        """A run in the event loop took longer than leaving the process would have. Twice, or far too long: no more."""
+        """A run in the event loop took longer than leaving the process would have. Twice, or far too long: no more.
+
+        It may come back when it has been quick for long enough, which is longer each time it blocked the loop.
+        """
         self.strikes += 1
+        if seconds > NEVER_LONG:
+            self.needed = min(8 * self.needed, MOST_NEEDED)
         if self.strikes > 1 or seconds > NEVER_LONG:
             self.choice = "default"
             self.places.clear()
@@ -132,7 +141,7 @@ def decide(profile: Profile) -> Choice:
         return "default"
     if away.moved < HEAVY:
         short = away.run < min(max(LEAVING, away.overhead) / 2, NEVER_FAR)
-        return "inline" if short and away.count >= ENOUGH and away.worst < NEVER_LONG else "default"
+        return "inline" if short and away.count >= profile.needed and away.worst < NEVER_LONG else "default"
     if away.overhead < away.run / 10:
         return "default"
     if here is None:
@@ -150,7 +159,9 @@ def weigh(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
             bits = value.bit_length()
         elif kind is str or kind is bytes:
             bits = len(value).bit_length()
-        elif kind is float or kind is bool or value is None:
+        elif kind is float:
+            bits = _weigh_number(value)
+        elif kind is bool or value is None:
             continue
         else:
             bits = _weigh_any(value)
@@ -164,8 +175,11 @@ def _weigh_any(value: Any, most: int = 64) -> int:
 
     A part has a quarter of that to look at, so that what is deep, or refers to itself, is soon over.
     """
-    nbytes = getattr(value, "nbytes", None)
-    if isinstance(nbytes, int):
+    kind = type(value)
+    if hasattr(kind, "__float__") and not hasattr(kind, "__len__"):  # numpy's scalars, and decimals
+        return _weigh_number(value)
+    nbytes = _nbytes(value)
+    if nbytes is not None:
         return nbytes.bit_length()
     if isinstance(value, dict):
         return _weigh_parts(len(value), value.values(), most)
@@ -182,6 +196,22 @@ def _weigh_any(value: Any, most: int = 64) -> int:
             return 0
     parts = getattr(value, "__dict__", None)
     return _weigh_parts(len(parts), parts.values(), most) if parts else 0
+
+
+def _weigh_number(value: Any) -> int:
+    """Bits before the point; what is no number after all has none."""
+    try:
+        return max(0, math.frexp(value)[1])
+    except Exception:  # its author's code, as below
+        return 0
+
+
+def _nbytes(value: Any) -> int | None:
+    try:
+        nbytes = value.nbytes
+    except Exception:  # nearly always because it has none; else its author's code, as below
+        return None
+    return nbytes if isinstance(nbytes, int) else None
 
 
 def _weigh_parts(count: int, parts: Any, most: int) -> int:

@@ -534,3 +534,24 @@ def set_up_once(flag: str) -> None:
     if os.path.exists(flag):
         raise RuntimeError("this worker cannot be set up")
     Path(flag).touch()
+
+
+FILLERS: list[int] = []
+
+
+@task
+def fill_files() -> None:
+    """Open files in this worker until there is no room for one more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 200), hard))
+    try:
+        while True:
+            FILLERS.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        pass
+
+
+@task
+def close_files() -> None:
+    while FILLERS:
+        os.close(FILLERS.pop())

@@ -16,7 +16,7 @@ import pytest
 
 from hybrid_compute import BlockingRuntime, Runtime, WorkerBackend
 from hybrid_compute.errors import BackendClosed, NotTransferable, TaskFailed
-from hybrid_compute.links import pipe
+from hybrid_compute.links import pipe, spawned
 from hybrid_compute.links.arena import Arena, NoMemory
 from tests.faults import lending, tasks
 from tests.faults.watching import alive, descriptors, kill, memfds, wait_until
@@ -70,7 +70,7 @@ async def test_an_item_that_cannot_be_read_ends_its_stream_and_nothing_else() ->
 
 
 def test_there_are_never_more_segments_than_were_allowed() -> None:
-    """A larger one that is free serves as well; without any, there is no memory."""
+    """A larger one that is free serves as well; with all in use, there is no memory."""
     arena = Arena(most=2)
     small, _ = arena.allocate(SIZE)
     large, _ = arena.allocate(4 * SIZE)
@@ -81,6 +81,50 @@ def test_there_are_never_more_segments_than_were_allowed() -> None:
     assert segment.size == 4 * SIZE
     assert len(again) == 2 * SIZE
     assert len(small) == SIZE
+
+
+def test_free_segments_make_room_for_a_larger_one() -> None:
+    """However many small ones there were before, and also where it is the bytes that are short."""
+    for arena in (Arena(most=4), Arena(limit=4 * SIZE + (1 << 20))):
+        views = [arena.allocate(SIZE)[0] for _ in range(4)]
+        views.clear()
+        _, large = arena.allocate(1 << 20)
+        assert large.size == 1 << 20
+        assert arena.allocated <= 4 * SIZE + (1 << 20)
+
+
+@pytest.mark.parametrize("portable", [False, True])
+async def test_many_small_results_leave_room_for_a_large_one(monkeypatch: pytest.MonkeyPatch, portable: bool) -> None:
+    """What a worker gives up is given up here as well, and by the other worker that was shown it."""
+    monkeypatch.setattr(pipe, "share_of_descriptors", lambda _: 8)
+    monkeypatch.setattr(spawned, "share_of_descriptors", lambda _: 8)
+    async with Runtime([pool := WorkerBackend(2, portable=portable)], strategy="worker") as rt:
+        for turn in range(3):
+            small = await asyncio.gather(*(rt.run(tasks.full, SIZE >> 2, number) for number in range(30)))
+            assert await asyncio.gather(*(rt.run(tasks.total, each) for each in small))
+            assert [int(each[-1]) for each in small] == list(range(30))
+            del small
+            gc.collect()
+            large = await asyncio.gather(*(rt.run(tasks.full, 8 * SIZE, number) for number in range(4)))
+            assert all(pool._arena.locate(each.ctypes.data, each.nbytes) for each in large), turn
+            assert await asyncio.gather(*(rt.run(tasks.total, each) for each in large)) == [
+                number * 8 * SIZE for number in range(4)
+            ]
+            del large
+        assert len([key for key in pool._arena._segments if key >> 32]) <= 16  # those of the workers
+
+
+async def test_a_worker_without_room_for_one_more_file_recovers() -> None:
+    """The call whose memory it could not take in fails; once there is room, it is shown that memory again."""
+    async with Runtime([pool := WorkerBackend(1)], strategy="worker") as rt:
+        values = pool.empty(SIZE)
+        values[:] = 1.0
+        await rt.run(tasks.total, np.ones(4))
+        await rt.run(tasks.fill_files)
+        with pytest.raises(TaskFailed, match="ulimit"):
+            await rt.run(tasks.total, values)
+        await rt.run(tasks.close_files)
+        assert await rt.run(tasks.total, values) == SIZE
 
 
 async def test_results_beyond_the_open_files_there_are_travel_in_the_pipe(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from hybrid_compute.backends.pool import Pool
 from hybrid_compute.calls import Call
+from hybrid_compute.errors import BackendError
 from hybrid_compute.links.arena import LARGE, Arena
 from hybrid_compute.links.codec import NOTHING, encode
 from hybrid_compute.links.frames import CALL, MANY, PICKLES
@@ -96,7 +97,7 @@ class Batch:
         if self._finished.done():
             return
         if error is not None:
-            self._finished.set_exception(error)
+            self._fail(error)
             return
         self._results[start : start + ticket.count] = future.result() if many else [future.result()]
         self._call.sent += ticket.sent
@@ -109,7 +110,13 @@ class Batch:
             self._feed()
         except Exception as refused:
             if not self._finished.done():
-                self._finished.set_exception(refused)
+                self._fail(refused)
+
+    def _fail(self, error: BaseException) -> None:
+        """One chunk's error is the error of all, and has begun if any of them has: nothing may run twice."""
+        if isinstance(error, BackendError) and (self._done or any(map(self._pool.has_begun, self._tickets))):
+            error.started = True
+        self._finished.set_exception(error)
 
 
 def chunk_size(function: Function, remaining: int, workers: int) -> int:

@@ -21,7 +21,7 @@ from hybrid_compute.calls import Call
 from hybrid_compute.errors import BackendClosed, NotTransferable
 from hybrid_compute.links.arena import Arena, NoMemory
 from hybrid_compute.links.codec import NOTHING, READING_FAILED, Loan, copied_for, encode
-from hybrid_compute.links.frames import CALL, HEADER, READ_SIZE, RELEASE, REPLY, RESULT, SIZE, frame
+from hybrid_compute.links.frames import CALL, HEADER, READ_SIZE, REPLY, RESULT, SIZE
 from hybrid_compute.links.layouts import ATOMS
 from hybrid_compute.links.link import BUSY, Link
 from hybrid_compute.links.ticket import Function, Ticket, unreadable
@@ -106,8 +106,8 @@ class Leases:
                 link.last_call = serial
                 link.load = BUSY  # what is leased is nobody else's to place calls on
                 data = pack(size | kind, serial, number) + body
-                if link.loans.active and link.loans.due:
-                    data = frame(RELEASE, 0, 0, link.loans.take_returns()) + data
+                if link.loans.due:
+                    data = link.loans.take_returns() + data
                 try:
                     if write(link.calls, data) == len(data):
                         reply = read(link.replies, READ_SIZE)

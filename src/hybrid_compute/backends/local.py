@@ -75,14 +75,14 @@ class LocalBackend(Backend):
             return await self._run_coroutine(call)
         if task.cost == "trivial":
             return self.run_now(call)
-        return await self._in_thread(call, partial(_in_thread, call))
+        return await self._in_thread(call, partial(_timed, call))
 
     async def _run_coroutine(self, call: Call) -> Any:
         token = reporter.set(self._reporter(call))
         began = perf_counter()
         try:
             return await call.task.fn(*call.args, **call.kwargs)
-        except OF_THE_TASK as error:
+        except _of_the_task() as error:
             raise failure_of(error, call.task.name) from error
         finally:
             call.ran = perf_counter() - began
@@ -130,7 +130,7 @@ class LocalBackend(Backend):
                     yield item
         except StopAsyncIteration:
             return
-        except OF_THE_TASK as error:
+        except _of_the_task() as error:
             raise failure_of(error, call.task.name) from error
 
     async def _limited(self, call: Call, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
@@ -158,18 +158,18 @@ def _timed(call: Call) -> Any:
     began = perf_counter()
     try:
         return call.task.fn(*call.args, **call.kwargs)
-    except OF_THE_TASK as error:
+    except _of_the_task() as error:
         raise failure_of(error, call.task.name) from error
     finally:
         call.ran = perf_counter() - began
 
 
-def _in_thread(call: Call) -> Any:
-    """`_timed` where nobody types an interrupt: one that is raised here comes from the task."""
-    try:
-        return _timed(call)
-    except KeyboardInterrupt as error:
-        raise failure_of(error, call.task.name) from error
+_ANY_OF_THE_TASK = (*OF_THE_TASK, KeyboardInterrupt)
+
+
+def _of_the_task() -> tuple[type[BaseException], ...]:
+    """What comes from a task that runs in this thread. Nobody types an interrupt in any but the main one."""
+    return OF_THE_TASK if threading.current_thread() is threading.main_thread() else _ANY_OF_THE_TASK
 
 
 class _ThreadPump:
@@ -196,7 +196,7 @@ class _ThreadPump:
                     self._room.acquire()
                     if self._stopped:
                         break
-        except (*OF_THE_TASK, KeyboardInterrupt) as error:
+        except _ANY_OF_THE_TASK as error:
             self._failure = failure_of(error, self._call.task.name)
         self._call.ran = perf_counter() - began
         self._hand_over(self._END)

@@ -31,6 +31,7 @@ from hybrid_compute.errors import (
     BackendError,
     BackendUnavailable,
     LimitExceeded,
+    NotTransferable,
     TaskTimeout,
     WorkerLost,
 )
@@ -204,7 +205,7 @@ class Pool:
         link: Link | None = ticket.link
         if link is not None and ticket.id in link.sent:
             more = frames.frame(frames.CREDIT, ticket.id, credit)
-            link.send(self._returns(link) + more if link.loans.due else more)
+            link.send(link.loans.take_returns() + more if link.loans.due else more)
 
     def forget(self, number: int) -> None:
         """A function has gone: workers need not remember it. Called from finalisers, hence only noted here."""
@@ -311,7 +312,7 @@ class Pool:
     def _frames(self, link: Link, ticket: Ticket) -> bytes:
         """The frames of one ticket, entered in the books of the link that they are for."""
         function = ticket.function
-        prefix = self._returns(link) if link.loans.active and link.loans.due else b""
+        prefix = link.loans.take_returns() if link.loans.due else b""
         if not link.sent and self._forgotten:
             self._forget_functions()
         if function.number not in link.known:
@@ -342,10 +343,6 @@ class Pool:
         if link.last_call >= self.most_calls:
             link.load = BUSY  # it takes no more
         return prefix + data if prefix else data
-
-    def _returns(self, link: Link) -> bytes:
-        returns = link.loans.take_returns()
-        return frames.frame(frames.RELEASE, 0, 0, returns) if returns else b""
 
     def _send_in_band(self, ticket: Ticket) -> None:
         """The worker cannot take in another segment: send the call again without shared memory."""
@@ -415,6 +412,9 @@ class Pool:
         base = kind & KIND
         if base == frames.RELEASE:
             link.loans.returned(body)
+            return 0
+        if base == frames.DROP:
+            link.loans.dropped(body)
             return 0
         ticket = link.sent.get(number)
         if ticket is None and number == 0 and base == frames.FAILURE:
@@ -502,7 +502,7 @@ class Pool:
     def _late(self, ticket: Ticket) -> None:
         if ticket.future.done():
             return
-        begun = self._has_begun(ticket)
+        begun = self.has_begun(ticket)
         what = "was stopped" if begun else "had not begun"
         seconds = f"{ticket.timeout:g} s" if ticket.timeout is not None else "its deadline"
         ticket.future.set_exception(TaskTimeout(f"task {ticket.task.name!r} {what} after {seconds}"))
@@ -515,7 +515,7 @@ class Pool:
             answer, ticket.future = ticket.future, OVER
             answer.set_exception(LimitExceeded(message, backend=self.name))
 
-    def _has_begun(self, ticket: Ticket) -> bool:
+    def has_begun(self, ticket: Ticket) -> bool:
         return ticket.link is not None and ticket.link.started >= ticket.id
 
     def _stop(self, ticket: Ticket, why: str) -> None:
@@ -593,20 +593,26 @@ class Pool:
             again = not begun or (ticket.task.pure and ticket.sink is None)
             if again and not self.closed and ticket.attempts <= MOST_WORKERS_LOST:
                 ticket.link = None
-                if begun:
-                    self._renew(ticket)
-                self.queue.push(ticket, front=True)
+                if not begun or self._renew(ticket):
+                    self.queue.push(ticket, front=True)
             else:
                 ticket.future.set_exception(self._lost_error(link, ticket, begun, code))
                 self._stop_timers(ticket)
         link.sent.clear()
 
-    def _renew(self, ticket: Ticket) -> None:
+    def _renew(self, ticket: Ticket) -> bool:
         """The worker that died may have changed the arrays that were copied for it: the next one gets new copies."""
-        if copied_for(ticket.loans):
-            value = (ticket.args, ticket.kwargs) if ticket.kwargs else ticket.args
+        if not copied_for(ticket.loans):
+            return True
+        value = (ticket.args, ticket.kwargs) if ticket.kwargs else ticket.args
+        try:
             flags, ticket.body, ticket.loans = encode(value, self.arena)
-            ticket.flags = ticket.flags & ~frames.BUFFERS | flags
+        except NotTransferable as error:  # its owner has put something into it meanwhile
+            ticket.future.set_exception(error)
+            self._stop_timers(ticket)
+            return False
+        ticket.flags = ticket.flags & ~frames.BUFFERS | flags
+        return True
 
     def _lost_error(self, link: Link, ticket: Ticket, begun: bool, code: int | None) -> BackendError:
         if self.closed:

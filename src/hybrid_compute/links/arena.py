@@ -44,13 +44,14 @@ class Segment:
     __slots__ = ("anchor_type", "base", "fd", "key", "map", "size", "views")
 
     def __init__(self, key: int, size: int, memory: mmap.mmap, *, fd: int = -1) -> None:
+        self.fd = -1
         self.key = key
         self.size = size
         self.map = memory
-        self.fd = fd
         self.views = 0
         self.anchor_type = ctypes.c_char * size
         self.base = ctypes.addressof(self.anchor_type.from_buffer(memory))
+        self.fd = fd  # last: it is closed by whoever opened it, if anything fails before
 
     def __del__(self) -> None:
         close_fd(self)
@@ -81,6 +82,7 @@ class Arena:
         self._anchors: dict[int, tuple[weakref.ref[Any], Segment, Callable[[], None] | None]] = {}
         self.gone: deque[weakref.ref[Any]] = deque()
         self._owned: set[int] = set()
+        self.watchers: list[Callable[[int], None]] = []  # told the key of each segment that is forgotten
         self.allocated = 0
         self.unused = 0
 
@@ -136,11 +138,14 @@ class Arena:
     def dismiss(self, owner: int) -> None:
         """A peer is gone: forget its segments. Views that are still in use keep their memory."""
         with self._lock:
-            for key in [key for key in self._segments if key >> 32 == owner]:
-                segment = self._segments.pop(key)
-                at = self._by_base.index(segment)
-                del self._by_base[at], self._bases[at]
-                close_fd(segment)
+            for segment in [each for key, each in self._segments.items() if key >> 32 == owner]:
+                self._forget(segment)
+
+    def drop(self, key: int) -> None:
+        """A peer has given up one of its segments."""
+        with self._lock:
+            if key in self._segments and key not in self._owned:
+                self._forget(self._segments[key])
 
     def settle(self) -> None:
         """Take back what finalisers have reported since the last use."""
@@ -162,12 +167,14 @@ class Arena:
     # Under the lock.
 
     def _take(self, size: int) -> Segment:
-        free = self._free.get(size)
-        if free:
-            self.unused -= size
-            return free.pop()
+        if size in self._free:
+            return self._take_free(size)
+        if len(self._owned) >= self._most and (larger := self._take_larger(size)) is not None:
+            return larger
+        while self._free and (len(self._owned) >= self._most or self.allocated + size > self._limit):
+            self._give_up(min(self._free))
         if len(self._owned) >= self._most:
-            return self._take_larger(size)
+            raise NoMemory(f"{self._most} blocks of shared memory are in use, and each takes open files: `ulimit -n`")
         if self.allocated + size > self._limit:
             raise NoMemory(f"{self.allocated + size} bytes of shared memory asked for, {self._limit} allowed")
         segment = self._create(next(self._serial), size)
@@ -176,12 +183,33 @@ class Arena:
         self._know(segment)
         return segment
 
-    def _take_larger(self, size: int) -> Segment:
-        fitting = [each for each, free in self._free.items() if each > size and free]
-        if not fitting:
-            raise NoMemory(f"{self._most} blocks of shared memory are in use, and each takes open files: `ulimit -n`")
-        self.unused -= min(fitting)
-        return self._free[min(fitting)].pop()
+    def _take_larger(self, size: int) -> Segment | None:
+        fitting = [each for each in self._free if each > size]
+        return self._take_free(min(fitting)) if fitting else None
+
+    def _take_free(self, size: int) -> Segment:
+        free = self._free[size]
+        segment = free.pop()
+        if not free:
+            del self._free[size]
+        self.unused -= size
+        return segment
+
+    def _give_up(self, size: int) -> None:
+        """Give a free segment of this size back to the system, here and wherever it is known."""
+        segment = self._take_free(size)
+        self._owned.discard(segment.key)
+        self.allocated -= size
+        self._forget(segment)
+        self._destroy(segment)
+
+    def _forget(self, segment: Segment) -> None:
+        del self._segments[segment.key]
+        at = self._by_base.index(segment)
+        del self._by_base[at], self._bases[at]
+        close_fd(segment)
+        for tell in tuple(self.watchers):
+            tell(segment.key)
 
     def _know(self, segment: Segment) -> None:
         self._segments[segment.key] = segment
@@ -207,6 +235,9 @@ class Arena:
 
     def _create(self, key: int, size: int) -> Segment:
         return create_segment(key, size)
+
+    def _destroy(self, segment: Segment) -> None:
+        """An anonymous segment goes with its last mapping."""
 
     def _release(self, segment: Segment) -> None:
         if self.unused + segment.size > self._keep and hasattr(mmap, "MADV_REMOVE"):
@@ -235,7 +266,11 @@ def open_segment(key: int, size: int, fds: list[int]) -> Segment:
     if not fds:
         raise NoMemory("this process has no room for one more open file: see `ulimit -n`")
     (fd,) = fds
-    return Segment(key, size, mmap.mmap(fd, size), fd=fd)
+    try:
+        return Segment(key, size, mmap.mmap(fd, size), fd=fd)
+    except (OSError, ValueError) as error:
+        os.close(fd)
+        raise NoMemory(str(error)) from error
 
 
 def close_fd(segment: Segment) -> None:

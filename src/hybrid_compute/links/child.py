@@ -110,7 +110,11 @@ class PipeChannel:
             raise NoMemory(f"the parent does not take in shared memory: {error}") from error
 
     def fetch(self, key: int) -> Segment:  # segments arrive in the order announced
-        message, fds, _, _ = socket.recv_fds(self._control, _ANNOUNCEMENT.size, 1, socket.MSG_CMSG_CLOEXEC)
+        flags = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
+        try:
+            message, fds, _, _ = socket.recv_fds(self._control, _ANNOUNCEMENT.size, 1, flags)
+        except BlockingIOError:
+            raise NoMemory("it came when this process had too many open files, and is lost: see `ulimit -n`") from None
         key, size = _ANNOUNCEMENT.unpack(message)
         return open_segment(key, size, fds)
 
@@ -262,6 +266,8 @@ class Worker:
             self.cancel(call)
         elif base == frames.RELEASE:
             self.loans.returned(body)
+        elif base == frames.DROP:
+            self.loans.dropped(body)
         elif base == frames.SETUP:
             self.set_up(body)
         else:
@@ -361,7 +367,7 @@ class Worker:
         """Queue a result or an item. Raises `CannotCross`."""
         flags, body = self.encoded(value, [], "an item" if kind == frames.ITEM else "the result")
         del value
-        if self.loans.active:
+        if self.loans.due:
             self.give_back()
         self.out.append(frames.reply(kind | flags, call, ran, body))
 
@@ -381,7 +387,7 @@ class Worker:
     def fail(self, call: int, ran: float, error: BaseException, *, skip: int = 1) -> None:
         self.out.append(frames.reply(frames.FAILURE, call, ran, encode_failure(error, frames_to_skip=skip)))
         error.__traceback__ = None  # its frames hold the arguments
-        if self.loans.active:
+        if self.loans.due:
             self.give_back()
 
     def send(self, kind: int, call: int, body: bytes = b"") -> None:
@@ -397,9 +403,8 @@ class Worker:
 
     def give_back(self) -> None:
         """Tell the parent which of its loans are no longer in use here."""
-        returns = self.loans.take_returns()
-        if returns:
-            self.send(frames.RELEASE, 0, returns)
+        if returns := self.loans.take_returns():  # frames of either direction have one header, but for its last word
+            self.out.append(returns)
 
     def report(self, done: float, total: float | None, note: str, call: int | None = None) -> None:
         """`progress()` from inside a task: goes out at once, with whatever waits before it."""

@@ -253,9 +253,9 @@ def _chain(error: BaseException | None, depth: int = 8) -> _Chain:
 
 def _picklable(error: BaseException) -> bytes | None:
     """The pickle of an exception, proven to load again: many exceptions only fail on that second step."""
-    import cloudpickle
-
     try:
+        import cloudpickle  # here: it may be open files that there are none of
+
         body = cloudpickle.dumps(error, 5)
         return body if isinstance(pickle.loads(body), BaseException) else None
     except BaseException:

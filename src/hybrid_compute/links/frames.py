@@ -4,8 +4,9 @@
 
     to a worker     DEFINE function          FORGET function          CALL, MANY call of function
                     CREDIT call, n items     CANCEL call              RELEASE loans          SETUP the worker
+                    DROP segments
     from a worker   RESULT call, seconds     FAILURE call, seconds    ITEM of a stream       CANCELLED call
-                    PROGRESS of a call       RELEASE loans
+                    PROGRESS of a call       RELEASE loans            DROP segments
 
 Each call and each result is a pickle of its own, so that two never share an object by accident; only atoms are pickled
 together. With the BUFFERS flag a body
@@ -23,7 +24,7 @@ REPLY = struct.Struct("<QIf")
 SIZE = HEADER.size
 LENGTH = (1 << 56) - 1
 
-DEFINE, FORGET, CALL, MANY, CREDIT, CANCEL, RELEASE, SETUP = range(1, 9)
+DEFINE, FORGET, CALL, MANY, CREDIT, CANCEL, RELEASE, SETUP, DROP = range(1, 10)
 RESULT, FAILURE, ITEM, CANCELLED, PROGRESS = range(16, 21)
 KEYWORDS = 0x20  # flag: the body is (args, kwargs), not args alone
 PICKLES = 0x40  # flag: the values of MANY are encoded one by one, in the call or in its result

@@ -14,13 +14,17 @@ from collections.abc import Callable, Iterable, Sequence
 
 from hybrid_compute.links.arena import Arena, Descriptor, Segment
 from hybrid_compute.links.codec import Loan
+from hybrid_compute.links.frames import DROP, RELEASE, frame
 
 Announce = Callable[[Segment], None]
 Fetch = Callable[[int], Segment]
 
 
 class Loans:
-    """The shared-memory side of one link. `announce` shows the peer a segment, `fetch` gets one that it showed."""
+    """The shared-memory side of one link. `announce` shows the peer a segment, `fetch` gets one that it showed.
+
+    What one end no longer knows of, be it given up or never received, it tells the other in a DROP frame.
+    """
 
     def __init__(self, arena: Arena, peer: int, announce: Announce, fetch: Fetch) -> None:
         self.arena = arena
@@ -30,6 +34,8 @@ class Loans:
         self._shown: set[int] = set()
         self._lent: dict[int, Loan] = {}
         self._returns: deque[int] = deque()
+        self._drops: deque[int] = deque()
+        arena.watchers.append(self._forgotten)
         self.copied = 0  # bytes that the peer copied for what was borrowed
         self.active = False  # nothing was ever borrowed: nothing to give back
 
@@ -61,6 +67,7 @@ class Loans:
                 fetched = self._fetch(key)
             except BaseException:
                 self._returns.append(number)
+                self._drops.append(key)
                 raise
             self.arena.admit(fetched)
             segment = self.arena.known(key)
@@ -74,14 +81,23 @@ class Loans:
 
     @property
     def due(self) -> bool:
-        """Whether there may be something to give back."""
-        return self.active and bool(self._returns or self.arena.gone)
+        """Whether there may be something to give back, or to forget."""
+        return bool(self._drops) or (self.active and bool(self._returns or self.arena.gone))
 
     def take_returns(self) -> bytes:
-        """The body of a RELEASE frame for all loans whose last use has gone; empty if there is none."""
+        """Frames for the peer: RELEASE of all loans whose last use has gone, DROP of all segments that are no more."""
         self.arena.settle()
         numbers = [self._returns.popleft() for _ in range(len(self._returns))]
-        return struct.pack(f"<{len(numbers)}I", *numbers) if numbers else b""
+        keys = [self._drops.popleft() for _ in range(len(self._drops))]
+        told = frame(RELEASE, body=struct.pack(f"<{len(numbers)}I", *numbers)) if numbers else b""
+        return told + frame(DROP, body=struct.pack(f"<{len(keys)}Q", *keys)) if keys else told
+
+    def dropped(self, body: bytes) -> None:
+        """The peer knows of these segments no more: show it those of ours again, and forget its own."""
+        for key in struct.unpack(f"<{len(body) // 8}Q", body):
+            self._shown.discard(key)
+            if key >> 32 == self._peer or not self._peer:  # the parent also speaks of what its other workers had
+                self.arena.drop(key)
 
     def returned(self, body: bytes) -> None:
         """The peer gave these loans back."""
@@ -91,3 +107,10 @@ class Loans:
     def forget(self) -> None:
         """The peer is gone, and with it every loan."""
         self._lent.clear()
+        self.arena.watchers.remove(self._forgotten)
+
+    def _forgotten(self, key: int) -> None:
+        """Nobody has that segment any more: the peer need not keep it, if it was shown to it."""
+        if key in self._shown:
+            self._shown.discard(key)
+            self._drops.append(key)

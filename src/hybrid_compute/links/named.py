@@ -124,6 +124,9 @@ class NamedArena(Arena):
         except (OSError, ValueError) as error:
             raise NoMemory(str(error)) from error
 
+    def _destroy(self, segment: Segment) -> None:
+        unlink(segment_name(self.family, segment.key))
+
 
 def segment_name(family: str, key: int) -> str:
     return f"{family}-{key:x}"
