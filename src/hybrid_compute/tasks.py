@@ -11,13 +11,15 @@ import importlib.util
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
-from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeAlias, TypeVar, cast, overload
 
 from hybrid_compute.errors import TaskNotFound
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+S = TypeVar("S")
 R_co = TypeVar("R_co", covariant=True)
 
 Cost: TypeAlias = Literal["trivial", "cpu", "io", "gpu"]
@@ -71,6 +73,14 @@ class Task(Generic[P, R_co]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         return self.fn(*args, **kwargs)
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> Self: ...
+    @overload
+    def __get__(self: Task[Concatenate[Any, Q], S], instance: object, owner: type, /) -> Callable[Q, S]: ...
+    def __get__(self, instance: object, owner: type, /) -> Any:
+        """A method, as any function would be."""
+        return self if instance is None else MethodType(self, instance)
 
     @property
     def where(self) -> str:

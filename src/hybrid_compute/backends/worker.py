@@ -88,10 +88,15 @@ class WorkerBackend(Backend):
     # A backend.
 
     def can_run(self, task: AnyTask, /) -> bool:
-        return not self._closed
+        return not self._closed and not self._elsewhere
 
     def why_not(self, task: AnyTask, /) -> str:
-        return self._closed or super().why_not(task)
+        return self._closed or (_OTHER_LOOP if self._elsewhere else super().why_not(task))
+
+    @property
+    def _elsewhere(self) -> bool:
+        """Whether another event loop turns here than the one this was opened in."""
+        return self._loop is not None and asyncio._get_running_loop() not in (None, self._loop)
 
     async def run_task(self, task: AnyTask, /, *args: Any, **kwargs: Any) -> Any:
         return await self.run_call(Call(task, args, kwargs))

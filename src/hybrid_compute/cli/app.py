@@ -20,6 +20,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def perform(arguments: Sequence[str]) -> int:
     """Do what was typed; the exit code. An error becomes one line on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # a sign that the terminal does not know is no reason to fail
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # what Python opens at the start can
     try:
         with app.make_context("hybrid-compute", list(arguments) or ["--help"]) as context:
             app.invoke(context)
@@ -118,11 +121,14 @@ def run(target: str, given: str, strategy: str | None, timeout: float | None) ->
 
 
 def _read_input(given: str) -> bytes:
+    from hybrid_compute.cli.streams import BOM
+
     if given == "-":
-        return sys.stdin.buffer.read()
+        with open(0, "rb", closefd=False) as standard_input:  # `sys.stdin` is None where it was closed
+            return standard_input.read().removeprefix(BOM)
     if given.startswith("@"):
-        return Path(given[1:]).read_bytes()
-    return given.encode()
+        return Path(given[1:]).read_bytes().removeprefix(BOM)
+    return os.fsencode(given)
 
 
 @app.command()

@@ -28,6 +28,10 @@ class Line(NamedTuple):
     end: int
 
 
+BOM = b"\xef\xbb\xbf"
+"""What some editors write at the beginning of a file in UTF-8."""
+
+
 async def read_lines(fd: int) -> AsyncIterator[Line]:
     """The lines of a file or pipe that are not blank."""
     number = end = 0
@@ -40,11 +44,16 @@ async def read_lines(fd: int) -> AsyncIterator[Line]:
             torn = [following]
             number += 1
             end += len(text) + 1
+            if number == 1:
+                text = text.removeprefix(BOM)
             if text.strip():
                 yield Line(number, text, end)
     last = b"".join(torn)
+    end += len(last)
+    if number == 0:
+        last = last.removeprefix(BOM)
     if last.strip():
-        yield Line(number + 1, last, end + len(last))
+        yield Line(number + 1, last, end)
 
 
 async def _chunks(fd: int) -> AsyncIterator[bytes]:
