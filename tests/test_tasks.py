@@ -423,3 +423,21 @@ def test_a_dataclass_field_may_be_a_task() -> None:
 
     assert Step(double) == Step(double)
     assert {double: 1}[double] == 1
+
+
+class Shelf:
+    def __init__(self, books: int) -> None:
+        self.books = books
+
+    @task
+    def count(self, more: int = 0) -> int:
+        return self.books + more
+
+
+def test_a_task_in_a_class_is_a_method() -> None:
+    """It is called as before, and what is bound can be run."""
+    shelf = Shelf(3)
+    assert shelf.count() == 3
+    assert shelf.count(more=4) == 7
+    assert Shelf.count(shelf, 1) == 4
+    assert isinstance(Shelf.count, Task)

@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 import time
+import traceback
 import unittest
 import weakref
 from collections.abc import Callable, Iterator
@@ -690,3 +691,18 @@ def test_the_standard_librarys_own_tests_pass(module: str, name: str) -> None:
     unittest.TestSuite(case(each) for each in names if each not in NOT_OURS).run(result)
     assert result.testsRun
     assert not result.errors + result.failures, "\n".join(text for _, text in result.errors + result.failures)
+
+
+def raise_from_another() -> None:
+    try:
+        raise KeyError("inner")
+    except KeyError as error:
+        raise ValueError("outer") from error
+
+
+def test_an_exception_with_a_cause_keeps_the_traceback_of_the_worker_too() -> None:
+    """Behind its own causes, which stay what they were."""
+    with WorkerExecutor(1) as executor, pytest.raises(ValueError, match="outer") as caught:
+        executor.submit(raise_from_another).result(20)
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert "in raise_from_another" in "".join(traceback.format_exception(caught.value))

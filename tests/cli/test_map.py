@@ -35,6 +35,16 @@ def test_a_slow_line_is_overtaken_but_keeps_its_place(tmp_path: Path) -> None:
     assert answers("map", "shop:doze_aside", file) == ["0.3", "0.0", "0.1", "0.0"]
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_mark_that_some_editors_begin_a_file_with_is_passed_over(tmp_path: Path, count: int) -> None:
+    """Also in a file of one line without an end, and for `run`."""
+    file = tmp_path / "in.ndjson"
+    file.write_bytes(b"\xef\xbb\xbf" + b"\n".join(b"%d" % each for each in range(count)))
+    assert answers("map", "shop:double", file) == [str(2 * each) for each in range(count)]
+    if count == 1:
+        assert answers("run", "shop:double", "--input", f"@{file}") == ["0"]
+
+
 def test_blank_lines_are_passed_over(tmp_path: Path) -> None:
     """A file that was edited by hand, or ends without a newline, or comes from Windows, is read as it is meant."""
     file = tmp_path / "in.ndjson"

@@ -12,7 +12,7 @@ from hybrid_compute.backends.worker import has_fast_path
 from hybrid_compute.cli import doctor
 from hybrid_compute.cli.exits import PlacesFailed
 from hybrid_compute.tasks import AnyTask
-from tests.cli.command import HERE, hybrid_compute
+from tests.cli.command import HERE, answers, hybrid_compute
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -47,6 +47,12 @@ def test_a_module_without_tasks_says_how_to_make_one() -> None:
     ran = hybrid_compute("tasks", "math")
     assert (ran.returncode, ran.stdout) == (0, "")
     assert "mark functions with @task" in ran.stderr
+
+
+def test_the_doctor_is_heard_where_signs_cannot_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a file on Windows: a sign that there is no letter for becomes a question mark."""
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    assert any(line.startswith("?") or " ? " in line for line in answers("doctor"))
 
 
 def test_the_doctor_measures_every_place_with_real_calls() -> None:
