@@ -107,7 +107,7 @@ class BlockingVerbs:
         if len(self._shortcuts) >= MOST_SHORTCUTS:
             self._shortcuts.clear()
         if isinstance(lane.direct, LocalBackend):
-            self._shortcuts[id(task)] = _here(self._verbs, lane.direct, task, lane)
+            self._shortcuts[id(task)] = _here(lane.direct, task, lane)
         else:
             call = Call(task)
             lease = lane.direct.direct(call)
@@ -315,12 +315,12 @@ class BlockingRuntime(BlockingVerbs):
             return self._opened
 
 
-def _here(verbs: Verbs, backend: LocalBackend, task: AnyTask, lane: Lane) -> Shortcut:
+def _here(backend: LocalBackend, task: AnyTask, lane: Lane) -> Shortcut:
     """In this process, which is this thread: nobody else is kept waiting."""
     tally = lane.tally
 
     def run(args: tuple[Any, ...]) -> Any:
-        verbs.check_open()
+        backend.check_open()
         tally.calls += 1
         try:
             return backend.run_now(Call(task, args))

@@ -318,10 +318,6 @@ class Verbs:
         """The list of callables that receive events: append to it, remove from it."""
         return self._core.hooks
 
-    def check_open(self) -> None:
-        """Raise `BackendClosed` if the runtime was closed."""
-        self._core.check_open()
-
     def run_here(self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], profile: Profile) -> Any:
         """Run a task in the calling thread, because that was learned to be best."""
         core = self._core
@@ -453,7 +449,8 @@ class Verbs:
         while lane.learns and len(results) < len(inputs):
             args = inputs[len(results)]
             profile = lane.timings.profile(args, {})
-            if profile.choice != "inline":
+            late = whole.deadline is not None and core.clock.time() > whole.deadline
+            if profile.choice != "inline" or late:  # then a place says so
                 break
             results.append(await core.run_inline(task, args, {}, profile))
         if len(results) < len(inputs):

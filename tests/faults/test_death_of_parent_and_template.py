@@ -34,7 +34,7 @@ def test_no_worker_survives_its_parent(tmp_path: Path, state: str, ending: signa
     try:
         wait_until(lambda: len(marks(marked)) == 2, "both workers are at it")
         below = [each.pid for each in descendants(program.pid)]
-        assert len(below) >= 3
+        assert len(below) >= 2 + (not state.startswith("portable"))  # the workers, and the template
         program.send_signal(ending)
         program.wait()
         wait_until(lambda: not alive(below), f"the descendants are gone: {alive(below)}", WITHIN)

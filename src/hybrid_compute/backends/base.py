@@ -7,11 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import cached_property
+from time import perf_counter
 from typing import Any
 
 from hybrid_compute.calls import Call
 from hybrid_compute.clock import Clock, SystemClock
-from hybrid_compute.errors import BackendClosed, BackendUnavailable, HybridComputeError, TaskTimeout
+from hybrid_compute.errors import BackendClosed, BackendError, BackendUnavailable, HybridComputeError, TaskTimeout
 from hybrid_compute.events import Hooks
 from hybrid_compute.links.codec import OF_THE_TASK, failure_of
 from hybrid_compute.tasks import AnyTask
@@ -79,12 +80,18 @@ class Backend(ABC):
     async def run_call(self, call: Call, /) -> Any:
         """Run one call within its limits. The default runs `run_task` until its time is up, or the place is closed."""
         async with self.within_limits(call):
+            began = perf_counter()
             try:
                 return await self.run_task(call.task, *call.args, **call.kwargs)
-            except HybridComputeError:
+            except HybridComputeError as error:
+                if isinstance(error, BackendError) and error.backend not in ("", self.name):
+                    raise failure_of(error, call.task.name) from error  # of a place that the task itself has asked
                 raise
             except OF_THE_TASK as error:
                 raise failure_of(error, call.task.name) from error
+            finally:
+                if call.ran is None:
+                    call.ran = perf_counter() - began
 
     def stream_call(self, call: Call, /) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
         """The items of a generator task, while the block is open; leaving it stops the task."""

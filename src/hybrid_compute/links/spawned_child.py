@@ -155,9 +155,16 @@ def _leave_the_terminal() -> None:
 
 
 def _leave_with_the_parent() -> None:
-    """However the parent dies, and however busy this process is."""
+    """However the parent dies; on Linux also while a task keeps the interpreter, and every thread, to itself."""
     parent = multiprocessing.parent_process()
     assert parent is not None
+    if sys.platform == "linux":
+        import fcntl  # there is none on Windows
+
+        signal.signal(signal.SIGIO, signal.SIG_DFL)  # it ends the process
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})  # whatever the parent thinks of signals
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, os.O_ASYNC)
 
     def wait() -> None:
         connection.wait([parent.sentinel])
