@@ -14,7 +14,7 @@ from hybrid_compute.backends.crew import Lifetime
 from hybrid_compute.backends.wrappers import Retrying
 from hybrid_compute.errors import BackendClosed, BackendError, BackendUnavailable, NotTransferable, TaskFailed
 from tests.faults import tasks
-from tests.faults.watching import marks, until
+from tests.faults.watching import marks, until, wait_until
 
 
 @pytest.mark.parametrize("around", ["nothing", "a wrapper"])
@@ -124,14 +124,14 @@ class Refusing(LocalBackend):
 
 def test_a_runtime_that_does_not_start_leaves_nothing_behind() -> None:
     """Neither a thread nor an open place; and it does not start the second time either."""
-    before = threading.active_count()
+    before = set(threading.enumerate())
     opened = LocalBackend()
     rt = BlockingRuntime([opened, Refusing()])
     for _ in range(3):
         with pytest.raises(OSError, match="not today"):
             rt.run(abs, -1)
         assert opened.closed
-    assert threading.active_count() == before
+    wait_until(lambda: set(threading.enumerate()) <= before, "its threads have gone")
     rt.close()
 
 
