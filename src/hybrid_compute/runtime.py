@@ -236,6 +236,8 @@ class Verbs:
     ) -> AsyncGenerator[AsyncIterator[tuple[Any, Any]]]:
         """Pairs of item and result, the first finished first, while the block is open; leaving it stops the rest.
 
+        The first failure is raised, and is the last that comes.
+
         >>> async with rt.as_completed(double, [1, 2, 3]) as results:
         ...     async for given, got in results:
         ...         ...
@@ -279,7 +281,8 @@ class Verbs:
     def stream(self, task: Any, /, *args: Any, **kwargs: Any) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
         """The items of a generator task as they come, while the block is open; leaving it stops the task.
 
-        The task runs only a few items ahead of its reader.
+        The task runs only a few items ahead of its reader. As with any async generator, a step that is cancelled, by
+        `wait_for` for one, ends the iteration: to look in between, make a task of the step and wait for that.
 
             >>> async with rt.stream(words, "run it anywhere") as items:
             ...     async for word in items:
