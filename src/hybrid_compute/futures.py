@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
@@ -82,8 +83,14 @@ class WorkerExecutor(Executor):
     @overload
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Run `fn(*args, **kwargs)` in a worker; its future at once. What a generator yields comes as a list."""
-        return self._desk.submit(Call(_whole(fn), args, kwargs))
+        """Run `fn(*args, **kwargs)` in a worker; its future at once. What a generator yields comes as a list.
+
+        The `timeout` of a task counts from here; of its other facts, only `pure` matters to an executor.
+        """
+        call = Call(_whole(fn), args, kwargs)
+        if isinstance(fn, Task) and fn.timeout is not None:
+            call.timeout, call.deadline = fn.timeout, time.monotonic() + fn.timeout
+        return self._desk.submit(call)
 
     def map(
         self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1

@@ -23,8 +23,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from hybrid_compute import WorkerExecutor
-from hybrid_compute.errors import NotTransferable
+from hybrid_compute import Task, WorkerExecutor
+from hybrid_compute.errors import NotTransferable, TaskTimeout
 from tests.faults import odd, tasks
 from tests.faults.watching import alive, descendants, kill, marks, wait_until
 
@@ -706,3 +706,12 @@ def test_an_exception_with_a_cause_keeps_the_traceback_of_the_worker_too() -> No
         executor.submit(raise_from_another).result(20)
     assert isinstance(caught.value.__cause__, KeyError)
     assert "in raise_from_another" in "".join(traceback.format_exception(caught.value))
+
+
+def test_the_time_a_task_may_take_counts_for_an_executor_too() -> None:
+    """The worker is free again."""
+    limited = Task(time.sleep, timeout=0.05)
+    with WorkerExecutor(1) as executor:
+        with pytest.raises(TaskTimeout):
+            executor.submit(limited, 3600.0).result(20)
+        assert executor.submit(pow, 2, 3).result(20) == 8
