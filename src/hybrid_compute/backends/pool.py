@@ -44,8 +44,9 @@ from hybrid_compute.links.frames import HEADER, KIND, RESULT
 from hybrid_compute.links.link import BUSY, Link
 from hybrid_compute.links.ticket import OVER, Answer, Ticket, unreadable
 
-GRACE = 0.05
-"""Seconds a cancelled coroutine or generator has to wind up before its worker is killed."""
+GRACE = 0.25
+"""Seconds a cancelled coroutine or generator has to wind up before its worker is killed, with all that it shares it
+with. On a busy machine it may be a while until a worker so much as hears of it."""
 
 WAIT_HERE = 100e-6
 """Seconds that a caller waits for a quick reply without a turn of the event loop."""
