@@ -53,7 +53,7 @@ class Nursery(Protocol):
 
 
 class Crew:
-    """Up to `size` workers. `started` counts all there ever were, `lost` those that died or were killed.
+    """The workers of one pool. `started` counts all there ever were, `lost` those that died or were killed.
 
     `received` gets what they reply. With `lazy_watch`, threads may lease those that rest, whom nobody else reads then.
     """
@@ -61,7 +61,6 @@ class Crew:
     def __init__(
         self,
         name: str,
-        size: int,
         nursery: Nursery,
         *,
         clock: Clock,
@@ -71,7 +70,6 @@ class Crew:
         received: Callable[[Link, bytes], None],
         lazy_watch: bool,
     ) -> None:
-        self.size = size
         self.links: dict[int, Link] = {}
         self.idle: deque[Link] = deque()
         self.started = 0

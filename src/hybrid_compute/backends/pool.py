@@ -104,7 +104,6 @@ class Pool:
         self.calls = 0
         self.crew = Crew(
             name,
-            size,
             nursery,
             clock=clock,
             hooks=hooks,
@@ -347,9 +346,8 @@ class Pool:
 
     def _send_in_band(self, ticket: Ticket) -> None:
         """The worker cannot take in another segment: send the call again without shared memory."""
-        value = (ticket.args, ticket.kwargs) if ticket.kwargs else ticket.args
         ticket.flags &= ~frames.BUFFERS
-        ticket.body, ticket.loans = dumps(value, None), []
+        ticket.body, ticket.loans = dumps(_arguments(ticket), None), []
 
     def _forget_functions(self) -> None:
         while self._forgotten:
@@ -605,9 +603,8 @@ class Pool:
         """The worker that died may have changed the arrays that were copied for it: the next one gets new copies."""
         if not copied_for(ticket.loans):
             return True
-        value = (ticket.args, ticket.kwargs) if ticket.kwargs else ticket.args
         try:
-            flags, ticket.body, ticket.loans = encode(value, self.arena)
+            flags, ticket.body, ticket.loans = encode(_arguments(ticket), self.arena)
         except NotTransferable as error:  # its owner has put something into it meanwhile
             ticket.future.set_exception(error)
             self._stop_timers(ticket)
@@ -657,3 +654,8 @@ class Pool:
 def _lets_others_run(running: Ticket | None) -> bool:
     """Whether a worker at this ticket reads its frames; at a plain call, it is at nothing else until that ends."""
     return running is None or running.concurrent
+
+
+def _arguments(ticket: Ticket) -> Any:
+    """What the body of a call is made of."""
+    return (ticket.args, ticket.kwargs) if ticket.kwargs else ticket.args

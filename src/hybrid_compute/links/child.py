@@ -352,6 +352,8 @@ class Worker:
         count = len(values) + len(apart)
         function.mean += (ran / count - function.mean) * 0.2
         if apart:
+            if self.loans.due:
+                self.give_back()
             self.out.append(frames.reply(RESULT | PICKLES, call, ran, pickle.dumps(apart, 5)))
         else:
             self.answer(call, ran, values)
