@@ -25,6 +25,7 @@ class Call:
     deadline: float | None = None  # the same limit as a time of the clock, so that it holds across places
     queue_timeout: float | None = None
     priority: int = 0
+    key: str | None = None  # calls of one key are one call: a place that remembers keys runs it once
     ran: float | None = None
     queued: bool = False
     sent: int = 0

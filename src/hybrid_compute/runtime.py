@@ -56,6 +56,7 @@ class Options:
     timeout: float | None = None
     queue_timeout: float | None = None
     priority: int = 0
+    key: str | None = None
 
 
 class Verbs:
@@ -65,7 +66,7 @@ class Verbs:
         self._core = core
         self._options = options
         self._strategy = resolve(options.strategy, core.backends, core.timings)
-        self._limited = options.timeout is not None or options.queue_timeout is not None or options.priority != 0
+        self._limited = options != Options(strategy=options.strategy)
         self.lanes: PerTask[Lane] = PerTask(self._lane)
 
     def options(
@@ -75,11 +76,13 @@ class Verbs:
         timeout: float | None = None,
         queue_timeout: float | None = None,
         priority: int | None = None,
+        key: str | None = None,
     ) -> Verbs:
         """The same verbs with other options; what is not given stays as it is here.
 
         `strategy` is a name or a callable. `timeout` counts in seconds from submission, `queue_timeout` the wait for
-        a free place alone. Calls of higher `priority` go first where calls wait.
+        a free place alone. Calls of higher `priority` go first where calls wait. A call with an idempotency `key` may be
+        sent again by a place that lost the answer: a server that has seen the key runs it once. Give each call its own.
 
             >>> await rt.options(strategy="worker", timeout=2.0).run(add, 1, 2)
             3
@@ -87,8 +90,14 @@ class Verbs:
         for name, seconds in (("timeout", timeout), ("queue_timeout", queue_timeout)):
             if seconds is not None and not seconds > 0:
                 raise ValueError(f"{name} must be a positive number of seconds, not {seconds!r}")
-        given = {"strategy": strategy, "timeout": timeout, "queue_timeout": queue_timeout, "priority": priority}
-        changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        given: dict[str, Any] = {
+            "strategy": strategy,
+            "timeout": timeout,
+            "queue_timeout": queue_timeout,
+            "priority": priority,
+            "key": key,
+        }
+        changed = {name: value for name, value in given.items() if value is not None}
         return Verbs(self._core, replace(self._options, **changed))
 
     @overload
@@ -207,6 +216,7 @@ class Verbs:
         """`map` for tasks of several parameters: each item is the tuple of arguments of one call."""
         if limit is not None and limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")
+        self._insist_on_no_key()
         known = self._core.find(task)
         inputs = list(items)
         for index, item in enumerate(inputs):
@@ -242,6 +252,7 @@ class Verbs:
         ...     async for given, got in results:
         ...         ...
         """
+        self._insist_on_no_key()
         known = self._core.find(task)
         gate = asyncio.Semaphore(limit) if limit is not None else None
         finished: asyncio.Queue[tuple[Any, asyncio.Task[Any]]] = asyncio.Queue()
@@ -386,6 +397,11 @@ class Verbs:
             call.deadline = self._core.clock.time() + call.timeout
         call.queue_timeout = options.queue_timeout
         call.priority = options.priority
+        call.key = options.key
+
+    def _insist_on_no_key(self) -> None:
+        if self._options.key is not None:
+            raise ValueError(f"a key stands for one call, and {self._options.key!r} would be given to many: use run")
 
     async def _recover(self, decided: Route, call: Call, error: HybridComputeError) -> Any:
         """The first place has failed: try the others, if the error allows."""

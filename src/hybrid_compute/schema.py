@@ -1,13 +1,15 @@
 """Schemas from type hints: what a task takes and gives, checked where a call enters from outside.
 
-    JSON or plain values ── bind_json, bind_value ──> (args, kwargs)
-    a result             ── encode_json ───────────> JSON
+    at the place   JSON or plain values ── bind_json, bind_value ───────────────> (args, kwargs)
+                   a result             ── encode_json ─────────────────────────> JSON
+    at the caller  (args, kwargs)       ── as_input ────────────────────────────> plain values
+                   JSON or plain values ── result_from_json, result_from_value ─> a result
 
 A task with one parameter takes the input as that value; with several, an object of keyword arguments; with none,
 null. `*args` is a list: the whole input where it is the only parameter, else the field of its name. `**kwargs` are
 the fields that no other parameter has. An input that is missing altogether leaves every default as it is.
 
-msgspec does the work, and nobody else here imports it. Of what it cannot describe (arrays, files, functions) only
+msgspec does the work, here and in `links/wire.py`. Of what it cannot describe (arrays, files, functions) only
 ready-made instances are taken, and the JSON Schema says nothing but the name.
 """
 
@@ -54,7 +56,7 @@ def json_schema(task: AnyTask) -> dict[str, dict[str, Any]]:
     {'input': {'type': 'integer'}, 'output': {'type': 'integer'}}
     """
     plan = _plans[task]
-    return {"input": plan.describe(), "output": _describe(_known(plan.output))}
+    return {"input": plan.describe(), "output": _describe(plan.returned)}
 
 
 def bind_json(task: AnyTask, data: bytes | bytearray | memoryview) -> Arguments:
@@ -84,6 +86,36 @@ def bind_value(task: AnyTask, value: Any = UNSET) -> Arguments:
         return plan.spread(_convert(value, plan.expected), lambda: value)
 
 
+def as_input(task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The one value that stands for these arguments: what `bind_value` makes them of; UNSET if there are none.
+
+    Raises `InvalidInput` if the task does not take such arguments.
+    """
+    if not args and not kwargs:
+        return UNSET
+    plan = _plans[task]
+    try:
+        bound = plan.signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise InvalidInput(f"task {task.name!r} does not take these arguments: {error}") from error
+    if not plan.several:
+        return next(iter(bound.arguments.values()))
+    given = dict(bound.arguments)
+    if plan.extra is not UNSET:
+        given.update(given.pop(next(reversed(plan.signature.parameters)), {}))
+    return given
+
+
+def result_from_json(task: AnyTask, data: bytes) -> Any:
+    """A result of the task, from JSON. Raises `InvalidInput` or an error of msgspec if it is none."""
+    return msgspec.json.decode(data, type=_plans[task].returned, dec_hook=_accept)
+
+
+def result_from_value(task: AnyTask, value: Any) -> Any:
+    """A result of the task, from plain values. Raises `InvalidInput` or an error of msgspec if it is none."""
+    return _convert(value, _plans[task].returned)
+
+
 def encode_json(value: Any) -> bytes:
     """A result as JSON: bytes as base64, arrays as lists, paths as text.
 
@@ -98,6 +130,8 @@ def encode_json(value: Any) -> bytes:
         raise
     except RecursionError as error:
         raise NotTransferable("a result nested without end cannot be JSON") from error
+    except UnicodeError as error:  # half of a surrogate pair
+        raise NotTransferable(f"the result has a text that is not Unicode: {error}") from error
     except (TypeError, ValueError, OverflowError) as error:
         path, culprit = _find_culprit(value)
         where = f"{path or 'the result'} is of type {type(culprit).__name__} and cannot be JSON"
@@ -112,6 +146,7 @@ class _Plan:
     input: Any
     output: Any
     expected: Any  # the input type as msgspec can take it
+    returned: Any  # the output type as msgspec can take it
     decoder: msgspec.json.Decoder[Any]
     several: bool
     extra: Any  # the type of `**kwargs` beside other parameters, or UNSET
@@ -197,6 +232,7 @@ def _plan(task: AnyTask) -> _Plan:
         wanted,
         output,
         expected,
+        _known(output),
         msgspec.json.Decoder(expected, dec_hook=_accept),
         several=len(parameters) > 1,
         extra=extra,
@@ -352,8 +388,8 @@ def _name(hint: Any) -> str:
     return inspect.formatannotation(hint)
 
 
-def _as_plain(value: Any) -> Any:
-    """What msgspec cannot encode, as something that it can."""
+def as_plain(value: Any) -> Any:
+    """What msgspec cannot encode, as something that it can. Raises `TypeError` if there is nothing."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)  # pyright: ignore[reportUnknownVariableType]
     if isinstance(value, Mapping):
@@ -364,12 +400,12 @@ def _as_plain(value: Any) -> Any:
     raise TypeError(f"JSON has no form for {_name(type(value))}")
 
 
-_encoder = msgspec.json.Encoder(enc_hook=_as_plain)
+_encoder = msgspec.json.Encoder(enc_hook=as_plain)
 
 
 def _plain(value: Any) -> Any:
     """The value as JSON would have it, in lists, dicts, texts and numbers."""
-    return msgspec.to_builtins(value, str_keys=True, enc_hook=_as_plain)
+    return msgspec.to_builtins(value, str_keys=True, enc_hook=as_plain)
 
 
 def _insist_on_numbers(value: Any) -> None:

@@ -51,6 +51,7 @@ class Task(Generic[P, R_co]):
         needs: Iterable[str] = (),
         cost: Cost | None = None,
         retries: int = 0,
+        tool: bool = False,
     ) -> None:
         if timeout is not None and not timeout > 0:
             raise ValueError(f"timeout of task {name or fn!r} must be a positive number of seconds, not {timeout!r}")
@@ -67,6 +68,7 @@ class Task(Generic[P, R_co]):
         self.needs = frozenset(needs)
         self.cost = cost
         self.retries = retries
+        self.tool = tool
         self.kind: Kind = _kind_of(fn)
         self.streams = self.kind in ("generator", "async generator")
         self.is_async = self.kind in ("coroutine", "async generator")
@@ -113,6 +115,7 @@ class Task(Generic[P, R_co]):
             "needs": self.needs,
             "cost": self.cost,
             "retries": self.retries,
+            "tool": self.tool,
         }
         return functools.partial(_rebuild, **facts), (self.fn,)
 
@@ -143,6 +146,7 @@ def task(
     needs: Iterable[str] = (),
     cost: Cost | None = None,
     retries: int = 0,
+    tool: bool = False,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def task(fn: Callable[..., Any] | None = None, /, **facts: Any) -> Any:
     """Make a function a task that can run anywhere; it stays callable as before.
@@ -150,7 +154,8 @@ def task(fn: Callable[..., Any] | None = None, /, **facts: Any) -> Any:
     `name` is its name on the wire (the function's own by default). `pure` says that running it twice is harmless,
     so that a call may be repeated after a lost worker. `timeout` is in seconds from submission. A `private` task
     never leaves this machine. `needs` names what a place must provide. `cost` is a hint: `trivial`, `cpu`, `io`,
-    `gpu`. `retries` is how often a call is run again after its code raised (or, if pure, its place was lost).
+    `gpu`. `retries` is how often a call is run again after its code raised (or, if pure, its place was lost). A `tool`
+    is offered to language models, over MCP.
 
         >>> @task(name="text.shout", pure=True, timeout=5.0)
         ... def shout(text: str) -> str:
