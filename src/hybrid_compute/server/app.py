@@ -1,0 +1,291 @@
+"""`create_app`: tasks behind HTTP and WebSockets, as one plain ASGI app.
+
+    POST /compute, POST /, WebSocket at both     calls
+    POST /tasks/{name}                           one task, its input as the body
+    GET  /tasks  /openapi.json  /docs            what there is
+    GET  /healthz  /readyz  /metrics  /events    how it is
+    /mcp                                         tools for agents, if tasks are marked as such
+
+What answers calls is plain ASGI (`http.py`, `socket.py`); for all else there is Starlette.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from hybrid_compute.backends.local import LocalBackend
+from hybrid_compute.backends.worker import WorkerBackend
+from hybrid_compute.clock import Clock, SystemClock
+from hybrid_compute.links.wire import Failure
+from hybrid_compute.runtime import Runtime
+from hybrid_compute.server.desk import Desk
+from hybrid_compute.server.door import EVERYBODY, Door
+from hybrid_compute.server.feed import Feed
+from hybrid_compute.server.guests import Guest
+from hybrid_compute.server.http import Compute, Receive, Scope, Send
+from hybrid_compute.server.limits import Limits
+from hybrid_compute.server.memory import Memory
+from hybrid_compute.server.meters import CONTENT_TYPE, Meters
+from hybrid_compute.server.notebook import SqliteNotebook
+from hybrid_compute.server.openapi import describe, listing
+from hybrid_compute.server.refusals import STATUS, Refused, failure_for, headers_for
+from hybrid_compute.server.socket import Sockets
+from hybrid_compute.server.tenants import Tenant
+from hybrid_compute.tasks import TaskRegistry
+
+
+def create_app(
+    served: Runtime | TaskRegistry | Iterable[Callable[..., Any]],
+    *,
+    tenants: Iterable[Tenant] = (),
+    limits: Limits | None = None,
+    origins: Iterable[str] = (),
+    remember: str | Path | None = None,
+    tracebacks: bool = False,
+    tokens_in_url: bool = False,
+    insecure: bool = False,
+    title: str = "Hybrid Compute",
+    clock: Clock | None = None,
+) -> App:
+    """An ASGI app that runs these tasks: serve it with uvicorn, or mount it in another app.
+
+    `served` is a runtime that knows its tasks by name, or the tasks, which then get a runtime of their own: workers,
+    and this process. `tenants` are who may come in, with their tokens; without any, only this machine is served, unless
+    `insecure`. `origins` are the sites whose pages may call it. Calls with an idempotency key are remembered in memory,
+    or in the file `remember`, which outlives the server. `tracebacks` are sent to clients only if asked for.
+
+        >>> app = create_app([resize, ocr], tenants=[Tenant(name="acme", tokens=["sha256:..."])])
+
+    An app that is served closes what it opened when it is shut down; one that is mounted does so by `aclose`.
+    """
+    if isinstance(served, Runtime):
+        runtime, owned = served, False
+    else:
+        registry = served if isinstance(served, TaskRegistry) else TaskRegistry(served)
+        runtime, owned = Runtime(tasks=registry), True
+    door = Door(tenants, origins=origins, insecure=insecure, tokens_in_url=tokens_in_url)
+    return App(
+        runtime,
+        door,
+        limits or Limits(),
+        owned=owned,
+        origins=tuple(origins),
+        remember=remember,
+        tracebacks=tracebacks,
+        title=title,
+        clock=clock or SystemClock(),
+    )
+
+
+class App:
+    """The ASGI app that `create_app` makes."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        door: Door,
+        limits: Limits,
+        *,
+        owned: bool,
+        origins: tuple[str, ...],
+        remember: str | Path | None,
+        tracebacks: bool,
+        title: str,
+        clock: Clock,
+    ) -> None:
+        self.runtime = runtime
+        self.meters = Meters()
+        notebook = SqliteNotebook(remember) if remember is not None else None
+        memory = Memory(lambda error: failure_for(error, tracebacks=tracebacks), notebook)
+        self.feed = Feed()
+        self.desk = Desk(limits, self.feed, memory, clock, tracebacks=tracebacks)
+        self._door = door
+        self._limits = limits
+        self._clock = clock
+        self._title = title
+        self._closing = AsyncExitStack()
+        self._runtimes = [runtime] if owned else []
+        self._started: asyncio.Task[None] | None = None
+        self._guests = {tenant.name: self._welcome(tenant) for tenant in (*door.tenants, EVERYBODY)}
+        self._compute = Compute(self.desk, self._admit)
+        self._sockets = Sockets(self.desk, self._admit)
+        self._pages = Starlette(routes=self._routes(), exception_handlers=_AS_JSON, lifespan=self._lifespan)
+        self._whole: ASGIApp = self._dispatch
+        if origins:
+            self._whole = CORSMiddleware(
+                self._dispatch,
+                allow_origins=origins,
+                allow_methods=["GET", "POST"],
+                allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Request-Timeout", "traceparent"],
+            )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._whole(scope, receive, send)
+
+    async def start(self) -> None:
+        """Start the places that run tasks. The first request does it otherwise."""
+        if self._started is None:
+            self._started = asyncio.create_task(self._start())
+        await asyncio.shield(self._started)
+
+    async def drain(self) -> None:
+        """Take no more calls, and wait until those under way are answered."""
+        self.feed.close()
+        await self.desk.drain()
+
+    async def aclose(self) -> None:
+        """Close what was opened; what is still under way ends with `backend_closed`."""
+        self.desk.closing = True
+        self.feed.close()
+        await self._closing.aclose()
+
+    async def __aenter__(self) -> App:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def _start(self) -> None:
+        self._closing.push_async_callback(self.desk.memory.aclose)
+        for runtime in self._runtimes:
+            await self._closing.enter_async_context(runtime)
+
+    def _welcome(self, tenant: Tenant) -> Guest:
+        """The guest that a tenant is from now on, with the places it runs in."""
+        runtime = tenant.runtime or self.runtime
+        if tenant.workers is not None:
+            runtime = Runtime([WorkerBackend(tenant.workers), LocalBackend()], tasks=self.runtime.tasks)
+            self._runtimes.append(runtime)
+        return Guest(tenant, self.runtime.tasks, runtime, self._limits, self.meters, self._clock)
+
+    def _admit(self, scope: Scope) -> Guest:
+        try:
+            return self._guests[self._door.admit(scope).name]
+        except Refused as refused:
+            self.meters.refused(refused.code)
+            raise
+
+    # Requests.
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Calls go straight to their desk, everything else to the pages."""
+        kind = scope["type"]
+        if kind == "lifespan":
+            return await self._pages(scope, receive, send)
+        if self._started is None or not self._started.done():
+            await self.start()
+        path = _path(scope)
+        if path in _COMPUTE:
+            if kind == "websocket":
+                return await self._sockets(scope, receive, send)
+            if path == "/compute" or scope["method"] == "POST":
+                return await self._compute(scope, receive, send)
+        if kind == "http" and path.startswith(_TASK):
+            return await self._compute(scope, receive, send, name=path.removeprefix(_TASK))
+        await self._pages(scope, receive, send)
+
+    def _routes(self) -> list[Route]:
+        return [
+            Route("/", lambda request: RedirectResponse("docs")),
+            Route("/docs", lambda request: HTMLResponse(_PAGE.read_text("utf-8"), headers=_ITS_OWN_ONLY)),
+            Route("/openapi.json", self._openapi),
+            Route("/tasks", self._tasks),
+            Route("/healthz", self._healthz),
+            Route("/readyz", self._readyz),
+            Route("/metrics", self._metrics),
+            Route("/events", self._events),
+        ]
+
+    async def _healthz(self, request: Request) -> Response:
+        return _json({"status": "ok"})
+
+    async def _readyz(self, request: Request) -> Response:
+        ready = not self.desk.closing
+        return _json({"status": "ready" if ready else "shutting down"}, 200 if ready else 503)
+
+    async def _tasks(self, request: Request) -> Response:
+        guest = self._admit(request.scope)
+        return _json({"tasks": listing(guest.tasks), "remembers_keys": True})
+
+    async def _openapi(self, request: Request) -> Response:
+        guest = self._admit(request.scope)
+        prefix = request.scope.get("root_path", "").rstrip("/")
+        tokens = bool(self._door.tenants)
+        return _json(describe(guest.tasks, title=self._title, version="1", prefix=prefix, tokens=tokens))
+
+    async def _metrics(self, request: Request) -> Response:
+        if not self._admit(request.scope).tenant.operator:
+            raise Refused("forbidden", "metrics are for operators: give this tenant operator=True")
+        return Response(self.meters.text(), media_type=CONTENT_TYPE)
+
+    async def _events(self, request: Request) -> Response:
+        guest = self._admit(request.scope)
+        return StreamingResponse(self._calls_of(guest), media_type="text/event-stream", headers=_AS_IT_COMES)
+
+    async def _calls_of(self, guest: Guest) -> AsyncIterator[bytes]:
+        yield b": calls as they end\n\n"
+        tenant = guest.tenant
+        wanted = self.feed.calls(lambda call: tenant.operator or call.tenant == tenant.name, self._limits.silence)
+        async for calls, missed in wanted:
+            if not calls:
+                yield b": still here\n\n"
+            if missed:
+                yield b"event: missed\ndata: %d\n\n" % missed
+            yield b"".join(b"data: " + msgspec.json.encode(call) + b"\n\n" for call in calls)
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncGenerator[None]:
+        async with self:
+            yield
+
+
+_COMPUTE = frozenset({"/", "", "/compute"})
+_TASK = "/tasks/"
+_PAGE = Path(__file__).with_name("docs.html")
+_ITS_OWN_ONLY = {
+    "content-security-policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "connect-src 'self'; frame-ancestors 'none'"
+}
+_AS_IT_COMES = {"cache-control": "no-store", "x-accel-buffering": "no"}
+
+
+def _path(scope: Scope) -> str:
+    """The path below the place where the app is mounted."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path[len(root) :] if root and path.startswith(root) else path
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(json.dumps(value), status, media_type="application/json")
+
+
+def _as_json(request: Request, error: Exception) -> Response:
+    """Every reply is JSON, whatever went wrong."""
+    if isinstance(error, HTTPException):
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "error")
+        failure = Failure(f"{error.detail}: {request.method} {request.url.path}", code)
+        status, headers = error.status_code, dict(error.headers or {})
+    else:
+        failure = failure_for(error)
+        status = STATUS.get(failure.code, 500)
+        headers = {name.decode(): value.decode() for name, value in headers_for(error, failure)}
+    return Response(msgspec.json.encode(failure), status, headers, media_type="application/json")
+
+
+_AS_JSON: dict[Any, Any] = {HTTPException: _as_json, Refused: _as_json, Exception: _as_json}

@@ -1,0 +1,182 @@
+"""The desk: where a call is taken in, run by the runtime, and its outcome written. All doors lead here.
+
+    guest, request, encoding ── answer ──> the result, written         one call
+                             ── items ───> the items, written, as they come
+
+What can go wrong is raised; each door says it in its own way. The desk also knows how many calls are under way, so
+that a server that is told to stop can finish them first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from msgspec import UNSET
+
+from hybrid_compute.clock import Clock
+from hybrid_compute.errors import BackendClosed, ProtocolError
+from hybrid_compute.links.wire import Encoding, Failure, Pieces, Request
+from hybrid_compute.server.feed import Ended, Feed
+from hybrid_compute.server.guests import Guest
+from hybrid_compute.server.limits import Limits, Turnstile
+from hybrid_compute.server.memory import Memory, digest
+from hybrid_compute.server.refusals import Refused, failure_for, is_expected
+from hybrid_compute.tasks import AnyTask
+
+_log = logging.getLogger("hybrid_compute.server")
+
+CANCELLED = "cancelled"
+
+_AT_ONCE = 256
+"""Calls of one batch that are under way at once."""
+
+
+class Desk:
+    """Runs calls for guests."""
+
+    def __init__(self, limits: Limits, feed: Feed, memory: Memory, clock: Clock, *, tracebacks: bool) -> None:
+        self.limits = limits
+        self.feed = feed
+        self.memory = memory
+        self.closing = False
+        self._tracebacks = tracebacks
+        self._turnstile = Turnstile("this server", clock, at_once=limits.calls, rate=None, burst=None)
+        self._idle = asyncio.Event()
+
+    @property
+    def under_way(self) -> int:
+        """Calls that are not yet answered."""
+        return self._turnstile.inside
+
+    async def answer(self, guest: Guest, request: Request, encoding: Encoding, answer_in: Encoding) -> Pieces:
+        """The result of a call, written. Raises what went wrong."""
+        task = guest.find(request.task)
+        if request.key is None:
+            return await self._run(guest, task, request, encoding, answer_in)
+        key = (guest.tenant.name, request.key)
+        run = partial(self._run, guest, task, request, encoding, answer_in)
+        return await self.memory.once(key, digest(request, encoding, answer_in), run, pure=task.pure)
+
+    async def answer_all(
+        self, guest: Guest, requests: Sequence[Request], encoding: Encoding, answer_in: Encoding
+    ) -> list[Pieces]:
+        """The answers to many calls, in their order. Each goes well or badly by itself."""
+        if len(requests) > self.limits.batch:
+            raise Refused("too_large", f"a batch may have {self.limits.batch:,} calls, not {len(requests):,}")
+        answers: list[Pieces] = [[]] * len(requests)
+        todo = iter(enumerate(requests))
+
+        async def work() -> None:
+            for index, request in todo:
+                answers[index] = await self.reply(guest, request, encoding, answer_in)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(len(requests), self._room(guest))):
+                group.create_task(work())
+        return answers
+
+    async def reply(self, guest: Guest, request: Request, encoding: Encoding, answer_in: Encoding) -> Pieces:
+        """The whole reply to a call, with its id, whatever comes of it."""
+        id = None if request.id is UNSET else bytes(request.id)
+        try:
+            if request.stream:
+                raise ProtocolError("a call in a batch is answered as a whole: ask for a stream by itself")
+            value = await self.answer(guest, request, encoding, answer_in)
+        except Exception as error:
+            return answer_in.write_failure(id, self.report(error))
+        return answer_in.write_outcome(id, "result", value)
+
+    def _room(self, guest: Guest) -> int:
+        """How many calls of a batch may be under way at once: as many as would not be turned away, and one at least."""
+        rooms = (guest.turnstile.room, self._turnstile.room, _AT_ONCE)
+        return max(1, min(room for room in rooms if room is not None))
+
+    async def _run(
+        self, guest: Guest, task: AnyTask, request: Request, encoding: Encoding, answer_in: Encoding
+    ) -> Pieces:
+        self._let_in(guest)
+        began = perf_counter()
+        code: str | None = CANCELLED
+        try:
+            args, kwargs = encoding.bind(task, request.input)
+            result = await guest.verbs(request.timeout).run(task, *args, **kwargs)
+            written = answer_in.write_value(result)
+            code = None
+            return written
+        except Exception as error:
+            code = self.tell(error).code
+            raise
+        finally:
+            self._let_out(guest, task, began, code)
+
+    @asynccontextmanager
+    async def items(
+        self, guest: Guest, request: Request, encoding: Encoding, answer_in: Encoding
+    ) -> AsyncGenerator[AsyncIterator[Pieces]]:
+        """The items of a generator task, written, while the block is open; leaving it stops the task."""
+        task = guest.find(request.task)
+        if not task.streams:
+            raise ProtocolError(f"task {task.name!r} has one result and no items: ask without `stream`")
+        if request.key is not None:
+            raise ProtocolError("a stream cannot be remembered by a key: ask without `key`, or without `stream`")
+        self._let_in(guest)
+        began = perf_counter()
+        code: str | None = CANCELLED
+        try:
+            args, kwargs = encoding.bind(task, request.input)
+            async with guest.verbs(request.timeout).stream(task, *args, **kwargs) as items:
+                yield _written(items, answer_in)
+            code = None
+        except Exception as error:
+            code = self.tell(error).code
+            raise
+        finally:
+            self._let_out(guest, task, began, code)
+
+    def tell(self, error: BaseException) -> Failure:
+        """What a client is told of an error."""
+        return failure_for(error, tracebacks=self._tracebacks)
+
+    def report(self, error: BaseException) -> Failure:
+        """The same, for an error that ends here: one that nobody expects is logged with its traceback."""
+        if not is_expected(error):
+            _log.error("a call could not be answered", exc_info=error)
+        return self.tell(error)
+
+    async def drain(self) -> None:
+        """Take no more calls, and wait until those under way are answered."""
+        self.closing = True
+        while self.under_way:
+            self._idle.clear()
+            await self._idle.wait()
+
+    def _let_in(self, guest: Guest) -> None:
+        if self.closing:
+            raise BackendClosed("this server is shutting down")
+        self._turnstile.enter()
+        try:
+            guest.turnstile.enter()
+        except Refused:
+            self._turnstile.leave()
+            raise
+
+    def _let_out(self, guest: Guest, task: AnyTask, began: float, code: str | None) -> None:
+        seconds = perf_counter() - began
+        guest.turnstile.leave()
+        self._turnstile.leave()
+        guest.meter(task).count(seconds, code)
+        if self.feed:
+            self.feed.tell(Ended(guest.tenant.name, task.name, seconds, code))
+        if self.closing:
+            self._idle.set()
+
+
+async def _written(items: AsyncIterator[Any], encoding: Encoding) -> AsyncGenerator[Pieces]:
+    async for item in items:
+        yield encoding.write_value(item)

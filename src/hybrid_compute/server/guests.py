@@ -1,0 +1,61 @@
+"""A tenant as long as the server runs: its tasks, its places, its share, and how its calls are counted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from hybrid_compute.clock import Clock
+from hybrid_compute.errors import ProtocolError, TaskNotFound
+from hybrid_compute.runtime import Runtime, Verbs
+from hybrid_compute.server.limits import Limits, Turnstile
+from hybrid_compute.server.meters import Meter, Meters
+from hybrid_compute.server.tenants import Tenant
+from hybrid_compute.tasks import AnyTask, TaskRegistry
+
+
+class Guest:
+    """What the server knows of one tenant."""
+
+    def __init__(
+        self, tenant: Tenant, tasks: TaskRegistry, runtime: Runtime, limits: Limits, meters: Meters, clock: Clock
+    ) -> None:
+        self.tenant = tenant
+        self.runtime = runtime
+        self.turnstile = Turnstile(
+            f"tenant {tenant.name!r}", clock, at_once=tenant.at_once, rate=tenant.rate, burst=tenant.burst
+        )
+        self._longest = limits.longest
+        self._registry = tasks
+        self._meters = meters
+        self._by_timeout = runtime.options(timeout=limits.longest) if limits.longest else runtime
+        self._metered: dict[AnyTask, Meter] = {}
+        meters.watch(tenant.name, self.turnstile)
+
+    @property
+    def tasks(self) -> Mapping[str, AnyTask]:
+        """The tasks that this tenant sees, by name."""
+        allowed = self.tenant.tasks
+        return {name: self._registry[name] for name in self._registry if allowed is None or name in allowed}
+
+    def find(self, name: str) -> AnyTask:
+        """The task of this name. Raises `TaskNotFound`, in the same words for those that others may see."""
+        allowed = self.tenant.tasks
+        if name in self._registry and (allowed is None or name in allowed):
+            return self._registry[name]
+        raise TaskNotFound(f"there is no task {name!r} here" if name else "a call names its task: {task, input}")
+
+    def verbs(self, timeout: float | None) -> Verbs:
+        """The runtime, for a call that may take so long."""
+        if timeout is None:
+            return self._by_timeout
+        if not 0 < timeout < math.inf:
+            raise ProtocolError(f"a timeout is a positive number of seconds, not {timeout!r}")
+        return self.runtime.options(timeout=timeout if self._longest is None else min(timeout, self._longest))
+
+    def meter(self, task: AnyTask) -> Meter:
+        """Where the calls of this task by this tenant are counted."""
+        found = self._metered.get(task)
+        if found is None:
+            found = self._metered[task] = self._meters.meter(self.tenant.name, task.name)
+        return found

@@ -1,0 +1,188 @@
+"""Calls that are remembered by their keys, so that one that is sent twice runs once.
+
+    a new key            runs, whatever becomes of the connection that brought it; the outcome is kept
+    a key under way      waits for the same outcome
+    a key that is done   is answered with the outcome it had
+    a key that had begun when the server died   runs again if its task is pure; else nobody knows, and is told so
+
+What never began (a full queue, a closed place, no such task) is not kept: it may be sent again. With a notebook all of
+this outlives the server: what has begun is on disk before it begins, and an outcome before it is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from hybrid_compute.errors import BackendError, HybridComputeError, OutcomeUnknown, TaskError, TaskNotFound
+from hybrid_compute.links.wire import Encoding, Failure, Pieces, Request
+from hybrid_compute.server.refusals import AsTold, Refused
+
+WITHDRAWN = "withdrawn"
+"""What a task is cancelled with when its client says so, not when its connection has gone."""
+
+Key: TypeAlias = tuple[str, str]
+"""The tenant, and the key it gave: no tenant ever meets the keys of another."""
+
+Outcome: TypeAlias = bytes | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a notebook knows of a key: which call it was, when it began, and its outcome if there is one."""
+
+    call: bytes
+    began: float
+    outcome: Outcome | None
+
+
+class Notebook(Protocol):
+    """Where keys are remembered beyond this process."""
+
+    async def begin(self, key: Key, call: bytes, now: float, *, again: bool) -> Entry | None:
+        """What is known of this key; None if nothing was (or `again`, and no outcome): then it is noted as begun."""
+        ...
+
+    async def end(self, key: Key, outcome: Outcome | None) -> None:
+        """Note the outcome; None forgets the key."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+@dataclass(slots=True)
+class _Known:
+    call: bytes
+    began: float
+    running: asyncio.Task[Outcome]
+
+
+class Memory:
+    """The keys of one app. Outcomes are kept for `keep` seconds, and `most` bytes of them; a notebook keeps all."""
+
+    def __init__(
+        self,
+        tell: Callable[[BaseException], Failure],
+        notebook: Notebook | None = None,
+        *,
+        keep: float = 86_400,
+        most: int = 256 << 20,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.notebook = notebook
+        self._tell = tell
+        self._keep = keep
+        self._most = most
+        self._now = now
+        self._known: dict[Key, _Known] = {}
+        self._bytes = 0
+
+    async def once(
+        self,
+        key: Key,
+        call: bytes,
+        run: Callable[[], Coroutine[Any, Any, Pieces]],
+        *,
+        pure: bool,
+    ) -> Pieces:
+        """The outcome of the call with this key, which runs if it never has. `call` is its `digest`."""
+        known = self._known.get(key)
+        if known is None:
+            self._make_room()
+            known = _Known(call, self._now(), asyncio.create_task(self._carry_out(key, call, run, pure)))
+            known.running.add_done_callback(_look_at_it)
+            self._known[key] = known
+        _insist_on_one_call(key, call, known.call)
+        try:
+            outcome = await asyncio.shield(known.running)
+        except asyncio.CancelledError as error:
+            if WITHDRAWN in error.args:
+                known.running.cancel()
+            raise
+        if isinstance(outcome, Failure):
+            raise AsTold(outcome)
+        return [outcome]
+
+    async def aclose(self) -> None:
+        """Wait for what is under way, and close the notebook."""
+        await asyncio.gather(*(known.running for known in self._known.values()), return_exceptions=True)
+        if self.notebook is not None:
+            await self.notebook.aclose()
+
+    async def _carry_out(self, key: Key, call: bytes, run: Callable[[], Awaitable[Pieces]], pure: bool) -> Outcome:
+        notebook = self.notebook
+        kept = False
+        try:
+            if notebook is not None:
+                entry = await notebook.begin(key, call, self._now(), again=pure)
+                if entry is not None:
+                    return _outcome_of(key, call, entry)
+            outcome, keep = await self._outcome(run)
+            if notebook is not None:
+                await notebook.end(key, outcome if keep else None)
+            elif keep:
+                kept = True
+                self._bytes += _size(outcome)
+            return outcome
+        finally:
+            if not kept:
+                del self._known[key]
+
+    async def _outcome(self, run: Callable[[], Awaitable[Pieces]]) -> tuple[Outcome, bool]:
+        """What came of a call, and whether to keep it."""
+        try:
+            return b"".join(await run()), True
+        except asyncio.CancelledError:
+            return Failure("the call was withdrawn", "cancelled"), True
+        except Exception as error:
+            return self._tell(error), _has_begun(error)
+
+    def _make_room(self) -> None:
+        """Forget what is too old, and the oldest of what is too much."""
+        old = self._now() - self._keep
+        for key, known in list(self._known.items()):  # in the order in which they began
+            if self._bytes < self._most and known.began > old:
+                break
+            if known.running.done():
+                self._bytes -= _size(known.running.result())
+                del self._known[key]
+
+
+def _size(outcome: Outcome) -> int:
+    return 1_000 + (len(outcome) if isinstance(outcome, bytes) else len(outcome.error))
+
+
+def _look_at_it(running: asyncio.Task[Outcome]) -> None:
+    """Nobody may be left to hear of a failure: what was to be told is told to the next who asks."""
+    if not running.cancelled():
+        running.exception()
+
+
+def digest(request: Request, encoding: Encoding, answer_in: Encoding) -> bytes:
+    """What must be the same for a call to be the same call."""
+    head = f"{request.task}\0{encoding.content_type}\0{answer_in.content_type}\0".encode("utf-8", "surrogatepass")
+    return hashlib.sha256(head + memoryview(request.input)).digest()
+
+
+def _insist_on_one_call(key: Key, call: bytes, known: bytes) -> None:
+    if call != known:
+        raise Refused("invalid_input", f"the key {key[1]!r} was given to another call before: give each its own")
+
+
+def _outcome_of(key: Key, call: bytes, entry: Entry) -> Outcome:
+    _insist_on_one_call(key, call, entry.call)
+    if entry.outcome is not None:
+        return entry.outcome
+    raise OutcomeUnknown(f"the call {key[1]!r} had begun when the server died; it is not pure, so it is not run again")
+
+
+def _has_begun(error: BaseException) -> bool:
+    if isinstance(error, BackendError):
+        return error.started
+    if isinstance(error, TaskError):
+        return not isinstance(error, TaskNotFound)
+    return not isinstance(error, HybridComputeError | Refused)  # a bug, which may have come at any point
