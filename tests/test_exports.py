@@ -7,9 +7,14 @@ import hybrid_compute
 PUBLIC = [
     "Backend",
     "BlockingRuntime",
+    "Budget",
     "Lifetime",
     "LocalBackend",
+    "Nearest",
+    "PerTenant",
+    "Priced",
     "QueueLimits",
+    "RemoteBackend",
     "Runtime",
     "Task",
     "TaskRegistry",
@@ -17,6 +22,7 @@ PUBLIC = [
     "WorkerExecutor",
     "empty",
     "errors",
+    "pipeline",
     "progress",
     "task",
 ]

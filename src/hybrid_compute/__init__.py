@@ -17,10 +17,17 @@ if TYPE_CHECKING:
     from hybrid_compute.backends.base import Backend as Backend
     from hybrid_compute.backends.crew import Lifetime as Lifetime
     from hybrid_compute.backends.local import LocalBackend as LocalBackend
+    from hybrid_compute.backends.priced import Budget as Budget
+    from hybrid_compute.backends.priced import Priced as Priced
     from hybrid_compute.backends.queue import QueueLimits as QueueLimits
+    from hybrid_compute.backends.remote.backend import RemoteBackend as RemoteBackend
+    from hybrid_compute.backends.remote.nearest import Nearest as Nearest
+    from hybrid_compute.backends.tenants import PerTenant as PerTenant
     from hybrid_compute.backends.worker import WorkerBackend as WorkerBackend
     from hybrid_compute.blocking import BlockingRuntime as BlockingRuntime
     from hybrid_compute.futures import WorkerExecutor as WorkerExecutor
+    from hybrid_compute.outbox.box import Outbox as Outbox
+    from hybrid_compute.pipelines import pipeline as pipeline
     from hybrid_compute.reporting import progress as progress
     from hybrid_compute.runtime import Runtime as Runtime
     from hybrid_compute.tasks import Task as Task
@@ -30,15 +37,22 @@ if TYPE_CHECKING:
 _WHERE = {
     "Backend": "hybrid_compute.backends.base",
     "BlockingRuntime": "hybrid_compute.blocking",
+    "Budget": "hybrid_compute.backends.priced",
     "Lifetime": "hybrid_compute.backends.crew",
     "LocalBackend": "hybrid_compute.backends.local",
+    "Nearest": "hybrid_compute.backends.remote.nearest",
+    "Outbox": "hybrid_compute.outbox.box",
+    "PerTenant": "hybrid_compute.backends.tenants",
+    "Priced": "hybrid_compute.backends.priced",
     "QueueLimits": "hybrid_compute.backends.queue",
+    "RemoteBackend": "hybrid_compute.backends.remote.backend",
     "Runtime": "hybrid_compute.runtime",
     "Task": "hybrid_compute.tasks",
     "TaskRegistry": "hybrid_compute.tasks",
     "WorkerBackend": "hybrid_compute.backends.worker",
     "WorkerExecutor": "hybrid_compute.futures",
     "empty": "hybrid_compute.arrays",
+    "pipeline": "hybrid_compute.pipelines",
     "progress": "hybrid_compute.reporting",
     "task": "hybrid_compute.tasks",
 }
@@ -46,9 +60,15 @@ _WHERE = {
 __all__ = [
     "Backend",
     "BlockingRuntime",
+    "Budget",
     "Lifetime",
     "LocalBackend",
+    "Nearest",
+    "Outbox",
+    "PerTenant",
+    "Priced",
     "QueueLimits",
+    "RemoteBackend",
     "Runtime",
     "Task",
     "TaskRegistry",
@@ -56,6 +76,7 @@ __all__ = [
     "WorkerExecutor",
     "empty",
     "errors",
+    "pipeline",
     "progress",
     "task",
 ]

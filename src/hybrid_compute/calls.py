@@ -6,6 +6,7 @@ import functools
 import itertools
 from typing import Any
 
+from hybrid_compute.reporting import Reporter
 from hybrid_compute.tasks import AnyTask
 
 _numbers = itertools.count(1)
@@ -26,6 +27,7 @@ class Call:
     queue_timeout: float | None = None
     priority: int = 0
     key: str | None = None  # calls of one key are one call: a place that remembers keys runs it once
+    listener: Reporter | None = None  # who wants to hear how far it is
     ran: float | None = None
     queued: bool = False
     sent: int = 0

@@ -16,6 +16,7 @@ from hybrid_compute.errors import BackendClosed, NoBackendAvailable, PolicyRefus
 from hybrid_compute.events import CallFinished, CallStarted, Hooks
 from hybrid_compute.links.codec import OF_THE_TASK, failure_of
 from hybrid_compute.policy import Policy, private_stays_here
+from hybrid_compute.reporting import asker
 from hybrid_compute.routing import Route
 from hybrid_compute.tasks import AnyTask, TaskRegistry, as_task
 from hybrid_compute.timings import LEAVING, Profile, Timings
@@ -47,7 +48,7 @@ class Core:
         self.timings = Timings()
         self.inline = next((each for each in backends if isinstance(each, LocalBackend)), None)
         self.closed = False
-        self._in_a_row = 0.0
+        self.in_a_row = 0.0
 
     def check_open(self) -> None:
         """Raise `BackendClosed` if the runtime was closed."""
@@ -65,6 +66,15 @@ class Core:
 
     async def run_inline(self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], profile: Profile) -> Any:
         """Run a task that is known to be quick right here, and keep an eye on it."""
+        try:
+            return self.run_now(task, args, kwargs, profile)
+        finally:
+            if self.in_a_row > YIELD_AFTER:
+                self.in_a_row = 0.0
+                await asyncio.sleep(0)
+
+    def run_now(self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], profile: Profile) -> Any:
+        """The same for who gives the event loop its turns: each call adds to what they took `in_a_row`."""
         self.check_open()
         if self.hooks:
             return self._run_watched(task, args, kwargs, profile)
@@ -83,15 +93,13 @@ class Core:
             if took > profile.limit:
                 profile.slow(took)
             tally.calls += 1
-            self._in_a_row += took + 1e-6
-            if self._in_a_row > YIELD_AFTER:
-                self._in_a_row = 0.0
-                await asyncio.sleep(0)
+            self.in_a_row += took + 1e-6
 
     def _run_watched(self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], profile: Profile) -> Any:
         """The same, told to the hooks."""
         assert self.inline is not None
         call = Call(task, args, kwargs)
+        call.listener = asker()
         self.hooks.emit(CallStarted(call.number, task.name, self.inline.name))
         began = perf_counter()
         failure: BaseException | None = None

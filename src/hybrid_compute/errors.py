@@ -11,6 +11,7 @@
     │   ├── BackendUnavailable    it could not start or connect
     │   ├── WorkerLost            the child process died
     │   ├── ConnectionLost        the link dropped with calls pending
+    │   ├── OutcomeUnknown        it died while the call ran, and nobody knows how far it came
     │   ├── LimitExceeded         fuel, memory or queue
     │   └── BackendClosed         it was closed
     ├── PolicyRefused             a rule forbids every place: privacy, budget, allow-list
@@ -53,6 +54,7 @@ __all__ = [
     "NoBackendAvailable",
     "NotPermitted",
     "NotTransferable",
+    "OutcomeUnknown",
     "PolicyRefused",
     "ProtocolError",
     "RemoteProtocolError",
@@ -147,6 +149,12 @@ class ConnectionLost(BackendError):
     """The link dropped while the call was pending."""
 
     code = "connection_lost"
+
+
+class OutcomeUnknown(BackendError):
+    """The call had begun when its place died, so it may have been done; it is not pure, so it is not run again."""
+
+    code = "outcome_unknown"
 
 
 class LimitExceeded(BackendError):

@@ -15,6 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from hybrid_compute.calls import Call
+from hybrid_compute.reporting import tell
+
 _log = logging.getLogger("hybrid_compute")
 
 
@@ -94,3 +97,10 @@ class Hooks(list[Hook]):
                 hook(event)
             except Exception:
                 _log.exception("hook %r failed on %r", hook, event)
+
+    def report(self, call: Call, done: float, total: float | None, note: str) -> None:
+        """Pass on what a running task says of its progress: to every hook, and to whoever listens to this call."""
+        if self:
+            self.emit(Progress(call.number, call.task.name, done, total, note))
+        if call.listener is not None:
+            tell(call.listener, done, total, note)

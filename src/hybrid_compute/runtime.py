@@ -38,6 +38,7 @@ from hybrid_compute.events import CallPassedOn, CallStarted, Hook, Hooks
 from hybrid_compute.links.ticket import Ticket
 from hybrid_compute.pending import Pending
 from hybrid_compute.policy import Policy, may_pass_on
+from hybrid_compute.reporting import asker, listener
 from hybrid_compute.routing import Explanation, Lane, Route, because, may_retry, route
 from hybrid_compute.strategies import CHANGING, Strategy, auto, resolve
 from hybrid_compute.tasks import AnyTask, PerTask, Task, TaskRegistry
@@ -81,8 +82,8 @@ class Verbs:
         """The same verbs with other options; what is not given stays as it is here.
 
         `strategy` is a name or a callable. `timeout` counts in seconds from submission, `queue_timeout` the wait for
-        a free place alone. Calls of higher `priority` go first where calls wait. A call with an idempotency `key` may be
-        sent again by a place that lost the answer: a server that has seen the key runs it once. Give each call its own.
+        a free place alone. Calls of higher `priority` go first where calls wait. A call with an idempotency `key` may
+        be sent again where its answer was lost: a server that has seen the key runs it once. Give each call its own.
 
             >>> await rt.options(strategy="worker", timeout=2.0).run(add, 1, 2)
             3
@@ -135,6 +136,8 @@ class Verbs:
         elif lane.route is None:  # the strategy is asked anew each time, and may go by what was measured
             profile = lane.timings.profile(args, kwargs)
         call = Ticket(known, args, kwargs)
+        if listener.get() is not None:
+            call.listener = asker()
         if self._limited or known.timeout is not None:
             self._limit(call)
         workers = lane.workers
@@ -320,6 +323,17 @@ class Verbs:
             why += ", and nothing measured speaks against it" if profile.places else ", and nothing is measured yet"
         measured = {name: repr(estimate) for name, estimate in profile.places.items()}
         return Explanation(known.name, place, why, tuple(order), decided.refusals, learned, measured)
+
+    def at_once(self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Any] | None:
+        """What runs this call here and now, if it is best run right in the event loop; else None: then `run` it.
+
+        It is for those who answer many small calls, and give the event loop its turns in between.
+        """
+        lane = self.lanes.known.get(id(task)) or self.lanes[task]
+        if not lane.learns:
+            return None
+        profile = lane.timings.profile(args, kwargs)
+        return partial(self._core.run_now, task, args, kwargs, profile) if profile.choice == "inline" else None
 
     # For the blocking façade.
 
@@ -528,6 +542,7 @@ class Verbs:
         if not decided.order:
             raise core.refuse(task, decided)
         call = Call(task, args, kwargs)
+        call.listener = asker()
         self._limit(call)
         async with AsyncExitStack() as stack:
             items = self._items(call, decided.order, stack)

@@ -9,6 +9,9 @@ A task with one parameter takes the input as that value; with several, an object
 null. `*args` is a list: the whole input where it is the only parameter, else the field of its name. `**kwargs` are
 the fields that no other parameter has. An input that is missing altogether leaves every default as it is.
 
+Some callers know nothing but objects of named arguments, tools of language models for one. For them `object_schema`,
+`bind_object` and `as_object` do the same with an object, however many parameters there are.
+
 msgspec does the work, here and in `links/wire.py`. Of what it cannot describe (arrays, files, functions) only
 ready-made instances are taken, and the JSON Schema says nothing but the name.
 """
@@ -67,11 +70,13 @@ def bind_json(task: AnyTask, data: bytes | bytearray | memoryview) -> Arguments:
         >>> bind_json(add, b'{"a": 1, "b": 2}')
         ((1, 2), {})
     """
-    plan = _plans[task]
-    with _Faults(task):
+    plan = _plans.known.get(id(task)) or _plans[task]
+    try:
         if not data:
             return plan.without_input()
         return plan.spread(plan.decoder.decode(data), lambda: msgspec.json.decode(data))
+    except _FAULTS as error:
+        raise _invalid(task, error) from error
 
 
 def bind_value(task: AnyTask, value: Any = UNSET) -> Arguments:
@@ -80,10 +85,12 @@ def bind_value(task: AnyTask, value: Any = UNSET) -> Arguments:
     Raises `InvalidInput`, naming the path to what does not fit.
     """
     plan = _plans[task]
-    with _Faults(task):
+    try:
         if value is UNSET:
             return plan.without_input()
         return plan.spread(_convert(value, plan.expected), lambda: value)
+    except _FAULTS as error:
+        raise _invalid(task, error) from error
 
 
 def as_input(task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -94,16 +101,52 @@ def as_input(task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
     if not args and not kwargs:
         return UNSET
     plan = _plans[task]
+    given = plan.by_name(task, args, kwargs)
+    return given if plan.is_object else next(iter(given.values()))
+
+
+def object_schema(task: AnyTask) -> dict[str, dict[str, Any]]:
+    """The same as `json_schema`, for who knows nothing but objects: arguments by name, the output as `result`.
+
+    A generator's output is the list of its items.
+
+        >>> object_schema(double)["input"]
+        {'type': 'object', 'properties': {'x': {'type': 'integer'}}, 'required': ['x'], 'additionalProperties': False}
+    """
+    plan = _plans[task]
+    output = GenericAlias(list, (plan.returned,)) if task.streams else plan.returned
+    return {"input": plan.describe_object(), "output": _object({"result": _describe(output)}, ["result"])}
+
+
+def bind_object(task: AnyTask, fields: Mapping[str, Any]) -> Arguments:
+    """`(args, kwargs)` for a call whose arguments are given by name, even if there is but one.
+
+    Raises `InvalidInput`, naming the path to what does not fit.
+    """
+    plan = _plans[task]
     try:
-        bound = plan.signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise InvalidInput(f"task {task.name!r} does not take these arguments: {error}") from error
-    if not plan.several:
-        return next(iter(bound.arguments.values()))
-    given = dict(bound.arguments)
-    if plan.extra is not UNSET:
-        given.update(given.pop(next(reversed(plan.signature.parameters)), {}))
-    return given
+        if plan.is_object:
+            return plan.spread(_convert(fields, plan.expected), lambda: fields)
+        only = plan.only
+        if unknown := [name for name in fields if only is None or name != only.name]:
+            raise msgspec.ValidationError(f"Object contains unknown field `{unknown[0]}`")
+        if only is None:
+            return (), {}
+        if only.name in fields:
+            return plan.spread(_convert(fields[only.name], plan.expected, f".{only.name}"), dict)
+        if _is_required(only):
+            raise msgspec.ValidationError(f"Object missing required field `{only.name}`")
+        return (), {}
+    except _FAULTS as error:
+        raise _invalid(task, error) from error
+
+
+def as_object(task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments by name: what `bind_object` makes them of.
+
+    Raises `InvalidInput` if the task does not take such arguments.
+    """
+    return _plans[task].by_name(task, args, kwargs)
 
 
 def result_from_json(task: AnyTask, data: bytes) -> Any:
@@ -130,8 +173,6 @@ def encode_json(value: Any) -> bytes:
         raise
     except RecursionError as error:
         raise NotTransferable("a result nested without end cannot be JSON") from error
-    except UnicodeError as error:  # half of a surrogate pair
-        raise NotTransferable(f"the result has a text that is not Unicode: {error}") from error
     except (TypeError, ValueError, OverflowError) as error:
         path, culprit = _find_culprit(value)
         where = f"{path or 'the result'} is of type {type(culprit).__name__} and cannot be JSON"
@@ -150,14 +191,19 @@ class _Plan:
     decoder: msgspec.json.Decoder[Any]
     several: bool
     extra: Any  # the type of `**kwargs` beside other parameters, or UNSET
+    plain: bool  # all parameters can go by position, and none takes more than one argument
 
     def spread(self, value: Any, fields: Callable[[], Any]) -> Arguments:
         """The arguments for a validated input; `fields` gives the raw input again, for the sake of `**kwargs`."""
         parameters = self.signature.parameters
         if not self.several:
+            if self.plain:
+                return (value,), {}
             return self._bound(dict.fromkeys(parameters, value))
         known: tuple[str, ...] = value.__struct_fields__
         given = {name: found for name in known if (found := getattr(value, name)) is not UNSET}
+        if self.plain and len(given) == len(parameters):
+            return tuple(given.values()), {}
         if self.extra is not UNSET:
             others = {name: each for name, each in fields().items() if name not in known}
             last = next(reversed(parameters))
@@ -183,6 +229,37 @@ class _Plan:
         bound = BoundArguments(self.signature, OrderedDict(given))
         return bound.args, bound.kwargs
 
+    @property
+    def only(self) -> Parameter | None:
+        """The one parameter, if there is but one."""
+        return next(iter(self.signature.parameters.values()), None) if not self.several else None
+
+    @property
+    def is_object(self) -> bool:
+        """Whether the input is an object of arguments as it is: by name, or `**kwargs`."""
+        return self.several or (self.only is not None and self.only.kind is Parameter.VAR_KEYWORD)
+
+    def by_name(self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        try:
+            given = dict(self.signature.bind(*args, **kwargs).arguments)
+        except TypeError as error:
+            raise InvalidInput(f"task {task.name!r} does not take these arguments: {error}") from error
+        for last in list(self.signature.parameters.values())[-1:]:
+            if last.kind is Parameter.VAR_KEYWORD:
+                given.update(given.pop(last.name, {}))
+        return given
+
+    def describe_object(self) -> dict[str, Any]:
+        if self.is_object:
+            return self.describe()
+        only = self.only
+        if only is None:
+            return _object({}, [])
+        described = self.describe()
+        if only.default is not Parameter.empty:
+            _add_default(described, only.default)
+        return _object({only.name: described}, [only.name] if _is_required(only) else [])
+
     def describe(self) -> dict[str, Any]:
         if not self.several:
             return _describe(self.expected)
@@ -202,6 +279,10 @@ class _Plan:
 
 _VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 _EITHER = Parameter.POSITIONAL_OR_KEYWORD
+
+
+def _is_required(parameter: Parameter) -> bool:
+    return parameter.default is Parameter.empty and parameter.kind not in _VARIADIC
 
 
 def _is_positional(parameter: Parameter) -> bool:
@@ -236,6 +317,7 @@ def _plan(task: AnyTask) -> _Plan:
         msgspec.json.Decoder(expected, dec_hook=_accept),
         several=len(parameters) > 1,
         extra=extra,
+        plain=bool(parameters) and all(each.kind <= Parameter.POSITIONAL_OR_KEYWORD for each in parameters),
     )
 
 
@@ -369,6 +451,15 @@ def _describe(wanted: Any) -> dict[str, Any]:
     return msgspec.json.schema(wanted, schema_hook=_describe_custom)
 
 
+def _object(properties: dict[str, dict[str, Any]], required: list[str]) -> dict[str, Any]:
+    """The schema of an object that has these properties and no others, with all that they define at its top."""
+    defined: dict[str, Any] = {}
+    for each in properties.values():
+        defined |= each.pop("$defs", {})
+    schema: dict[str, Any] = {"type": "object", "properties": properties, "required": required}
+    return {**schema, "additionalProperties": False, **({"$defs": defined} if defined else {})}
+
+
 def _describe_custom(wanted: Any) -> dict[str, Any]:
     hint = wanted.hint if isinstance(wanted, _Opaque) else wanted
     if isinstance(hint, type) and issubclass(hint, PurePath):
@@ -438,22 +529,15 @@ def _children(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f".{name}", each) for name, each in vars(value).items())
 
 
-class _Faults:
-    """Turns all the ways in which msgspec says no into `InvalidInput`."""
+_FAULTS = (RecursionError, UnicodeError, OverflowError, msgspec.MsgspecError)
+"""All the ways in which msgspec says no."""
 
-    def __init__(self, task: AnyTask) -> None:
-        self._task = task
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, RecursionError):
-            reason = "it is nested too deeply"
-        elif isinstance(error, UnicodeError):
-            reason = f"it is not UTF-8: {error}"
-        elif isinstance(error, msgspec.MsgspecError | OverflowError):
-            reason = str(error)
-        else:
-            return
-        raise InvalidInput(f"the input of task {self._task.name!r} is not valid: {reason}") from error
+def _invalid(task: AnyTask, error: Exception) -> InvalidInput:
+    if isinstance(error, RecursionError):
+        reason = "it is nested too deeply"
+    elif isinstance(error, UnicodeError):
+        reason = f"it is not UTF-8: {error}"
+    else:
+        reason = str(error)
+    return InvalidInput(f"the input of task {task.name!r} is not valid: {reason}")

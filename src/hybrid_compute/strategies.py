@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from hybrid_compute.backends.base import Backend
@@ -78,6 +79,65 @@ def fastest(timings: Timings) -> Strategy:
         return sorted(auto(task, backends), key=lambda backend: known.mean(backend.name) or 0.0)
 
     return by_time
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """How one side of a split has done. The mean of `seconds` is one in which recent calls count more."""
+
+    calls: int
+    failed: int
+    seconds: float | None
+
+
+class Split:
+    """Two places between which calls are divided by a key: see `split`."""
+
+    def __init__(self, a: str, b: str, share: float, by: Callable[[], object]) -> None:
+        if not 0 <= share <= 1:
+            raise ValueError(f"the share of {b!r} is a number from 0 to 1, not {share!r}")
+        self._sides = (a, b)
+        self._share = share
+        self._by = by
+
+    def __call__(self, task: AnyTask, backends: Sequence[Backend], /) -> Sequence[Backend]:
+        a, b = _named(self._sides, backends)
+        return [b, a] if self.side_of(self._by()) == b.name else [a, b]
+
+    def side_of(self, key: object) -> str:
+        """The place that calls with this key go to: the same today and tomorrow, in this program and in another."""
+        import hashlib  # here, because only who splits needs it
+
+        a, b = self._sides
+        digest = hashlib.sha256(f"{a}\0{b}\0{key}".encode()).digest()
+        return b if int.from_bytes(digest[:8], "big") < self._share * 2**64 else a
+
+    def report(self, timings: Timings) -> dict[str, Side]:
+        """How both sides have done, from what a runtime has measured (`rt.timings`)."""
+        return {name: _side(name, timings) for name in self._sides}
+
+
+def split(a: str, b: str, *, share: float = 0.5, by: Callable[[], object]) -> Split:
+    """Divides calls between two places by a key, so that what is called for one key always goes to the same.
+
+    `by` gives the key, in the context of the call: mostly `get` of a context variable. `share` of the keys go to `b`.
+    Where its own side cannot take a call, the other gets it; `report` counts each call where it ran.
+
+        >>> trial = split("old", "new", share=0.1, by=user.get)
+        >>> async with Runtime([old, new], strategy=trial) as rt:
+        ...     await rt.run(add, 1, 2)
+        ...     print(trial.report(rt.timings))
+    """
+    return Split(a, b, share, by)
+
+
+def _side(name: str, timings: Timings) -> Side:
+    known = [each for each in timings.tasks.values() if name in each.tallies]
+    calls = sum(each.tallies[name].calls for each in known)
+    failed = sum(each.tallies[name].failed for each in known)
+    measured = [(mean, each.tallies[name].calls) for each in known if (mean := each.mean(name)) is not None]
+    count = sum(weight for _, weight in measured)
+    return Side(calls, failed, sum(mean * weight for mean, weight in measured) / count if count else None)
 
 
 def resolve(strategy: str | Strategy, backends: Sequence[Backend], timings: Timings) -> Strategy:

@@ -10,7 +10,7 @@ import functools
 import importlib.util
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeAlias, TypeVar, cast, overload
 
@@ -84,6 +84,17 @@ class Task(Generic[P, R_co]):
         """A method, as any function would be."""
         return self if instance is None else MethodType(self, instance)
 
+    def on(self, place: Place | None = None, /, *, limit: int | None = None) -> Stage[P, R_co]:
+        """This task as a stage of a pipeline: at `place`, with at most `limit` calls under way at once.
+
+        The place is the name of a backend or of a strategy, or a strategy; without one, it is what the runtime's own
+        strategy says. Whether there is such a place, the runtime knows.
+
+            >>> pipeline(fetch.on("remote", limit=32), clean.on("worker"), show.on("local"))
+            <Pipeline fetch on remote → clean on worker → show on local>
+        """
+        return Stage(self, place, limit)
+
     @property
     def where(self) -> str:
         """File and line of the function, or its module when it has no source."""
@@ -121,6 +132,32 @@ class Task(Generic[P, R_co]):
 
 
 AnyTask: TypeAlias = Task[..., Any]
+
+Place: TypeAlias = str | Callable[[AnyTask, Sequence[Any]], Sequence[Any]]
+"""Where a stage runs: the name of a backend or of a strategy, or a strategy."""
+
+
+class Stage(Generic[P, R_co]):
+    """A task, and how it runs as part of a pipeline. Made by `Task.on`; calling it is calling the task."""
+
+    def __init__(self, task: Task[P, R_co], place: Place | None = None, limit: int | None = None) -> None:
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit of stage {task.name!r} must be at least 1, not {limit}")
+        self.task = task
+        self.place = place
+        self.limit = limit
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        return self.task(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        limit = f", limit {self.limit}" if self.limit is not None else ""
+        return f"<Stage {self}{limit}>"
+
+    def __str__(self) -> str:
+        if self.place is None:
+            return self.task.name
+        return f"{self.task.name} on {self.place if isinstance(self.place, str) else _name_of(self.place)}"
 
 
 def _look_up(module: str, qualname: str) -> Any:

@@ -176,6 +176,10 @@ def _weigh_any(value: Any, most: int = 64) -> int:
     A part has a quarter of that to look at, so that what is deep, or refers to itself, is soon over.
     """
     kind = type(value)
+    if kind is dict:
+        return _weigh_parts(len(value), value.values(), most)
+    if kind is list or kind is tuple:
+        return _weigh_parts(len(value), value, most)
     if hasattr(kind, "__float__") and not hasattr(kind, "__len__"):  # numpy's scalars, and decimals
         return _weigh_number(value)
     nbytes = _nbytes(value)
@@ -220,7 +224,13 @@ def _weigh_parts(count: int, parts: Any, most: int) -> int:
     looked_at = max(1, min(count, most))
     total = 0
     for part in islice(parts, looked_at):
-        bits = weigh((part,), {}) if type(part) in _PLAIN else _weigh_any(part, most // 4)
+        kind = type(part)
+        if kind is str or kind is bytes:
+            bits = len(part).bit_length()
+        elif kind is int:
+            bits = part.bit_length()
+        else:
+            bits = weigh((part,), {}) if kind in _PLAIN else _weigh_any(part, most // 4)
         total += 1 << min(60, bits)
     return int(total * count / looked_at).bit_length()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from hybrid_compute.server.app import App, create_app
 from hybrid_compute.server.limits import Limits
-from hybrid_compute.server.serving import Address, Server, make_server
+from hybrid_compute.server.serving import Address, Server, make_server, new_event_loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,11 @@ def serving(served: Any, *, limits: Limits | None = None, patience: float = 10.0
         finally:
             begun.set()
 
-    thread = threading.Thread(target=asyncio.run, args=(run(),), name="server")
+    def work() -> None:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(run())
+
+    thread = threading.Thread(target=work, name="server")
     thread.start()
     begun.wait(30)
     app, server = made[0]

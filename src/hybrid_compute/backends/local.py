@@ -16,7 +16,6 @@ from typing import Any
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.calls import Call
 from hybrid_compute.errors import TaskFailed
-from hybrid_compute.events import Progress
 from hybrid_compute.links.codec import OF_THE_TASK, failure_of
 from hybrid_compute.reporting import Reporter, reporter
 from hybrid_compute.tasks import AnyTask
@@ -57,7 +56,7 @@ class LocalBackend(Backend):
 
     def run_now(self, call: Call) -> Any:
         """Run a plain function here, at once, in the calling thread."""
-        if not self.hooks:
+        if not self.hooks and call.listener is None:
             return _timed(call)
         with _heard_by(self._reporter(call)):
             return _timed(call)
@@ -98,9 +97,9 @@ class LocalBackend(Backend):
 
     def _reporter(self, call: Call, loop: asyncio.AbstractEventLoop | None = None) -> Reporter:
         def report(done: float, total: float | None, note: str) -> None:
-            if self.hooks:
-                event = Progress(call.number, call.task.name, done, total, note)
-                loop.call_soon_threadsafe(self.hooks.emit, event) if loop else self.hooks.emit(event)
+            if self.hooks or call.listener is not None:
+                tell = self.hooks.report
+                loop.call_soon_threadsafe(tell, call, done, total, note) if loop else tell(call, done, total, note)
 
         return report
 

@@ -35,7 +35,7 @@ from hybrid_compute.errors import (
     TaskTimeout,
     WorkerLost,
 )
-from hybrid_compute.events import Hooks, Progress
+from hybrid_compute.events import Hooks
 from hybrid_compute.links import frames
 from hybrid_compute.links.arena import Arena, NoMemory
 from hybrid_compute.links.child import LISTENING
@@ -424,9 +424,9 @@ class Pool:
             self._item(link, ticket, kind, body)
             return 0
         if base == frames.PROGRESS:
-            if self.hooks:
-                done, total, note = pickle.loads(body)
-                self.hooks.emit(Progress((ticket.asked or ticket).number, ticket.function.name, done, total, note))
+            call = ticket.asked or ticket
+            if self.hooks or call.listener is not None:
+                self.hooks.report(call, *pickle.loads(body))
             return 0
         del link.sent[number]
         link.load -= ticket.cost

@@ -64,6 +64,7 @@ class Wrapper(Backend):
     provides: frozenset[str] = _delegated()
     on_this_machine: bool = _delegated()
     isolates: bool = _delegated()
+    remembers_keys: bool = _delegated()
     rank: int = _delegated()
     closed: bool = _delegated()
     hooks: Hooks = _delegated(writable=True)

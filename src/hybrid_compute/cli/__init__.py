@@ -6,7 +6,7 @@
     streams.py   lines in, answers out
     screen.py    what a person sees
 
-and one file for each command: `demo`, `run`, `map`, `tasks`, `doctor`, `bench`.
+and one file for each command: `demo`, `run`, `map`, `serve`, `mcp`, `tasks`, `doctor`, `bench`.
 """
 
 from __future__ import annotations

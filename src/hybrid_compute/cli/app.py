@@ -73,6 +73,9 @@ def _with_routing(command: F) -> F:
     return command
 
 
+_FILE = click.Path(exists=True, dir_okay=False)
+_PATH = click.Path(dir_okay=False)
+
 EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code.value:>3}  {meaning}" for code, meaning in MEANING.items())
 
 
@@ -167,6 +170,69 @@ def map(
     lines = Lines(limit=limit, keep_going=keep_going, strategy=strategy, timeout=timeout)
     with standard_output() as answers:
         map_file(load_task(target), file, answers if output is None else output, lines, resume=resume)
+
+
+@app.command()
+@click.argument("module")
+@click.option("--tool", "names", multiple=True, metavar="NAME", help="Offer this task; may be given several times.")
+@click.option("--tracebacks", is_flag=True, help="Tell the client where a task failed, not only why.")
+@_with_routing
+@_with_traceback
+def mcp(module: str, names: tuple[str, ...], tracebacks: bool, strategy: str | None, timeout: float | None) -> None:
+    """Offer the tasks of a module to a language model, as tools over MCP.
+
+    A client starts this command and talks to it by standard input and output. Offered are the tasks marked
+    @task(tool=True), or those named by --tool. What tasks print goes to standard error.
+
+    MODULE is an importable name (the working directory is searched first) or a path that ends in .py.
+    """
+    from hybrid_compute.cli.mcp import load_tools, offer, standard_input
+    from hybrid_compute.cli.streams import standard_output
+
+    with standard_input() as questions, standard_output() as answers:
+        tools = load_tools(module, names or None)
+        asyncio.run(offer(tools, questions, answers, strategy=strategy, timeout=timeout, tracebacks=tracebacks))
+
+
+@app.command()
+@click.argument("module")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Where to listen. From outside, tokens are needed."
+)
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 is any that is free.")
+@click.option("--tenants", type=_FILE, metavar="FILE.toml", help="Who may come in, and with which tokens.")
+@click.option("--origin", "origins", multiple=True, metavar="URL", help="A site whose pages may call; several times.")
+@click.option("--remember", type=_PATH, metavar="FILE", help="Keep the keys of calls in this file, beyond a restart.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", help="Worker processes; as many as cores by default."
+)
+@click.option("--certificate", type=_FILE, metavar="FILE.pem", help="Serve over TLS with this certificate ...")
+@click.option("--key", type=_FILE, metavar="FILE.pem", help="... and its key.")
+@click.option("--patience", default=30.0, show_default=True, metavar="SECONDS", help="For calls under way at the end.")
+@click.option("--tracebacks", is_flag=True, help="Tell clients where a task failed, not only why.")
+@click.option("--tokens-in-url", is_flag=True, help="Also take tokens as ?access_token=, which ends up in logs.")
+@click.option("--insecure", is_flag=True, help="Serve everybody who can reach this address, without tokens.")
+@_with_traceback
+def serve(module: str, **options: Any) -> None:
+    """Serve the tasks of a module over HTTP and WebSockets.
+
+    Without tokens only this machine is served. SIGINT or SIGTERM ends it: it takes no more calls, and answers those
+    it has taken. A second signal does not wait for them.
+
+    MODULE is an importable name (the working directory is searched first) or a path that ends in .py.
+    """
+    from hybrid_compute.cli.serve import serve
+
+    serve(module, **options)
+
+
+@app.command()
+@_with_traceback
+def token() -> None:
+    """Make a token for `serve`: prints it, and on the next line its hash for the file of tenants."""
+    from hybrid_compute.cli.serve import make_token
+
+    make_token()
 
 
 @app.command()

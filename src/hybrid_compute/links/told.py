@@ -15,9 +15,12 @@ from typing import Any
 
 from hybrid_compute.errors import (
     BackendError,
+    BackendUnavailable,
     HybridComputeError,
+    LimitExceeded,
     NoBackendAvailable,
     PolicyRefused,
+    ProtocolError,
     RemoteProtocolError,
     TaskFailed,
     WorkerLost,
@@ -42,14 +45,17 @@ def tell(error: BaseException, *, tracebacks: bool = False) -> Failure:
         details |= _cause(error.__cause__)
         if tracebacks:
             details["traceback"] = error.remote_traceback
-    return Failure(_sayable(str(error)) or type(error).__name__, error.code, details)
+    # Which end broke the protocol depends on the end that says so.
+    code = ProtocolError.code if isinstance(error, ProtocolError) else error.code
+    return Failure(_sayable(str(error)) or type(error).__name__, code, details)
 
 
 def told(failure: Failure, task: AnyTask, backend: str) -> HybridComputeError:
     """The error to raise for what a server told of a call of `task` at `backend`."""
+    details, text = failure.details, failure.error
+    if refused := _AT_THE_DOOR.get(failure.code):
+        return refused(f"{backend} refused {task.name!r}: {text}", backend=backend)
     kind = _by_code().get(failure.code, RemoteProtocolError)
-    details = failure.details
-    text = failure.error
     if issubclass(kind, WorkerLost):
         code = details.get("exit_code")
         return kind(text, backend=backend, started=_started(details), exit_code=code if type(code) is int else None)
@@ -66,6 +72,17 @@ def told(failure: Failure, task: AnyTask, backend: str) -> HybridComputeError:
     if failed.remote_traceback:
         failed.add_note(f"\nThe traceback at the place where it ran:\n\n{trace}")
     return failed
+
+
+_AT_THE_DOOR = {
+    "forbidden": BackendUnavailable,
+    "method_not_allowed": BackendUnavailable,
+    "not_found": BackendUnavailable,
+    "too_large": LimitExceeded,
+    "unauthorized": BackendUnavailable,
+    "unsupported_media_type": BackendUnavailable,
+}
+"""What a server answers before it looks at the task: the call has not begun."""
 
 
 def _started(details: dict[str, Any]) -> bool:

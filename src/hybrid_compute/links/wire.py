@@ -20,6 +20,7 @@ A message is a list of pieces, so that a large array is sent from where it lies.
 
 from __future__ import annotations
 
+import json
 import math
 import struct
 import sys
@@ -106,6 +107,7 @@ class Encoding(Protocol):
 
     content_type: str
     binary: bool
+    null: bytes
 
     # What a server needs.
 
@@ -159,12 +161,13 @@ class Json:
 
     content_type = "application/json"
     binary = False
+    null = b"null"
 
     def read_requests(self, data: bytes) -> Request | list[Request]:
         return _read(_json_requests, data, "call")  # type: ignore[no-any-return]
 
     def read_id(self, data: bytes) -> bytes | None:
-        return _identity(_json_identity, data)
+        return _identity(_json_identity, data) or _identity_at_least(data)
 
     def bind(self, task: AnyTask, data: Raw) -> Arguments:
         return bind_json(task, bytes(data))
@@ -203,6 +206,7 @@ class MessagePack:
 
     content_type = "application/msgpack"
     binary = True
+    null = b"\xc0"
 
     def read_requests(self, data: bytes) -> Request | list[Request]:
         return _read(_pack_requests, data, "call")  # type: ignore[no-any-return]
@@ -275,6 +279,18 @@ def _identity(decoder: Any, data: bytes) -> bytes | None:
     return None if found is UNSET else bytes(found)
 
 
+def _identity_at_least(data: bytes) -> bytes | None:
+    """The id in JSON that is refused for what else is in it, such as half of a surrogate pair, which JavaScript writes.
+
+    Whoever sent it waits for an answer with this id.
+    """
+    try:
+        message = json.loads(data)
+        return json.dumps(message["id"], allow_nan=False).encode() if "id" in message else None
+    except (ValueError, TypeError, RecursionError):  # no JSON at all, or no object
+        return None
+
+
 def _result(read: Any, task: AnyTask) -> Any:
     try:
         return read()
@@ -341,7 +357,7 @@ def _array(value: Any) -> tuple[bytes, memoryview]:
 
     array = np.ascontiguousarray(value.astype(value.dtype.newbyteorder("<"), copy=False))
     head = _ARRAY_HEAD.pack(value.dtype.char.encode(), value.ndim) + struct.pack(f">{value.ndim}Q", *value.shape)
-    return head, memoryview(array.reshape(-1).view(np.uint8))
+    return head, memoryview(array.reshape(-1).view(np.uint8).data)
 
 
 def _as_extension(value: Any) -> Any:

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from starlette.applications import Starlette
@@ -31,7 +32,7 @@ from hybrid_compute.backends.local import LocalBackend
 from hybrid_compute.backends.worker import WorkerBackend
 from hybrid_compute.clock import Clock, SystemClock
 from hybrid_compute.links.wire import Failure
-from hybrid_compute.runtime import Runtime
+from hybrid_compute.runtime import Runtime, Verbs
 from hybrid_compute.server.desk import Desk
 from hybrid_compute.server.door import EVERYBODY, Door
 from hybrid_compute.server.feed import Feed
@@ -45,7 +46,10 @@ from hybrid_compute.server.openapi import describe, listing
 from hybrid_compute.server.refusals import STATUS, Refused, failure_for, headers_for
 from hybrid_compute.server.socket import Sockets
 from hybrid_compute.server.tenants import Tenant
-from hybrid_compute.tasks import TaskRegistry
+from hybrid_compute.tasks import AnyTask, TaskRegistry
+
+if TYPE_CHECKING:
+    from hybrid_compute.server.mcp import ToolsApp
 
 
 def create_app(
@@ -58,15 +62,18 @@ def create_app(
     tracebacks: bool = False,
     tokens_in_url: bool = False,
     insecure: bool = False,
+    tools: Collection[str] | None = None,
+    workers: int | None = None,
     title: str = "Hybrid Compute",
     clock: Clock | None = None,
 ) -> App:
     """An ASGI app that runs these tasks: serve it with uvicorn, or mount it in another app.
 
-    `served` is a runtime that knows its tasks by name, or the tasks, which then get a runtime of their own: workers,
-    and this process. `tenants` are who may come in, with their tokens; without any, only this machine is served, unless
+    `served` is a runtime that knows its tasks by name, or the tasks, which then get a runtime of their own: `workers`
+    (as many as cores), and this process. `tenants` are who may come in, with their tokens; without any, only this machine is served, unless
     `insecure`. `origins` are the sites whose pages may call it. Calls with an idempotency key are remembered in memory,
-    or in the file `remember`, which outlives the server. `tracebacks` are sent to clients only if asked for.
+    or in the file `remember`, which outlives the server. `tracebacks` are sent to clients only if asked for. The tasks
+    named in `tools`, or else those marked `tool=True`, are offered to agents at `/mcp`, if `mcp` is installed.
 
         >>> app = create_app([resize, ocr], tenants=[Tenant(name="acme", tokens=["sha256:..."])])
 
@@ -76,7 +83,7 @@ def create_app(
         runtime, owned = served, False
     else:
         registry = served if isinstance(served, TaskRegistry) else TaskRegistry(served)
-        runtime, owned = Runtime(tasks=registry), True
+        runtime, owned = Runtime([WorkerBackend(workers), LocalBackend()], tasks=registry), True
     door = Door(tenants, origins=origins, insecure=insecure, tokens_in_url=tokens_in_url)
     return App(
         runtime,
@@ -86,6 +93,7 @@ def create_app(
         origins=tuple(origins),
         remember=remember,
         tracebacks=tracebacks,
+        tools=tools,
         title=title,
         clock=clock or SystemClock(),
     )
@@ -104,6 +112,7 @@ class App:
         origins: tuple[str, ...],
         remember: str | Path | None,
         tracebacks: bool,
+        tools: Collection[str] | None,
         title: str,
         clock: Clock,
     ) -> None:
@@ -120,9 +129,10 @@ class App:
         self._closing = AsyncExitStack()
         self._runtimes = [runtime] if owned else []
         self._started: asyncio.Task[None] | None = None
-        self._guests = {tenant.name: self._welcome(tenant) for tenant in (*door.tenants, EVERYBODY)}
+        self._guests = {tenant.name: self._welcome(tenant) for tenant in door.tenants or (EVERYBODY,)}
         self._compute = Compute(self.desk, self._admit)
         self._sockets = Sockets(self.desk, self._admit)
+        self._tools = self._offer(tools)
         self._pages = Starlette(routes=self._routes(), exception_handlers=_AS_JSON, lifespan=self._lifespan)
         self._whole: ASGIApp = self._dispatch
         if origins:
@@ -140,7 +150,11 @@ class App:
         """Start the places that run tasks. The first request does it otherwise."""
         if self._started is None:
             self._started = asyncio.create_task(self._start())
-        await asyncio.shield(self._started)
+        try:
+            await asyncio.shield(self._started)
+        except Exception:
+            self._started = None  # the next request tries again
+            raise
 
     async def drain(self) -> None:
         """Take no more calls, and wait until those under way are answered."""
@@ -164,6 +178,8 @@ class App:
         self._closing.push_async_callback(self.desk.memory.aclose)
         for runtime in self._runtimes:
             await self._closing.enter_async_context(runtime)
+        if self._tools is not None:
+            await self._closing.enter_async_context(_in_one_task(self._tools.running()))
 
     def _welcome(self, tenant: Tenant) -> Guest:
         """The guest that a tenant is from now on, with the places it runs in."""
@@ -173,7 +189,29 @@ class App:
             self._runtimes.append(runtime)
         return Guest(tenant, self.runtime.tasks, runtime, self._limits, self.meters, self._clock)
 
-    def _admit(self, scope: Scope) -> Guest:
+    def _offer(self, names: Collection[str] | None) -> ToolsApp | None:
+        """What answers at `/mcp`; None if no task is a tool, or agents have no way in here."""
+        registry = self.runtime.tasks
+        if names is None and (find_spec("mcp") is None or not any(registry[name].tool for name in registry)):
+            return None
+        from hybrid_compute.server.mcp import tools_app, tools_of
+
+        tools_of(registry, names)  # raises what is wrong with the names
+
+        def visible(scope: Mapping[str, Any]) -> Iterable[AnyTask]:
+            return self._admit(scope).tasks.values()
+
+        @asynccontextmanager
+        async def admit(scope: Mapping[str, Any], task: AnyTask) -> AsyncGenerator[Verbs]:
+            guest = self._admit(scope)
+            with self.desk.counted(guest, task):
+                yield guest.verbs(None)
+
+        return tools_app(
+            self.runtime, visible, names=names, admit=admit, tell=self.desk.report, hosts=None, body=self._limits.body
+        )
+
+    def _admit(self, scope: Mapping[str, Any]) -> Guest:
         try:
             return self._guests[self._door.admit(scope).name]
         except Refused as refused:
@@ -197,6 +235,12 @@ class App:
                 return await self._compute(scope, receive, send)
         if kind == "http" and path.startswith(_TASK):
             return await self._compute(scope, receive, send, name=path.removeprefix(_TASK))
+        if kind == "http" and path == "/mcp" and self._tools is not None:
+            try:
+                self._admit(scope)
+            except Refused as refused:
+                return await self._compute.refuse(send, refused)
+            return await self._tools(scope, receive, send)
         await self._pages(scope, receive, send)
 
     def _routes(self) -> list[Route]:
@@ -262,6 +306,28 @@ _ITS_OWN_ONLY = {
     "connect-src 'self'; frame-ancestors 'none'"
 }
 _AS_IT_COMES = {"cache-control": "no-store", "x-accel-buffering": "no"}
+
+
+@asynccontextmanager
+async def _in_one_task(context: AbstractAsyncContextManager[None]) -> AsyncGenerator[None]:
+    """The context, entered and left by one task, for those that insist; the first request and the end are two."""
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        async with context:
+            entered.set()
+            await leave.wait()
+
+    holder = asyncio.create_task(hold())
+    holder.add_done_callback(lambda _: entered.set())
+    await entered.wait()
+    if holder.done():
+        await holder
+    try:
+        yield
+    finally:
+        leave.set()
+        await holder
 
 
 def _path(scope: Scope) -> str:

@@ -1,7 +1,7 @@
 """The desk: where a call is taken in, run by the runtime, and its outcome written. All doors lead here.
 
-    guest, request, encoding ── answer ──> the result, written         one call
-                             ── items ───> the items, written, as they come
+    guest, request, encoding ── answer ────> the result, written
+                             ── outcomes ──> the items and the result, written, as they come
 
 What can go wrong is raised; each door says it in its own way. The desk also knows how many calls are under way, so
 that a server that is told to stop can finish them first.
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -20,14 +20,16 @@ from typing import Any
 from msgspec import UNSET
 
 from hybrid_compute.clock import Clock
-from hybrid_compute.errors import BackendClosed, ProtocolError
-from hybrid_compute.links.wire import Encoding, Failure, Pieces, Request
+from hybrid_compute.errors import BackendClosed, InvalidInput, ProtocolError
+from hybrid_compute.links.wire import Encoding, Failure, Outcome, Pieces, Request
+from hybrid_compute.reporting import Reporter, heard_by
 from hybrid_compute.server.feed import Ended, Feed
 from hybrid_compute.server.guests import Guest
 from hybrid_compute.server.limits import Limits, Turnstile
 from hybrid_compute.server.memory import Memory, digest
 from hybrid_compute.server.refusals import Refused, failure_for, is_expected
 from hybrid_compute.tasks import AnyTask
+from hybrid_compute.tracing import in_trace
 
 _log = logging.getLogger("hybrid_compute.server")
 
@@ -62,6 +64,34 @@ class Desk:
         key = (guest.tenant.name, request.key)
         run = partial(self._run, guest, task, request, encoding, answer_in)
         return await self.memory.once(key, digest(request, encoding, answer_in), run, pure=task.pure)
+
+    def answer_at_once(self, guest: Guest, request: Request, encoding: Encoding, answer_in: Encoding) -> Pieces | None:
+        """The result of a call that is over before anybody could wait for it; None for all others.
+
+        Raises what went wrong. Most small calls end here: to make a task for each would cost more than they do.
+        """
+        if request.key is not None or request.timeout is not None or request.traceparent is not None:
+            return None
+        task = guest.find(request.task)
+        try:
+            args, kwargs = encoding.bind(task, request.input)
+        except InvalidInput:
+            return None  # it is said, and counted, as for all others
+        run = guest.at_once(task, args, kwargs)
+        if run is None:
+            return None
+        self._let_in(guest)
+        began = perf_counter()
+        code: str | None = CANCELLED
+        try:
+            written = answer_in.write_value(run())
+            code = None
+            return written
+        except Exception as error:
+            code = self.tell(error).code
+            raise
+        finally:
+            self._let_out(guest, task, began, code)
 
     async def answer_all(
         self, guest: Guest, requests: Sequence[Request], encoding: Encoding, answer_in: Encoding
@@ -105,7 +135,8 @@ class Desk:
         code: str | None = CANCELLED
         try:
             args, kwargs = encoding.bind(task, request.input)
-            result = await guest.verbs(request.timeout).run(task, *args, **kwargs)
+            with in_trace(request.traceparent):
+                result = await guest.verbs(request.timeout).run(task, *args, **kwargs)
             written = answer_in.write_value(result)
             code = None
             return written
@@ -116,22 +147,41 @@ class Desk:
             self._let_out(guest, task, began, code)
 
     @asynccontextmanager
-    async def items(
-        self, guest: Guest, request: Request, encoding: Encoding, answer_in: Encoding
-    ) -> AsyncGenerator[AsyncIterator[Pieces]]:
-        """The items of a generator task, written, while the block is open; leaving it stops the task."""
+    async def outcomes(
+        self, guest: Guest, request: Request, encoding: Encoding, answer_in: Encoding, hear: Reporter
+    ) -> AsyncGenerator[AsyncIterator[tuple[Outcome, Pieces]]]:
+        """What comes of a call, piece by piece, while the block is open; leaving it stops the task.
+
+        That is a chunk for each item of a generator, and the result last. `hear` is told how far the task is.
+        """
         task = guest.find(request.task)
-        if not task.streams:
-            raise ProtocolError(f"task {task.name!r} has one result and no items: ask without `stream`")
-        if request.key is not None:
-            raise ProtocolError("a stream cannot be remembered by a key: ask without `key`, or without `stream`")
+        with heard_by(hear):
+            if not task.streams:
+                yield _at_the_end(self.answer(guest, request, encoding, answer_in))
+                return
+            if request.key is not None:
+                raise ProtocolError("a stream cannot be remembered by a key: ask without `key`, or without `stream`")
+            async with self._items(guest, task, request, encoding, answer_in) as items:
+                yield items
+
+    @asynccontextmanager
+    async def _items(
+        self, guest: Guest, task: AnyTask, request: Request, encoding: Encoding, answer_in: Encoding
+    ) -> AsyncGenerator[AsyncIterator[tuple[Outcome, Pieces]]]:
+        with self.counted(guest, task):
+            args, kwargs = encoding.bind(task, request.input)
+            with in_trace(request.traceparent):
+                async with guest.verbs(request.timeout).stream(task, *args, **kwargs) as items:
+                    yield _item_by_item(items, answer_in)
+
+    @contextmanager
+    def counted(self, guest: Guest, task: AnyTask) -> Generator[None]:
+        """Lets a call in, which is under way while the block is open. Raises why it may not come in."""
         self._let_in(guest)
         began = perf_counter()
         code: str | None = CANCELLED
         try:
-            args, kwargs = encoding.bind(task, request.input)
-            async with guest.verbs(request.timeout).stream(task, *args, **kwargs) as items:
-                yield _written(items, answer_in)
+            yield
             code = None
         except Exception as error:
             code = self.tell(error).code
@@ -177,6 +227,11 @@ class Desk:
             self._idle.set()
 
 
-async def _written(items: AsyncIterator[Any], encoding: Encoding) -> AsyncGenerator[Pieces]:
+async def _item_by_item(items: AsyncIterator[Any], answer_in: Encoding) -> AsyncGenerator[tuple[Outcome, Pieces]]:
     async for item in items:
-        yield encoding.write_value(item)
+        yield "chunk", answer_in.write_value(item)
+    yield "result", answer_in.write_value(None)
+
+
+async def _at_the_end(answer: Awaitable[Pieces]) -> AsyncGenerator[tuple[Outcome, Pieces]]:
+    yield "result", await answer

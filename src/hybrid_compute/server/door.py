@@ -7,6 +7,7 @@ a Host           must be this machine, where there are no tokens: else a strange
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -36,6 +37,9 @@ class Door:
         tokens_in_url: bool = False,
     ) -> None:
         self.tenants = tuple(tenants)
+        names = [tenant.name for tenant in self.tenants]
+        if len(set(names)) < len(names):
+            raise ValueError(f"every tenant needs a name of its own, but these were given: {', '.join(names)}")
         self._keyring = Keyring(self.tenants)
         if self.tenants and not self._keyring:
             raise ValueError("none of the tenants has a token, so nobody could come in: hybrid-compute token makes one")
@@ -84,10 +88,20 @@ class Door:
                 "unauthorized",
                 "this server has no tokens, so it serves only its own machine: give it tenants, or insecure=True",
             )
-        if host and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        if host and not _names_loopback(host):
             raise Refused("forbidden", f"this server is not {host}: ask it as localhost, or give it tokens")
 
 
+@functools.lru_cache(maxsize=1024)
+def _names_loopback(host: str) -> bool:
+    """Whether a Host header, with or without a port, names this machine itself."""
+    try:
+        return is_loopback(urlsplit(f"//{host}").hostname or "")
+    except ValueError:  # a bracket that is not closed
+        return False
+
+
+@functools.lru_cache(maxsize=1024)
 def is_loopback(host: str) -> bool:
     """Whether this name or address is this machine itself.
 

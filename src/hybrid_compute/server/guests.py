@@ -28,7 +28,8 @@ class Guest:
         self._longest = limits.longest
         self._registry = tasks
         self._meters = meters
-        self._by_timeout = runtime.options(timeout=limits.longest) if limits.longest else runtime
+        self._verbs = runtime.options(timeout=limits.longest) if limits.longest else runtime
+        self.at_once = self._verbs.at_once
         self._metered: dict[AnyTask, Meter] = {}
         meters.watch(tenant.name, self.turnstile)
 
@@ -48,7 +49,7 @@ class Guest:
     def verbs(self, timeout: float | None) -> Verbs:
         """The runtime, for a call that may take so long."""
         if timeout is None:
-            return self._by_timeout
+            return self._verbs
         if not 0 < timeout < math.inf:
             raise ProtocolError(f"a timeout is a positive number of seconds, not {timeout!r}")
         return self.runtime.options(timeout=timeout if self._longest is None else min(timeout, self._longest))

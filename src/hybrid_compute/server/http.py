@@ -8,16 +8,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
 from msgspec import Raw
 
 from hybrid_compute.errors import ProtocolError
-from hybrid_compute.links.wire import JSON, MESSAGE_PACK, Encoding, Pieces, Request, size_of
+from hybrid_compute.links.arena import LARGE
+from hybrid_compute.links.wire import JSON, MESSAGE_PACK, Encoding, Outcome, Pieces, Request, size_of
 from hybrid_compute.server.desk import Desk
 from hybrid_compute.server.guests import Guest
 from hybrid_compute.server.refusals import STATUS, Refused, headers_for
 from hybrid_compute.server.streams import Format, format_for
+from hybrid_compute.server.telling import Telling
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -33,7 +36,7 @@ _LOOK_AFTER: Final = 0.02
 class Compute:
     """`POST /compute`, and `POST /tasks/{name}`."""
 
-    def __init__(self, desk: Desk, admit: Callable[[Scope], Guest]) -> None:
+    def __init__(self, desk: Desk, admit: Callable[[Mapping[str, Any]], Guest]) -> None:
         self._desk = desk
         self._admit = admit
 
@@ -59,7 +62,9 @@ class Compute:
             if how is not None:
                 answer_in = how.encoding
                 return await self._stream(guest, asked, encoding, how, receive, send)
-            value = await self._while_connected(receive, self._desk.answer(guest, asked, encoding, answer_in))
+            value = self._desk.answer_at_once(guest, asked, encoding, answer_in)
+            if value is None:
+                value = await self._while_connected(receive, self._desk.answer(guest, asked, encoding, answer_in))
             await _reply(send, 200, answer_in.content_type, answer_in.write_outcome(None, "result", value))
         except Gone:
             return  # nobody is left to tell
@@ -122,16 +127,23 @@ class Compute:
         """Items as they come. What goes wrong before the first has a status; later it is the last item."""
         write = how.encoding
         response = _Response(send, how, self._desk.limits.silence)
-        async with _watching(receive, 0):
+
+        async def say(kind: Outcome, value: Pieces) -> None:
+            await response.say(write.write_outcome(None, kind, value))
+
+        telling = Telling(write, partial(say, "progress"))
+        async with _watching(receive, 0), response.with_signs_of_life():
             try:
-                async with response.with_signs_of_life(), self._desk.items(guest, asked, encoding, write) as items:
-                    async for item in items:
-                        await response.say(write.write_outcome(None, "chunk", item))
-                await response.say(write.write_outcome(None, "result", write.write_value(None)))
+                async with self._desk.outcomes(guest, asked, encoding, write, telling.hear) as outcomes:
+                    async for kind, value in outcomes:
+                        await telling.finish()
+                        await say(kind, value)
             except Exception as error:
                 if not response.begun:
                     raise
                 await response.say(write.write_failure(None, self._desk.report(error)))
+            finally:
+                await telling.aclose()
             await response.end()
 
 
@@ -227,11 +239,12 @@ async def _watching(receive: Receive, after: float) -> AsyncIterator[None]:
 async def _reply(
     send: Send, status: int, content_type: str, pieces: Pieces, more: list[tuple[bytes, bytes]] | None = None
 ) -> None:
-    headers = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % size_of(pieces)), *(more or ())]
+    whole = b"".join(pieces) if size_of(pieces) < LARGE else None
+    length = size_of(pieces) if whole is None else len(whole)
+    headers = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % length), *(more or ())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    large = [piece for piece in pieces if type(piece) is memoryview]
-    if not large:
-        return await send({"type": "http.response.body", "body": b"".join(pieces)})
+    if whole is not None:
+        return await send({"type": "http.response.body", "body": whole})
     for piece in pieces:
         await send({"type": "http.response.body", "body": piece, "more_body": True})
     await send({"type": "http.response.body", "body": b""})

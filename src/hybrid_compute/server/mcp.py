@@ -28,7 +28,6 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, TypeAlias, cast
 
-import msgspec
 from mcp.server import Server, ServerRequestContext
 from mcp.server.stdio import stdio_server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -45,8 +44,9 @@ from mcp_types import (
     ToolAnnotations,
 )
 
-from hybrid_compute.errors import HybridComputeError, NotTransferable
+from hybrid_compute.errors import HybridComputeError
 from hybrid_compute.links.told import tell
+from hybrid_compute.links.tools import error_in_meta, read, sayable
 from hybrid_compute.links.wire import Failure
 from hybrid_compute.reporting import heard_by
 from hybrid_compute.runtime import Verbs
@@ -65,14 +65,8 @@ Admit: TypeAlias = Callable[[Scope, AnyTask], AbstractAsyncContextManager[Verbs]
 Tell: TypeAlias = Callable[[BaseException], Failure]
 """What a client is told of an error."""
 
-ERROR_KEY: Final = "hybrid-compute/error"
-"""Where in `_meta` of a failed result its code and details stand, for programs."""
-
 LOCAL_HOSTS: Final = ("127.0.0.1", "127.0.0.1:*", "localhost", "localhost:*", "[::1]", "[::1]:*")
 """Hosts that a request may name where only this machine is served."""
-
-_DEEPEST: Final = 200
-"""What lies deeper, the SDK cannot write: it would break the connection over it."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
@@ -171,37 +165,13 @@ async def _outcome(
 
 
 def _succeeded(data: bytes) -> CallToolResult:
-    result = msgspec.json.decode(data)
-    if data.count(b"[") + data.count(b"{") > _DEEPEST and _is_deep(result):
-        raise NotTransferable(f"a result nested more than {_DEEPEST} deep cannot be that of a tool")
-    return CallToolResult(content=[TextContent(text=data.decode())], structured_content={"result": result})
+    return CallToolResult(content=[TextContent(text=data.decode())], structured_content={"result": read(data)})
 
 
 def _failed(failure: Failure) -> CallToolResult:
     trace = failure.details.get("traceback")
-    text = _sayable(f"{failure.error}\n\n{trace}" if trace else failure.error)
-    try:
-        details = msgspec.json.decode(msgspec.json.encode(failure.details))
-    except (TypeError, UnicodeError):  # the model has the text; a program does without what JSON cannot say
-        details = {}
-    meta = {ERROR_KEY: {"code": failure.code, "details": details}}
-    return CallToolResult(content=[TextContent(text=text)], is_error=True, _meta=meta)
-
-
-def _is_deep(value: Any) -> bool:
-    level = [value]
-    for _ in range(_DEEPEST):
-        level = [part for each in level if isinstance(each, list | dict) for part in _parts(each)]
-    return any(isinstance(each, list | dict) for each in level)
-
-
-def _parts(value: list[Any] | dict[str, Any]) -> Iterable[Any]:
-    return value.values() if isinstance(value, dict) else value
-
-
-def _sayable(text: str) -> str:
-    """The text, with a mark in place of what is no Unicode: the SDK would break the connection over it."""
-    return text.encode("utf-8", "replace").decode()
+    text = sayable(f"{failure.error}\n\n{trace}" if trace else failure.error)
+    return CallToolResult(content=[TextContent(text=text)], is_error=True, _meta=error_in_meta(failure))
 
 
 def _describe(task: AnyTask) -> Tool:
@@ -255,7 +225,7 @@ class _Herald:
         if not self._reached < done < math.inf:
             return
         self._reached = done
-        self._latest = done, total if total is not None and math.isfinite(total) else None, _sayable(note) or None
+        self._latest = done, total if total is not None and math.isfinite(total) else None, sayable(note) or None
         if self._telling is None:
             self._telling = asyncio.ensure_future(self._tell_latest())
 

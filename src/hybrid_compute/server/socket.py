@@ -9,25 +9,27 @@ the end of the connection stops what it asked for, unless a key says that somebo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from msgspec import UNSET
 
 from hybrid_compute.errors import ProtocolError
-from hybrid_compute.links.wire import JSON, MESSAGE_PACK, Encoding, Failure, Pieces, Request
+from hybrid_compute.links.wire import JSON, MESSAGE_PACK, Encoding, Failure, Outcome, Pieces, Request
 from hybrid_compute.server.desk import CANCELLED, Desk
 from hybrid_compute.server.door import PROTOCOL
 from hybrid_compute.server.guests import Guest
 from hybrid_compute.server.http import Receive, Scope, Send
 from hybrid_compute.server.memory import WITHDRAWN
 from hybrid_compute.server.refusals import STATUS, Refused
+from hybrid_compute.server.telling import Telling
 
 
 class Sockets:
     """The WebSocket at `/compute`."""
 
-    def __init__(self, desk: Desk, admit: Callable[[Scope], Guest]) -> None:
+    def __init__(self, desk: Desk, admit: Callable[[Mapping[str, Any]], Guest]) -> None:
         self._desk = desk
         self._admit = admit
 
@@ -55,47 +57,66 @@ class Conversation:
 
     async def hold(self, receive: Receive) -> None:
         """Answer what comes until the client goes away; then stop what it left behind."""
+        in_a_row = 0
         try:
             while (message := await receive())["type"] == "websocket.receive":
                 text = message.get("text")
-                if text is not None:
-                    self._hear(text, JSON)
-                else:
-                    self._hear(message["bytes"], MESSAGE_PACK)
+                data, encoding = (message["bytes"], MESSAGE_PACK) if text is None else (text, JSON)
+                answer = self._hear(data, encoding)
+                if answer is not None:
+                    await self._say(answer, encoding)
+                in_a_row += 1
+                if in_a_row == _IN_A_ROW:  # none of the above has to wait, if frames come quickly enough
+                    in_a_row = 0
+                    await asyncio.sleep(0)
         finally:
             await self._stop()
 
-    def _hear(self, data: Any, encoding: Encoding) -> None:
-        """Take in one frame."""
+    def _hear(self, data: Any, encoding: Encoding) -> Pieces | None:
+        """Take in one frame. What can be answered at once is; all else is begun."""
         try:
             if len(data) > self._desk.limits.body:
                 raise Refused("too_large", f"a frame may have {self._desk.limits.body:,} bytes, not {len(data):,}")
             asked = encoding.read_requests(data)
         except (Refused, ProtocolError) as error:
-            return self._refuse(error, encoding.read_id(data), encoding)
+            return encoding.write_failure(encoding.read_id(data) or encoding.null, self._desk.report(error))
         if isinstance(asked, list):
-            return self._begin(asked, encoding, self._answer_all(asked, encoding), None)
+            return self._begin(asked, encoding, partial(self._answer_all, asked, encoding), None)
         if asked.cancel:
-            return self._withdraw(asked)
+            self._withdraw(asked)
+            return None
         if asked.credit is not None and not asked.task:
-            return self._give_credit(asked)
-        work = self._stream if asked.stream else self._answer
-        running = Running(asked.credit)
-        self._begin([asked], encoding, work(asked, encoding, running), running)
+            self._give_credit(asked)
+            return None
+        id = _id_of(asked)
+        if asked.stream:
+            running = Running(asked.credit)
+            return self._begin([asked], encoding, partial(self._stream, asked, encoding, running), running)
+        if id in self._by_id:
+            return self._refuse(asked, ProtocolError(_taken(id)), encoding)
+        try:
+            value = self._desk.answer_at_once(self._guest, asked, encoding, encoding)
+        except Exception as error:
+            return encoding.write_failure(id, self._desk.report(error))
+        if value is not None:
+            return encoding.write_outcome(id, "result", value)
+        return self._begin([asked], encoding, partial(self._answer, asked, encoding), None)
 
     def _begin(
-        self, asked: Sequence[Request], encoding: Encoding, work: Coroutine[Any, Any, None], running: Running | None
-    ) -> None:
-        """Start the work on these calls, if there is room and their ids are free."""
+        self,
+        asked: Sequence[Request],
+        encoding: Encoding,
+        work: Callable[[], Coroutine[Any, Any, None]],
+        running: Running | None,
+    ) -> Pieces | None:
+        """Start the work on these calls. If there is no room, or their ids are not free: what to say of that."""
         ids = [bytes(each.id) for each in asked if each.id is not UNSET]
         try:
             self._insist_on_room(ids)
         except (Refused, ProtocolError) as error:
-            work.close()
-            taken = isinstance(error, ProtocolError)
-            return self._refuse(error, None if taken or len(ids) != 1 else ids[0], encoding)
+            return self._refuse(asked[0] if len(asked) == 1 else None, error, encoding)
         running = running or Running(None)
-        running.task = task = self._loop.create_task(work)
+        running.task = task = self._loop.create_task(work())
         self._running.add(task)
         for id in ids:
             self._by_id[id] = running
@@ -106,6 +127,7 @@ class Conversation:
                 del self._by_id[id]
 
         task.add_done_callback(ended)
+        return None
 
     def _insist_on_room(self, ids: Sequence[bytes]) -> None:
         if len(self._running) >= self._desk.limits.per_socket:
@@ -115,12 +137,16 @@ class Conversation:
         if len(set(ids)) < len(ids):
             raise ProtocolError("two calls of this batch have the same id")
         if taken := [id for id in ids if id in self._by_id]:
-            named = taken[0].decode("utf-8", "replace")
-            raise ProtocolError(f"the id {named} belongs to a call that is still under way: give each its own")
+            raise ProtocolError(_taken(taken[0]))
+
+    def _refuse(self, asked: Request | None, error: Exception, encoding: Encoding) -> Pieces:
+        """What is said of a call that is not begun: under its id, unless that is another's."""
+        id = None if asked is None or isinstance(error, ProtocolError) else _id_of(asked)
+        return encoding.write_failure(id or encoding.null, self._desk.report(error))
 
     # What becomes of a call.
 
-    async def _answer(self, asked: Request, encoding: Encoding, running: Running) -> None:
+    async def _answer(self, asked: Request, encoding: Encoding) -> None:
         try:
             answer = await self._desk.reply(self._guest, asked, encoding, encoding)
         except asyncio.CancelledError as error:
@@ -142,19 +168,26 @@ class Conversation:
 
     async def _stream(self, asked: Request, encoding: Encoding, running: Running) -> None:
         id = _id_of(asked)
+
+        async def say(kind: Outcome, value: Pieces) -> None:
+            await self._say(encoding.write_outcome(id, kind, value), encoding)
+
+        telling = Telling(encoding, partial(say, "progress"))
         try:
-            async with self._desk.items(self._guest, asked, encoding, encoding) as items:
-                async for item in items:
-                    await running.has_credit()
-                    await self._say(encoding.write_outcome(id, "chunk", item), encoding)
-            last = encoding.write_outcome(id, "result", encoding.write_value(None))
+            async with self._desk.outcomes(self._guest, asked, encoding, encoding, telling.hear) as outcomes:
+                async for kind, value in outcomes:
+                    if kind == "chunk":
+                        await running.has_credit()
+                    await telling.finish()
+                    await say(kind, value)
         except asyncio.CancelledError as error:
             if WITHDRAWN not in error.args:
                 raise
-            last = encoding.write_failure(id, _WITHDRAWN)
+            await self._say(encoding.write_failure(id, _WITHDRAWN), encoding)
         except Exception as error:
-            last = encoding.write_failure(id, self._desk.report(error))
-        await self._say(last, encoding)
+            await self._say(encoding.write_failure(id, self._desk.report(error)), encoding)
+        finally:
+            await telling.aclose()
 
     # What a client says about a call.
 
@@ -170,12 +203,6 @@ class Conversation:
             running.give(asked.credit)
 
     # Frames out.
-
-    def _refuse(self, error: Exception, id: bytes | None, encoding: Encoding) -> None:
-        failure = encoding.write_failure(id or encoding.null, self._desk.report(error))
-        task = self._loop.create_task(self._say(failure, encoding))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
 
     async def _say(self, message: Pieces, encoding: Encoding) -> None:
         """Send one frame; returns when there is room for the next."""
@@ -221,6 +248,15 @@ class Running:
 
 
 _WITHDRAWN = Failure("the call was withdrawn", CANCELLED)
+
+
+_IN_A_ROW = 32
+"""Frames that are heard before everybody else gets a turn."""
+
+
+def _taken(id: bytes | None) -> str:
+    named = (id or b"").decode("utf-8", "replace")
+    return f"the id {named} belongs to a call that is still under way: give each its own"
 
 
 def _id_of(asked: Request) -> bytes | None:

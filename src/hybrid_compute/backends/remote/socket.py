@@ -1,0 +1,278 @@
+"""Calls on one WebSocket: hundreds at a time, told apart by their ids.
+
+    ask     {id, task, input}                      ->  {id, result} or {id, error}
+    stream  {id, task, input, stream, credit: 16}  ->  {id, chunk} ...  {id, credit: 8} ->  {id, chunk} ... {id, result}
+    left    {id, cancel}                               nobody waits for what still comes
+
+One reader takes what arrives and gives it to whom it belongs; it never waits for any of them. Whoever streams grants
+the server credit as it reads, so that one slow reader does not hold up the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import aiohttp
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from hybrid_compute.backends.remote.address import Address
+from hybrid_compute.backends.remote.http import reason_of
+from hybrid_compute.backends.remote.line import CREDIT, Answer, Fields, Message
+from hybrid_compute.backends.remote.upkeep import Upkeep
+from hybrid_compute.errors import (
+    BackendError,
+    BackendUnavailable,
+    ConnectionLost,
+    HybridComputeError,
+    RemoteProtocolError,
+)
+from hybrid_compute.links.wire import JSON, MESSAGE_PACK, Encoding, Pieces
+
+_CLOSING = aiohttp.ClientWSTimeout(ws_close=1.0)  # pyright: ignore[reportCallIssue]  # it cannot read attrs
+"""What a server may take to say goodbye."""
+
+
+async def open_socket(
+    session: aiohttp.ClientSession, address: Address, encoding: Encoding, name: str, upkeep: Upkeep
+) -> SocketLine:
+    """A line on a WebSocket. Raises `BackendUnavailable`."""
+    try:
+        async with asyncio.timeout(upkeep.connect):
+            socket = await session.ws_connect(
+                address.calls, heartbeat=upkeep.heartbeat, max_msg_size=upkeep.largest, timeout=_CLOSING
+            )
+    except aiohttp.WSServerHandshakeError as error:
+        raise BackendUnavailable(f"{address.calls} is no WebSocket for us: {error.status}", backend=name) from error
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise BackendUnavailable(f"{address.base} cannot be reached: {reason_of(error)}", backend=name) from error
+    return SocketLine(socket, address, encoding, name)
+
+
+class SocketLine:
+    """A line that is one WebSocket. When it breaks, exactly the calls on it are lost."""
+
+    def __init__(
+        self, socket: aiohttp.ClientWebSocketResponse, address: Address, encoding: Encoding, name: str
+    ) -> None:
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._socket = socket
+        self._address = address
+        self._encoding = encoding
+        self._name = name
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[list[Answer] | None]] = {}
+        self._streams: dict[int, _Arriving] = {}
+        self._saying: set[asyncio.Future[None]] = set()
+        self._reader = asyncio.create_task(self._read())
+
+    async def ask(self, message: Message, /) -> Answer:
+        id = message.fields["id"] = next(self._ids)
+        (answer,) = await self._ask(self._encoding.write_request(*message), [id])
+        return answer
+
+    async def ask_many(self, messages: Sequence[Message], /) -> list[Answer]:
+        written: list[Pieces] = []
+        for message in messages:
+            message.fields["id"] = next(self._ids)
+            written.append(self._encoding.write_request(*message))
+        return await self._ask(self._encoding.write_batch(written), [each.fields["id"] for each in messages])
+
+    @asynccontextmanager
+    async def stream(self, message: Message, /) -> AsyncGenerator[AsyncIterator[Answer]]:
+        id = message.fields["id"] = next(self._ids)
+        message.fields.update(stream=True, credit=CREDIT)
+        arriving = self._streams[id] = _Arriving(lambda room: self._say({"id": id, "credit": room}))
+        try:
+            await self._send(self._encoding.write_request(*message))
+            yield arriving
+        finally:
+            del self._streams[id]
+            if not arriving.ended:
+                self._say({"id": id, "cancel": True})
+
+    async def aclose(self) -> None:
+        self._lose("it was closed here")
+        self._reader.cancel()
+        await asyncio.gather(self._reader, *self._saying, return_exceptions=True)
+        await self._socket.close()
+
+    async def _ask(self, written: Pieces, ids: list[int]) -> list[Answer]:
+        """Send one frame with the calls of these ids, and wait for the frame that answers them."""
+        answered: asyncio.Future[list[Answer] | None] = self.lost.get_loop().create_future()
+        self._waiting[ids[0]] = answered
+        try:
+            await self._send(written)
+            answers = await answered
+        except asyncio.CancelledError:
+            for id in ids:
+                self._say({"id": id, "cancel": True})
+            raise
+        finally:
+            del self._waiting[ids[0]]
+        if answers is None:
+            raise self._loss()
+        if len(answers) != len(ids):
+            raise RemoteProtocolError(f"{self._name} gave {len(answers)} answers to {len(ids)} calls")
+        return answers
+
+    async def _send(self, written: Pieces) -> None:
+        if self.lost.done():
+            raise BackendUnavailable(
+                f"{self._address.base} cannot be reached: {self.lost.result()}", backend=self._name
+            )
+        data = written[0] if len(written) == 1 else b"".join(written)
+        kind = aiohttp.WSMsgType.BINARY if self._encoding.binary else aiohttp.WSMsgType.TEXT
+        try:
+            await self._socket.send_frame(bytes(data), kind)
+        except (aiohttp.ClientError, OSError) as error:
+            self._lose(reason_of(error))
+            raise self._loss() from error
+
+    def _say(self, fields: Fields) -> None:
+        """Send a word about a call that nobody waits for. If the line is lost, the server knows by that."""
+        saying = asyncio.ensure_future(self._send_if_open(self._encoding.write_request(fields, None)))
+        self._saying.add(saying)
+        saying.add_done_callback(self._saying.discard)
+
+    async def _send_if_open(self, written: Pieces) -> None:
+        try:
+            await self._send(written)
+        except BackendError:
+            pass
+
+    # What arrives.
+
+    async def _read(self) -> None:
+        reason = "the reader was stopped"
+        try:
+            reason = await self._take_all()
+        except RemoteProtocolError as error:
+            reason = f"what it sent is not of our protocol: {error}"
+        finally:
+            self._lose(reason)
+
+    async def _take_all(self) -> str:
+        """Take every frame until there are no more; the reason why."""
+        while True:
+            frame = await self._socket.receive()
+            if frame.type is aiohttp.WSMsgType.BINARY:
+                self._take(frame.data, MESSAGE_PACK)
+            elif frame.type is aiohttp.WSMsgType.TEXT:
+                self._take(frame.data.encode(), JSON)
+            elif frame.type is aiohttp.WSMsgType.ERROR:
+                return reason_of(frame.data)
+            elif frame.type is aiohttp.WSMsgType.CLOSE:
+                return f"the server closed it, {_meaning(frame.data, frame.extra)}"
+            else:
+                return "it broke"
+
+    def _take(self, data: bytes, encoding: Encoding) -> None:
+        """Give a frame to whoever waits for it. What comes late, for a call that was withdrawn, is nobody's."""
+        replies = encoding.read_replies(data)
+        found = replies if isinstance(replies, list) else [replies]
+        answers = [Answer(reply, encoding, len(data) // len(found)) for reply in found]
+        id = _id_of(answers[0]) if answers else None
+        if id is None:
+            raise RemoteProtocolError(
+                f"it answers to no call: {answers[0].reply.error if answers else 'an empty list'}"
+            )
+        if id in self._streams:
+            self._streams[id].put(answers[0])
+        elif id in self._waiting and not self._waiting[id].done():
+            self._waiting[id].set_result(answers)
+
+    def _lose(self, reason: str) -> None:
+        """Tell all who wait that nothing more will come."""
+        if self.lost.done():
+            return
+        self.lost.set_result(reason)
+        for answered in self._waiting.values():
+            if not answered.done():
+                answered.set_result(None)
+        for arriving in self._streams.values():
+            arriving.fail(self._loss())
+
+    def _loss(self) -> ConnectionLost:
+        text = f"the connection to {self._address.base} broke: {self.lost.result()}"
+        return ConnectionLost(text, backend=self._name, started=True)
+
+
+class _Arriving:
+    """The answers to one call that streams, in the order in which they came."""
+
+    def __init__(self, grant: Callable[[int], None]) -> None:
+        self.ended = False
+        self._grant = grant
+        self._ready: deque[Answer] = deque()
+        self._room = CREDIT
+        self._taken = 0
+        self._something = asyncio.Event()
+        self._failure: HybridComputeError | None = None
+
+    def put(self, answer: Answer) -> None:
+        """In the reader, which must not wait."""
+        if answer.reply.chunk is not UNSET:
+            self._room -= 1
+            if self._room < 0:
+                self.fail(RemoteProtocolError("the server sends more of a stream than it was granted"))
+                return
+        elif answer.reply.progress is UNSET:
+            self.ended = True
+        self._ready.append(answer)
+        self._something.set()
+
+    def fail(self, failure: HybridComputeError) -> None:
+        """Nothing more will come, for this reason."""
+        self._failure = failure
+        self._something.set()
+
+    def __aiter__(self) -> _Arriving:
+        return self
+
+    async def __anext__(self) -> Answer:
+        while not self._ready:
+            if self._failure is not None:
+                raise self._failure
+            self._something.clear()
+            await self._something.wait()
+        answer = self._ready.popleft()
+        if answer.reply.chunk is not UNSET:
+            self._count()
+        return answer
+
+    def _count(self) -> None:
+        """An item was taken: when half of them were, the server may send as many more."""
+        self._taken += 1
+        if self._taken == CREDIT // 2 and not self.ended:
+            self._room += self._taken
+            self._grant(self._taken)
+            self._taken = 0
+
+
+def _id_of(answer: Answer) -> int | None:
+    raw = answer.reply.id
+    if isinstance(raw, UnsetType):
+        return None
+    decode = msgspec.msgpack.decode if answer.encoding is MESSAGE_PACK else msgspec.json.decode
+    found = decode(raw)
+    return found if type(found) is int else None
+
+
+def _meaning(code: int | None, words: str | None) -> str:
+    """What the end of a WebSocket says, in words where there are any."""
+    return words or _CODES.get(code or 0, f"with code {code}")
+
+
+_CODES = {
+    1000: "as it meant to",
+    1001: "because it goes away",
+    1009: "because a message was too large for it",
+    1011: "because of an error of its own",
+    1012: "because it starts anew",
+    1013: "because it has too much to do",
+}

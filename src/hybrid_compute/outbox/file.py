@@ -1,0 +1,128 @@
+"""The file of an outbox: an SQLite database that knows what it is, opened with care.
+
+What goes wrong with the file is an `OSError` that names it, as from `open`. Nothing here knows what the rows mean.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+Synchronous: TypeAlias = Literal["FULL", "NORMAL"]
+"""`FULL`: what was accepted survives a power cut. `NORMAL`: only a crash of the program, and quicker."""
+
+APPLICATION: Final = 0x68634F42
+"""What SQLite's header says that the file is for: "hcOB"."""
+VERSION: Final = 1
+PATIENCE: Final = 10.0
+"""Seconds to wait while another program writes."""
+
+# `due` is when a call may be sent next, `runs` how often somebody asked to run it anew though its outcome is unknown.
+_TABLES = f"""
+CREATE TABLE calls (
+    number   INTEGER PRIMARY KEY,
+    key      TEXT NOT NULL UNIQUE,
+    task     TEXT NOT NULL,
+    input    BLOB NOT NULL,
+    priority INTEGER NOT NULL,
+    most     INTEGER NOT NULL,
+    put      REAL NOT NULL,
+    due      REAL NOT NULL,
+    expires  REAL,
+    state    TEXT NOT NULL DEFAULT 'waiting',
+    tries    INTEGER NOT NULL DEFAULT 0,
+    runs     INTEGER NOT NULL DEFAULT 0,
+    sender   TEXT,
+    outcome  BLOB NOT NULL DEFAULT x'',
+    code     TEXT,
+    reason   TEXT NOT NULL DEFAULT '',
+    ended    REAL,
+    fetched  REAL
+);
+CREATE INDEX waiting ON calls (priority DESC, number) WHERE state = 'waiting';
+CREATE INDEX due ON calls (due) WHERE state = 'waiting';
+CREATE INDEX expiring ON calls (expires) WHERE state = 'waiting' AND expires IS NOT NULL;
+CREATE INDEX sent ON calls (sender) WHERE state = 'sent';
+CREATE INDEX fetched ON calls (fetched) WHERE fetched IS NOT NULL;
+CREATE TABLE senders (name TEXT PRIMARY KEY, lease REAL NOT NULL);
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = {VERSION};
+"""
+
+
+def open_file(path: Path, *, create: bool = True, synchronous: Synchronous = "FULL") -> sqlite3.Connection:
+    """A connection to the outbox in this file, which only its owner may read.
+
+    Raises `OSError` if there is none and none shall be made, if the file is something else, or if it was written by a
+    newer version; then it is left as it was.
+    """
+    if sqlite3.sqlite_version_info < (3, 35):
+        raise trouble(path, errno.ENOSYS, f"an outbox needs SQLite 3.35, and this is {sqlite3.sqlite_version}")
+    os.close(os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o600))
+    db = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+    try:
+        _open(db, path, synchronous)
+    except sqlite3.Error as error:
+        db.close()
+        raise told(error, path) from error
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _open(db: sqlite3.Connection, path: Path, synchronous: Synchronous) -> None:
+    _insist_on_ours(db, path)
+    if _of(db, "journal_mode=WAL") != "wal":
+        raise trouble(path, errno.ENOTSUP, "its file system cannot hold an outbox: put it on a local disk")
+    db.execute(f"PRAGMA synchronous={synchronous}")
+    db.execute("BEGIN IMMEDIATE")  # of two programs that make the same file, one finds it made
+    if _insist_on_ours(db, path):
+        for statement in _TABLES.split(";\n"):
+            db.execute(statement)
+    db.execute("COMMIT")
+
+
+def _insist_on_ours(db: sqlite3.Connection, path: Path) -> bool:
+    """Whether the file is new. Raises `OSError` if it is no outbox, or not one that this version can read."""
+    application, version = _of(db, "application_id"), _of(db, "user_version")
+    [tables] = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if (application, version, tables) == (0, 0, 0):
+        return True
+    if application != APPLICATION:
+        raise trouble(path, errno.EINVAL, "it is not an outbox but another database, and is left alone")
+    if version > VERSION:
+        known = f"its format is {version}, and this version knows {VERSION}"
+        raise trouble(path, errno.EINVAL, f"it was written by a newer version of hybrid-compute ({known}): update it")
+    return False
+
+
+def _of(db: sqlite3.Connection, pragma: str) -> Any:
+    [value] = db.execute(f"PRAGMA {pragma}").fetchone()
+    return value
+
+
+def told(error: sqlite3.Error, path: Path) -> OSError:
+    """What SQLite says, as an `OSError` for the person who has to do something about it."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    number, text = _MEANING.get(code, (errno.EIO, "SQLite failed"))
+    return trouble(path, number, f"{text} ({error})")
+
+
+_MEANING = {
+    sqlite3.SQLITE_BUSY: (errno.EBUSY, f"another program has kept it locked for {PATIENCE:g} s: nothing was done"),
+    sqlite3.SQLITE_CANTOPEN: (errno.EACCES, "it cannot be opened"),
+    sqlite3.SQLITE_CORRUPT: (errno.EIO, "it is damaged: put it aside and start a new one"),
+    sqlite3.SQLITE_FULL: (errno.ENOSPC, "the disk is full: nothing was kept"),
+    sqlite3.SQLITE_IOERR: (errno.EIO, "reading or writing failed: nothing was kept"),
+    sqlite3.SQLITE_NOTADB: (errno.EINVAL, "it is not an outbox, and is left alone"),
+    sqlite3.SQLITE_READONLY: (errno.EROFS, "it cannot be written"),
+    sqlite3.SQLITE_TOOBIG: (errno.EFBIG, "the call is too large: nothing was kept"),
+}
+
+
+def trouble(path: Path, number: int, text: str) -> OSError:
+    return OSError(number, text, str(path))

@@ -1,0 +1,270 @@
+"""Sends what is kept, as soon as its place can be reached.
+
+    look ──> claimed calls ──> the runtime ──> settled, or put back
+      ^                                             │
+      └── woken: put, ended, due, or changed by another program
+
+One loop looks, and a task for each call that is under way sends it. What becomes of a call is decided in `deciding.py`
+and written by `store.py`; here it is carried out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from msgspec import Raw
+
+from hybrid_compute.clock import Clock
+from hybrid_compute.errors import BackendError
+from hybrid_compute.links.wire import MESSAGE_PACK
+from hybrid_compute.outbox import owners, store
+from hybrid_compute.outbox.deciding import AWAY, Backoff, Reach, Verdict, judge, nobody_knows, orphaned
+from hybrid_compute.outbox.entries import AT_ONCE, Again, Claimed, Outcome
+from hybrid_compute.outbox.store import Found, Wish
+from hybrid_compute.outbox.writer import Job, Writer
+from hybrid_compute.runtime import Runtime
+from hybrid_compute.tasks import AnyTask, TaskRegistry
+
+Order: TypeAlias = Literal["priority", "strict"]
+"""`priority`: higher first, then as they were put, many at a time. `strict`: as they were put, one after the other."""
+
+LEASE: Final = 30.0
+"""Seconds after which others take over from a sender of which they cannot know whether it lives."""
+GLANCE: Final = 0.25
+"""Seconds between glances at the file, to see whether another program has changed it."""
+
+_log = logging.getLogger("hybrid_compute")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How a sender goes about it."""
+
+    order: Order
+    limit: int
+    backoff: Backoff
+    keep: float
+    clock: Clock
+    now: Callable[[], float]
+
+
+class Sender:
+    """Sends calls to `to`, perhaps beside other senders at the same file. Without a place it only lets calls expire.
+
+    `ended` is told the keys of calls that have come to an end, or None when any may have.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        to: Runtime | None,
+        tasks: TaskRegistry,
+        rules: Rules,
+        ended: Callable[[Iterable[str] | None], None],
+    ) -> None:
+        self._writer = writer
+        self._to = to
+        self._tasks = tasks
+        self._rules = rules
+        self._ended = ended
+        self._name = owners.new_name()
+        self._reach = Reach(rules.backoff)
+        self._under_way: dict[str, _Sending] = {}
+        self._refused: dict[str, int] = {}  # how often in a row a place that is there had no room for a call
+        self._stirred = asyncio.Event()
+        self._called = False
+        self._version = 0
+        self._closing = False
+        self._loop: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._loop = asyncio.create_task(self._run(), name="hybrid-compute outbox")
+
+    def wake(self) -> None:
+        """There may be something to send."""
+        self._called = True
+        self._stirred.set()
+
+    def may_repeat(self, task: AnyTask) -> bool:
+        """Whether a call that may have begun may be sent again: running it twice is harmless, or cannot happen.
+
+        Only the very place that has seen a key can know that it has.
+        """
+        places = () if self._to is None else self._to.backends
+        return task.pure or (len(places) == 1 and places[0].remembers_keys)
+
+    async def aclose(self) -> None:
+        """Send no more. What may be sent again is broken off; for what may not, this waits."""
+        self._closing = True
+        if self._loop is not None:
+            self._loop.cancel()
+            await asyncio.wait([self._loop])
+        under_way = list(self._under_way.values())
+        for sending in under_way:
+            if sending.repeatable:
+                sending.work.cancel()
+        try:
+            await asyncio.gather(*(sending.work for sending in under_way), return_exceptions=True)
+        finally:
+            for sending in under_way:
+                sending.work.cancel()
+            # What was claimed and not yet begun can be put back; what is under way even now is for others to judge.
+            self._writer.post(partial(store.leave, sender=self._name, begun=list(self._under_way)))
+
+    # The loop.
+
+    async def _run(self) -> None:
+        self._version = await self._writer.read(store.version)
+        self._writer.post(store.reopen)  # a new start is a new chance; and the time of the day may have been put right
+        while True:
+            self._called = False
+            try:
+                due = await self._look()
+                await self._until(due)
+            except OSError as error:  # a full disk may have room later, a locked file be free
+                _log.warning("the outbox waits: %s", error)
+                await self._nap(self._rules.backoff.first)
+
+    async def _look(self) -> float | None:
+        """Claim what there is room for, and send it; when to look again if nothing happens before."""
+        now = self._rules.now()
+        probing = self._reach.failures > 0
+        found = await self._writer.do(
+            partial(store.look, wish=self._wish(now), now=now, alive=owners.alive, judge=self._judge_orphan)
+        )
+        self._ended(found.ended)
+        if probing and found.claimed:
+            self._reach.probing(now, random.random())
+        for call in found.claimed:
+            self._under_way[call.key] = _Sending(
+                asyncio.create_task(self._send(call, probe=probing)), self.may_repeat(self._tasks[call.task])
+            )
+        return self._next_look(found, now)
+
+    def _wish(self, now: float) -> Wish:
+        rules, under_way = self._rules, len(self._under_way)
+        strict = rules.order == "strict"
+        room = self._reach.room(now, under_way, 1 if strict else rules.limit)
+        tasks = () if self._to is None else tuple(self._tasks)
+        return Wish(self._name, tasks, room, under_way, strict, LEASE, rules.keep)
+
+    def _next_look(self, found: Found, now: float) -> float | None:
+        times = [] if found.due is None else [found.due]
+        if self._reach.failures and self._reach.opens > now:  # else nothing was there to go and see
+            times.append(self._reach.opens)
+        if found.others or self._under_way:  # another may die, and our own lease wants to be renewed
+            times.append(now + LEASE / 3)
+        return min(times, default=None)
+
+    async def _until(self, due: float | None) -> None:
+        """Wait until somebody calls, something is due, or another program has changed the file."""
+        while not self._called:
+            left = GLANCE if due is None else due - self._rules.now()
+            if left <= 0:
+                return
+            await self._nap(min(left, GLANCE))
+            version = await self._writer.read(store.version)
+            if version != self._version:
+                self._version = version
+                self._ended(None)
+                return
+
+    async def _nap(self, seconds: float) -> None:
+        clock = self._rules.clock
+        self._stirred.clear()
+        timer = clock.call_at(clock.time() + seconds, self._stirred.set)
+        try:
+            await self._stirred.wait()
+        finally:
+            timer.cancel()
+
+    # One call.
+
+    async def _send(self, call: Claimed, *, probe: bool) -> None:
+        task = self._tasks[call.task]
+        repeatable = self.may_repeat(task)
+        try:
+            verdict = await self._verdict(call, task, repeatable)
+        except asyncio.CancelledError:
+            self._break_off(call, repeatable)
+            raise
+        self._take_note(verdict, probe)
+        await self._insist(self._job(call, verdict))
+        del self._under_way[call.key]
+        if isinstance(verdict, Outcome):
+            self._refused.pop(call.key, None)
+            self._ended([call.key])
+        self.wake()
+
+    async def _verdict(self, call: Claimed, task: AnyTask, repeatable: bool) -> Verdict:
+        """Send the call; what becomes of it."""
+        assert self._to is not None
+        try:
+            args, kwargs = MESSAGE_PACK.bind(task, Raw(call.input))
+            result = await self._to.options(key=call.sent_as, priority=call.priority).run(task, *args, **kwargs)
+            return Outcome("done", b"".join(MESSAGE_PACK.write_value(result)))
+        except asyncio.CancelledError:
+            if self._closing:
+                raise
+            lost = BackendError(f"the call of {task.name!r} was cancelled at its place", started=True)
+            return judge(lost, call, repeatable=repeatable)
+        except Exception as error:
+            return judge(error, call, repeatable=repeatable)
+
+    def _take_note(self, verdict: Verdict, probe: bool) -> None:
+        """Whether the place can be reached, after this."""
+        if isinstance(verdict, Again) and verdict.away:
+            self._reach.failed(self._rules.now(), random.random(), probe=probe)
+        elif self._reach.answered():
+            self._writer.post(partial(store.reopen, codes=[kind.code for kind in AWAY]))
+
+    def _job(self, call: Claimed, verdict: Verdict) -> Job[None]:
+        """What is to be written."""
+        now = self._rules.now()
+        if isinstance(verdict, Outcome):
+            return partial(store.settle, key=call.key, outcome=verdict, now=now)
+        due = now + self._pause(call, verdict)
+        return partial(store.put_back, sender=self._name, key=call.key, due=due, why=verdict)
+
+    def _pause(self, call: Claimed, verdict: Again) -> float:
+        backoff = self._rules.backoff
+        if verdict.away:  # longer than the place's own pause, so that the next to try is another call
+            return 0.0 if self._rules.order == "strict" else 2 * backoff.pause(self._reach.failures, 1.0)
+        if verdict.counts:
+            return backoff.pause(call.tries, random.random())
+        self._refused[call.key] = refused = self._refused.get(call.key, 0) + 1
+        return backoff.pause(refused, random.random())
+
+    async def _insist(self, job: Job[None]) -> None:
+        """Write what became of a call, if need be when the disk has room again: it will not be sent twice for that."""
+        while True:
+            try:
+                await self._writer.do(job)
+                return
+            except OSError as error:
+                _log.warning("what became of a call cannot be written yet: %s", error)
+                await self._rules.clock.sleep(self._rules.backoff.first)
+
+    def _break_off(self, call: Claimed, repeatable: bool) -> None:
+        """The outbox is being closed while the call is under way; nobody waits for what is written now."""
+        if repeatable:
+            why = Again(away=False, counts=False, code=None, reason="")
+            self._writer.post(partial(store.put_back, sender=self._name, key=call.key, due=AT_ONCE, why=why))
+        else:
+            lost = nobody_knows("the program ended before the answer came")
+            self._writer.post(partial(store.settle, key=call.key, outcome=lost, now=self._rules.now()))
+        del self._under_way[call.key]
+
+    def _judge_orphan(self, call: Claimed) -> Outcome | None:
+        return orphaned(call, repeatable=self.may_repeat(self._tasks[call.task]))
+
+
+class _Sending(NamedTuple):
+    work: asyncio.Task[None]
+    repeatable: bool

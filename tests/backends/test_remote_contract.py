@@ -1,0 +1,144 @@
+"""A remote backend keeps the contract, over HTTP and on a WebSocket, against the real server.
+
+What the wire cannot carry is left out, and what it tells otherwise than a process next door is asked for as it tells
+it: a server checks input before any task runs, and of an exception it tells the type and the arguments.
+"""
+
+import asyncio
+import math
+from collections.abc import Generator
+from typing import Any, ClassVar
+
+import pytest
+
+from hybrid_compute.backends.base import Backend
+from hybrid_compute.backends.remote.backend import RemoteBackend
+from hybrid_compute.backends.wrappers import Limited, Recording, Retrying
+from hybrid_compute.calls import Call
+from hybrid_compute.errors import InvalidInput, TaskFailed
+from hybrid_compute.tasks import TaskRegistry
+from hybrid_compute.testing import BackendContract, tasks
+from hybrid_compute.testing.contract import collect
+from tests.server.serving import Served, serving
+
+
+@pytest.fixture(scope="module")
+def served() -> Generator[Served]:
+    with serving(TaskRegistry.of(tasks), tracebacks=True) as running:
+        yield running
+
+
+class RemoteContract(BackendContract):
+    """The contract, in the words of the wire."""
+
+    values = (
+        None,
+        True,
+        0,
+        -(2**63),
+        2**64 - 1,  # beyond 64 bits there is no form for integers
+        1.5,
+        -math.inf,
+        "",
+        "naïve 漢字 🙂 \0",
+        b"",
+        bytes(range(256)),
+        [],
+        [1, [2, [3, {"deep": [4]}]]],  # tuples and sets would come back as lists
+        {"a": None, 2: "b"},
+    )
+    server: ClassVar[Served]
+
+    @pytest.fixture(autouse=True)
+    def _reached(self, served: Served) -> None:
+        type(self).server = served
+
+    async def test_what_a_task_raises_becomes_task_failed(self) -> None:
+        """The original is the cause, of its type and with its arguments; notes and causes are in the traceback."""
+        async with self.opened() as backend:
+            with pytest.raises(TaskFailed) as caught:
+                await backend.run_call(Call(tasks.fail, ("odd",)))
+            failed, cause = caught.value, caught.value.__cause__
+            assert "ValueError: odd" in str(failed)
+            assert isinstance(cause, ValueError)
+            assert cause.args == ("odd",)
+            assert "in fail" in failed.remote_traceback
+            assert "a note for the reader" in failed.remote_traceback
+            assert "KeyError: 'the cause'" in failed.remote_traceback
+            await self.still_works(backend)
+
+    async def test_wrong_arguments_are_a_failure_of_the_task(self) -> None:
+        """Here they do not even leave: the input does not fit the function."""
+        async with self.opened() as backend:
+            with pytest.raises(InvalidInput, match="too many positional arguments"):
+                await backend.run_call(Call(tasks.add, (1, 2, 3)))
+            await self.still_works(backend)
+
+    async def test_a_stream_with_wrong_arguments_fails(self) -> None:
+        """The same for streams."""
+        async with self.opened() as backend:
+            with pytest.raises(InvalidInput, match="too many positional arguments"):
+                await collect(backend, tasks.count, 1, 2, 3)
+            await self.still_works(backend)
+
+    async def test_failures_among_many_calls_reach_their_own_callers(self) -> None:
+        """A call that the server refuses harms no other."""
+        async with self.opened() as backend:
+            calls = (
+                backend.run_call(Call(tasks.add, (number, None if number % 3 == 0 else 1))) for number in range(60)
+            )
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+            for number, answer in enumerate(answers):
+                assert isinstance(answer, InvalidInput) if number % 3 == 0 else answer == number + 1
+
+    async def test_a_batch_is_many_calls(self) -> None:
+        """Results in order, the first failure raised, an empty one answered."""
+        async with self.opened() as backend:
+            inputs = [(number, 1) for number in range(700)]
+            if not backend.batches:
+                pytest.skip("it sends no batches")
+            for limit in (None, 2):
+                assert await backend.run_batch(Call(tasks.add), inputs, limit) == list(range(1, 701))
+            assert await backend.run_batch(Call(tasks.add), [], None) == []
+            with pytest.raises(InvalidInput):
+                await backend.run_batch(Call(tasks.add), [(1, 2), (1, None), (1, 2)], None)
+            await self.still_works(backend)
+
+
+class TestRemoteOverHttp(RemoteContract):
+    def make_backend(self) -> Backend:
+        return RemoteBackend(self.server.url)
+
+
+class TestRemoteOnAWebSocket(RemoteContract):
+    def make_backend(self) -> Backend:
+        return RemoteBackend(self.server.socket_url)
+
+
+class RemoteInJson(RemoteContract):
+    values: ClassVar[Any] = tuple(
+        each
+        for each in RemoteContract.values
+        if type(each) is not bytes and each != -math.inf and each != {"a": None, 2: "b"}
+    )
+
+    async def test_it_takes_many_bytes(self) -> None:
+        """Bytes are base64 in JSON, and arrive as bytes where a type says so; a long text says the same of size."""
+        text = "0123456789abcdef" * (self.large // 16)
+        async with self.opened() as backend:
+            assert await backend.run_call(Call(tasks.echo, (text,))) == text
+
+
+class TestRemoteOverHttpInJson(RemoteInJson):
+    def make_backend(self) -> Backend:
+        return RemoteBackend(self.server.url, encoding="json")
+
+
+class TestRemoteOnAWebSocketInJson(RemoteInJson):
+    def make_backend(self) -> Backend:
+        return RemoteBackend(self.server.socket_url, encoding="json")
+
+
+class TestWrappedRemote(RemoteContract):
+    def make_backend(self) -> Backend:
+        return Recording(Retrying(Limited(RemoteBackend(self.server.socket_url), calls=8)))

@@ -1,0 +1,317 @@
+"""Calls over a WebSocket: frames, ids, and a call that is withdrawn at any point of its life."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import aiohttp
+import msgspec
+import pytest
+
+from hybrid_compute.server.limits import Limits
+from tests.server import tasks
+from tests.server.serving import Served, serving
+from tests.server.talking import BINARY, CLOSE, TEXT, Frames, as_frame, insist_it_serves, wait_until
+
+pytestmark = pytest.mark.usefixtures("complaints")
+
+ADD = {"task": "add", "input": {"a": 1, "b": 2}}
+
+
+@pytest.mark.parametrize("path", ["/compute", "/"])
+def test_a_frame_is_answered(served: Served, path: str) -> None:
+    """At either address, with the id it came with."""
+    with Frames(served.port, path) as frames:
+        assert frames.ask({"id": 1, **ADD}) == {"id": 1, "result": 3}
+
+
+async def test_a_client_library_agrees(served: Served) -> None:
+    """Text is answered with text, and binary with binary."""
+    async with aiohttp.ClientSession() as session, session.ws_connect(served.socket_url) as socket:
+        await socket.send_json({"id": 1, **ADD})
+        assert await socket.receive_json() == {"id": 1, "result": 3}
+        await socket.send_bytes(msgspec.msgpack.encode({"id": 2, "task": "echo", "input": b"\xff"}))
+        assert msgspec.msgpack.decode(await socket.receive_bytes()) == {"id": 2, "result": b"\xff"}
+
+
+def test_a_call_without_an_id_is_answered_without_one(served: Served) -> None:
+    """Who sends one call at a time needs none."""
+    with Frames(served.port) as frames:
+        assert frames.ask(ADD) == {"result": 3}
+        assert frames.ask({"task": "no"})["code"] == "task_not_found"
+
+
+@pytest.mark.parametrize(
+    "id",
+    ["0", "-1", "1.0", "1e2", "1E+2", "12345678901234567890123", "0.1000", '""', '"a"', '"\\u0061"', '"\\"\\\\/"', '"é 漢 🙂"', "-0.0"],
+)
+def test_an_id_comes_back_as_it_came(served: Served, id: str) -> None:
+    """To the letter, for a result and for an error: 1.0 is not 1, nor is 1e2 a hundred."""
+    with Frames(served.port) as frames:
+        for call in ('"task": "echo", "input": 1', '"task": "no"', '"task": 5'):
+            frames.say('{"id": %s, %s}' % (id, call))
+            opcode, payload = frames._read_frame()
+            assert opcode == TEXT
+            assert payload.decode().startswith('{"id":%s,' % id)
+
+
+@pytest.mark.parametrize("id", [0, -1, 1.5, 2**64 - 1, -(2**63), "", "é", "x" * 100])
+def test_an_id_comes_back_as_it_came_in_message_pack(served: Served, id: object) -> None:
+    """With its type."""
+    with Frames(served.port) as frames:
+        frames.frame(BINARY, msgspec.msgpack.encode({"id": id, **ADD}))
+        assert frames.hear() == {"id": id, "result": 3}
+
+
+@pytest.mark.parametrize("id", [True, False, [], [1], {}, {"a": 1}])
+def test_what_is_neither_a_number_nor_a_text_is_no_id(served: Served, id: object) -> None:
+    """It is refused, for calls and words about them, and the connection goes on."""
+    with Frames(served.port) as frames:
+        for asked in ({"id": id, **ADD}, [{"id": id, **ADD}], {"id": id, "cancel": True}, {"id": id, "task": 5}):
+            found = frames.ask(asked)
+            assert (found["id"], found["code"]) == (None, "protocol_error"), asked
+        frames.frame(BINARY, msgspec.msgpack.encode({"id": id, **ADD}))
+        assert frames.hear()["code"] == "protocol_error"
+        assert frames.ask({"id": 1, **ADD}) == {"id": 1, "result": 3}
+
+
+def test_an_id_of_null_is_none(served: Served) -> None:
+    """Several such calls may be under way; each is answered as one with `id: null`."""
+    name = tasks.gate()
+    with Frames(served.port) as frames:
+        for _ in range(2):
+            frames.say({"id": None, "task": "wait_at", "input": name})
+        wait_until(lambda: tasks.came[name] == 2)
+        tasks.gates[name].set()
+        assert [frames.hear() for _ in range(2)] == [{"id": None, "result": name}] * 2
+
+
+def test_an_id_may_not_be_endless(served: Served) -> None:
+    """It would come back with every frame."""
+    with Frames(served.port) as frames:
+        found = frames.ask({"id": "x" * 1_000_000, **ADD})
+        assert (found["id"], found["code"]) == (None, "protocol_error")
+        assert frames.ask({"id": 1, **ADD}) == {"id": 1, "result": 3}
+
+
+def test_an_id_that_is_taken_is_refused(served: Served) -> None:
+    """Without that id, so that nobody takes the refusal for the answer; afterwards it is free again."""
+    name = tasks.gate()
+    with Frames(served.port) as frames:
+        frames.say({"id": 7, "task": "wait_at", "input": name})
+        wait_until(lambda: tasks.came[name] == 1)
+        for asked in ({"id": 7, **ADD}, [{"id": 8, **ADD}, {"id": 7, **ADD}], [{"id": 9, **ADD}, {"id": 9, **ADD}]):
+            found = frames.ask(asked)
+            assert (found["id"], found["code"]) == (None, "protocol_error")
+        tasks.gates[name].set()
+        assert frames.hear() == {"id": 7, "result": name}
+        assert frames.ask({"id": 7, **ADD}) == {"id": 7, "result": 3}
+        assert frames.ask([{"id": 9, **ADD}]) == [{"id": 9, "result": 3}]
+
+
+def test_frames_are_answered_when_they_are_done(served: Served) -> None:
+    """Not in the order in which they came."""
+    slow = tasks.gate()
+    with Frames(served.port) as frames:
+        frames.say({"id": "slow", "task": "wait_at", "input": slow})
+        assert frames.ask({"id": "quick", **ADD})["id"] == "quick"
+        tasks.gates[slow].set()
+        assert frames.hear()["id"] == "slow"
+
+
+def test_a_batch_is_one_frame_each_way(served: Served) -> None:
+    """With an answer for each, in their order."""
+    with Frames(served.port) as frames:
+        found = frames.ask([{"id": 1, **ADD}, {"id": 2, "task": "no"}, {"id": 3, "task": "fail", "input": "oh"}, ADD])
+        assert found[0] == {"id": 1, "result": 3}
+        assert [each["code"] for each in found[1:3]] == ["task_not_found", "task_failed"]
+        assert found[3] == {"result": 3}
+        assert frames.ask([]) == []
+        frames.frame(BINARY, msgspec.msgpack.encode([ADD] * 20))
+        assert frames.hear() == [{"result": 3}] * 20
+        found = frames.ask([ADD] * 10_001)
+        assert (found["id"], found["code"]) == (None, "too_large")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("key", [None, "its key"])
+def test_a_call_is_withdrawn_in_every_state(served: Served, stream: bool, key: str | None) -> None:
+    """Before it begins, while it runs, when it is done, and twice: one answer, and nothing goes on."""
+    if stream and key:
+        pytest.skip("a stream has no key")
+    name = tasks.gate()
+    task = {"task": "count_then_wait", "input": {"stop": 2, "name": name}, "stream": True}
+    asked = {"id": 1, **(task if stream else {"task": "wait_at", "input": name})}
+    cancel = {"id": 1, "cancel": True}
+    with Frames(served.port) as frames:
+
+        def last() -> dict[str, object]:
+            while "chunk" in (found := frames.hear()):
+                pass
+            return dict(found)
+
+        def withdrawn(found: dict[str, object]) -> bool:
+            return (found["id"], found["code"]) == (1, "cancelled")
+
+        def keyed(part: str) -> dict[str, object]:
+            return asked | ({"key": f"{key} {name} {part}"} if key else {})
+
+        both = as_frame(TEXT, json.dumps(keyed("a")).encode()) + as_frame(TEXT, json.dumps(cancel).encode())
+        frames.send(both)  # in one packet: it cannot have begun
+        assert withdrawn(last())
+        assert tasks.came[name] == tasks.left[name]
+        before = tasks.came[name]
+
+        frames.say(keyed("b"))
+        wait_until(lambda: tasks.came[name] == before + 1)
+        frames.send(2 * as_frame(TEXT, json.dumps(cancel).encode()))
+        assert withdrawn(last())
+        wait_until(lambda: tasks.left[name] == before + 1)
+
+        tasks.gates[name].set()
+        frames.say(keyed("c"))
+        assert "result" in last()
+        frames.say(cancel)  # too late, and so it was not said
+        assert frames.ask({"id": 1, **ADD}) == {"id": 1, "result": 3}
+    assert served.app.desk.under_way == 0
+
+
+def test_withdrawing_one_call_of_a_batch_stops_that_call(served: Served) -> None:
+    """The others are answered as if nothing had happened, in the frame that answers them all."""
+    name = tasks.gate()
+    with Frames(served.port) as frames:
+        frames.say([{"id": number, "task": "wait_at", "input": name} for number in range(3)] + [{"id": 3, **ADD}])
+        wait_until(lambda: tasks.came[name] == 3)
+        frames.say({"id": 1, "cancel": True})
+        wait_until(lambda: tasks.left[name] == 1)
+        frames.say({"id": 3, "cancel": True})  # which is done
+        tasks.gates[name].set()
+        found = frames.hear()
+        assert found[0] == {"id": 0, "result": name}
+        assert (found[1]["id"], found[1]["code"]) == (1, "cancelled")
+        assert found[2:] == [{"id": 2, "result": name}, {"id": 3, "result": 3}]
+
+
+def test_a_call_of_a_batch_is_withdrawn_before_it_begins(served: Served) -> None:
+    """It never does."""
+    name, other = tasks.gate(), tasks.gate()
+    calls = [{"id": number, "task": "wait_at", "input": name} for number in range(256)]  # as many as run at once
+    calls.append({"id": "last", "task": "wait_at", "input": other})
+    with Frames(served.port) as frames:
+        frames.say(calls)
+        wait_until(lambda: tasks.came[name] == 256)
+        assert frames.ask({"id": "last", **ADD})["code"] == "protocol_error"  # it is still taken
+        frames.say({"id": "last", "cancel": True})
+        assert frames.ask(ADD) == {"result": 3}
+        tasks.gates[name].set()
+        assert frames.hear()[-1]["code"] == "cancelled"
+    assert tasks.came[other] == 0
+
+
+def test_words_about_a_call_that_is_not_there_are_passed_over(served: Served) -> None:
+    """They may have crossed with its answer."""
+    with Frames(served.port) as frames:
+        for word in ({"id": 5, "cancel": True}, {"id": 5, "credit": 3}, {"id": "x", "credit": -(2**63)}):
+            frames.say(word)
+        assert frames.ask({"id": 1, **ADD}) == {"id": 1, "result": 3}
+
+
+@pytest.mark.parametrize("word", [{"cancel": True}, {"credit": 4}, {"id": None, "cancel": True}])
+def test_words_about_no_call_are_refused(served: Served, word: dict[str, object]) -> None:
+    """Nobody could know what they mean."""
+    with Frames(served.port) as frames:
+        assert frames.ask(word)["code"] == "protocol_error"
+
+
+def test_the_end_of_a_connection_stops_its_calls(served: Served) -> None:
+    """Within a tenth of a second, whether it ends politely or not."""
+    for goodbye in (lambda frames: frames.frame(8, b"\x03\xe8"), Frames.close, Frames.reset):
+        name = tasks.gate()
+        frames = Frames(served.port)
+        frames.say({"id": 1, "task": "wait_at", "input": name})
+        frames.say([{"id": 2, "task": "wait_at", "input": name}])
+        frames.say({"id": 3, "task": "count_then_wait", "input": {"stop": 1, "name": name}, "stream": True})
+        wait_until(lambda name=name: tasks.came[name] == 3)  # type: ignore[misc]
+        goodbye(frames)
+        wait_until(lambda name=name: tasks.left[name] == 3)  # type: ignore[misc]
+        frames.close()
+    wait_until(lambda: served.app.desk.under_way == 0)
+
+
+def test_no_more_calls_than_there_may_be_on_one_connection() -> None:
+    """The next is refused with its id, and let in when another is done."""
+    with serving(tasks.registry(), limits=Limits(per_socket=2), workers=1) as served, Frames(served.port) as frames:
+        name = tasks.gate()
+        for id in (1, 2):
+            frames.say({"id": id, "task": "wait_at", "input": name})
+        wait_until(lambda: tasks.came[name] == 2)
+        found = frames.ask({"id": 3, **ADD})
+        assert (found["id"], found["code"]) == (3, "limit_exceeded")
+        with Frames(served.port) as others:
+            assert others.ask({"id": 3, **ADD}) == {"id": 3, "result": 3}
+        frames.say({"id": 1, "cancel": True})
+        assert frames.hear()["code"] == "cancelled"
+        assert frames.ask({"id": 3, **ADD}) == {"id": 3, "result": 3}
+
+
+def test_a_client_that_never_reads_is_no_longer_read_from(served: Served) -> None:
+    """Of all it sends, no more is taken in than fits: what it asked for in vain is not remembered without end."""
+    refused = as_frame(TEXT, b"x" * 10_000) * 10
+    with Frames(served.port, room=4096) as frames:
+        frames.socket.settimeout(1.0)
+        with pytest.raises(TimeoutError):
+            for _ in range(2_000):  # 200 MB, which is far more than two kernels keep for each other
+                frames.send(refused)
+        insist_it_serves(served.port)
+        assert len(asyncio.all_tasks(served.loop)) < 100
+
+
+async def test_a_thousand_connections(served: Served) -> None:
+    """Each is answered, and what they held is given back when they go."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+
+        async def one(number: int) -> int:
+            async with session.ws_connect(served.socket_url) as socket:
+                await socket.send_json({"id": number, "task": "echo", "input": number})
+                opened.append(number)
+                await all_opened.wait()
+                found = await socket.receive_json()
+                return int(found["result"])
+
+        opened: list[int] = []
+        all_opened = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(one(number)) for number in range(1_000)]
+            while len(opened) < 1_000:
+                await asyncio.sleep(0.001)
+            all_opened.set()
+        assert [each.result() for each in running] == list(range(1_000))
+    wait_until(lambda: not served.server.server_state.connections)
+    insist_it_serves(served.port)
+
+
+def test_a_message_may_come_in_fragments(served: Served) -> None:
+    """Cut anywhere, also within a letter, with a ping in between."""
+    message = json.dumps({"id": 1, "task": "echo", "input": "漢字"}, ensure_ascii=False).encode()
+    with Frames(served.port) as frames:
+        for position in range(len(message)):
+            last = position == len(message) - 1
+            frames.frame(TEXT if position == 0 else 0, message[position : position + 1], last=last)
+            if position == 5:
+                frames.frame(9, b"are you there?")
+        assert frames.hear() == {"id": 1, "result": "漢字"}
+
+
+def test_a_page_names_the_protocol(served: Served) -> None:
+    """A browser insists that one it offered is chosen."""
+    with Frames(served.port, Sec_WebSocket_Protocol="bearer.x, hybrid-compute") as frames:
+        assert frames.welcome[1]["sec-websocket-protocol"] == "hybrid-compute"
+        assert frames.ask(ADD) == {"result": 3}
+
+
+def test_other_sockets_are_turned_away(served: Served) -> None:
+    """There is nothing at any other address."""
+    with Frames(served.port, "/tasks/add") as frames:
+        assert frames.welcome[0] == 403 or frames.hear()[0] == CLOSE
+    insist_it_serves(served.port)
