@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybrid_compute import BlockingRuntime, LocalBackend, Runtime, Task, WorkerBackend, pipeline, task
+from hybrid_compute import BlockingRuntime, LocalBackend, Runtime, Task, WorkerBackend, pipeline
 from hybrid_compute.clock import ManualClock
 from hybrid_compute.errors import BackendClosed, NoBackendAvailable, TaskFailed, TaskTimeout, WorkerLost
 from hybrid_compute.pipelines import Pipeline
@@ -367,7 +367,7 @@ async def test_an_error_keeps_its_type_and_names_its_stage(place: str) -> None:
     pipe = pipeline(count.on(place), double.on("local"), piped.picky.on(place), double.on(place))
     async with Runtime([WorkerBackend(1), LocalBackend()]) as rt:
         with pytest.raises(TaskFailed) as caught:
-            await pipe.over([3, 9]).run(rt)
+            await pipe.over([3, 12]).run(rt)
     assert isinstance(caught.value.__cause__, Refused)
     assert notes(caught.value) == [f"in stage 3 of 4, picky on {place}, on item 12 (counted from 0)"]
 
@@ -687,7 +687,7 @@ async def test_a_stage_may_have_a_strategy_of_its_own() -> None:
 
 def test_a_pipeline_reads_as_it_was_written() -> None:
     """From left to right; and it cannot be changed."""
-    pipe = pipeline(count.on("remote"), double.on("worker", limit=4), task(str.upper, name="shout"))  # type: ignore[arg-type, call-overload]
+    pipe = pipeline(count.on("remote"), double.on("worker", limit=4), Task(str.upper, name="shout"))  # type: ignore[arg-type, call-overload]
     assert repr(pipe) == "<Pipeline count on remote → double on worker → shout>"
     with pytest.raises(AttributeError):
         pipe.ordered = False

@@ -72,10 +72,9 @@ async def nap(folder: str) -> None:
 
 @task
 def spin(folder: str) -> None:
-    """The same for a function that nobody can ask to stop: it says that it still runs."""
+    """Run without end, and say so all the time: a function that nobody can ask to stop."""
     until = time.monotonic() + 30
     while time.monotonic() < until:
-        Path(folder, "begun").touch()
         Path(folder, "alive").touch()
         time.sleep(0.002)
 

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from hybrid_compute.backends.local import LocalBackend
 from hybrid_compute.backends.mcp import McpBackend
 from hybrid_compute.backends.worker import WorkerBackend
 from hybrid_compute.calls import Call
+from hybrid_compute.clock import Clock
 from hybrid_compute.errors import (
     BackendClosed,
     BackendError,
@@ -48,7 +49,7 @@ pytestmark = pytest.mark.timeout(60)
 HERE = Path(__file__).parent
 FOREIGN = (sys.executable, str(HERE / "foreign_tools.py"))
 OURS = (sys.executable, "-m", "hybrid_compute", "mcp", toolbox.__file__, "--strategy", "local")
-CONTRACT = [each.name for each in vars(tasks).values() if isinstance(each, Task)]
+CONTRACT: list[AnyTask] = [each for each in vars(tasks).values() if isinstance(each, Task)]
 
 
 class TestMcpBackend(BackendContract):
@@ -58,9 +59,16 @@ class TestMcpBackend(BackendContract):
     values = (None, True, 0, -(2**63), 2**5000, 1.5, "", "naïve 漢字 🙂 \0", [], {"a": None, "b": [1, [2, {}]]})
     large = 1 << 20
 
+    inner: Runtime | None = None
+
     def make_backend(self) -> Backend:
-        named = [word for name in CONTRACT for word in ("--tool", name)]
-        return McpBackend(sys.executable, "-m", "hybrid_compute", "mcp", "hybrid_compute.testing.tasks", *named)
+        inner = self.inner or Runtime([LocalBackend()])
+        return McpBackend(Tools(inner, lambda _scope: CONTRACT, names=[each.name for each in CONTRACT]).server)
+
+    @asynccontextmanager
+    async def opened(self, clock: Clock | None = None) -> AsyncGenerator[Backend]:
+        async with Runtime([LocalBackend()]) as self.inner, super().opened(clock) as backend:
+            yield backend
 
     async def test_it_takes_many_bytes(self) -> None:
         """Bytes are text in JSON, and bytes again where the task says that it returns them."""
@@ -105,6 +113,15 @@ class TestMcpBackend(BackendContract):
             answers = await asyncio.gather(*calls, return_exceptions=True)
             for number, answer in enumerate(answers):
                 assert isinstance(answer, InvalidInput) if number % 3 == 0 else answer == number + 1
+
+
+@pytest.mark.slow
+class TestMcpBackendWithACommand(TestMcpBackend):
+    """The same with a process for each test."""
+
+    def make_backend(self) -> Backend:
+        named = [word for each in CONTRACT for word in ("--tool", each.name)]
+        return McpBackend(sys.executable, "-m", "hybrid_compute", "mcp", "hybrid_compute.testing.tasks", *named)
 
 
 @asynccontextmanager
@@ -186,7 +203,7 @@ async def test_a_task_of_that_name_runs_at_the_server_and_keeps_its_types() -> N
     def mirrored(point: Point) -> Point:
         raise AssertionError("this is to run at the server")
 
-    async with connected(*OURS) as (rt, _):
+    async with in_memory(*toolbox.TOOLS) as (rt, _):
         assert await rt.run(mirrored, Point(1, 2)) == Point(-1, -2)
         assert await rt.run("add", 40, b=2) == 42
         assert await rt.run("joined", words=["a", "b"]) == "a b"
@@ -225,7 +242,7 @@ async def test_every_page_of_the_list_is_read() -> None:
 
 async def test_a_generator_is_not_for_tools() -> None:
     """What a tool gives comes at once; a place that cannot stream says so."""
-    async with connected(*OURS) as (rt, backend):
+    async with in_memory(*toolbox.TOOLS) as (rt, backend):
         assert not backend.can_run(toolbox.countdown)
         assert rt.explain(toolbox.countdown, 3).refusals["mcp"] == "it cannot run generator tasks"
         assert rt.explain(abs, 3).refusals["mcp"].startswith("its server has no such tool, but add, boom, countdown")
@@ -238,11 +255,13 @@ async def test_a_private_task_never_goes_to_a_server() -> None:
     def add(a: int, b: int = 0) -> int:
         raise AssertionError
 
-    async with Runtime([McpBackend(*OURS)]) as rt:
-        with pytest.raises(PolicyRefused, match="private"):
-            await rt.run(add, 1, 2)
-    async with Runtime([McpBackend(*OURS, on_this_machine=True)]) as rt:
-        assert await rt.run(add, 1, 2) == 3
+    async with Runtime([LocalBackend()]) as inner:
+        server = Tools(inner, lambda _scope: [toolbox.add]).server
+        async with Runtime([McpBackend(server)]) as rt:
+            with pytest.raises(PolicyRefused, match="private"):
+                await rt.run(add, 1, 2)
+        async with Runtime([McpBackend(server, on_this_machine=True)]) as rt:
+            assert await rt.run(add, 1, 2) == 3
 
 
 # Errors

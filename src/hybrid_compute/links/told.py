@@ -79,6 +79,7 @@ _AT_THE_DOOR = {
     "method_not_allowed": BackendUnavailable,
     "not_found": BackendUnavailable,
     "too_large": LimitExceeded,
+    "too_slow": BackendUnavailable,
     "unauthorized": BackendUnavailable,
     "unsupported_media_type": BackendUnavailable,
 }

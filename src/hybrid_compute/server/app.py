@@ -70,10 +70,11 @@ def create_app(
     """An ASGI app that runs these tasks: serve it with uvicorn, or mount it in another app.
 
     `served` is a runtime that knows its tasks by name, or the tasks, which then get a runtime of their own: `workers`
-    (as many as cores), and this process. `tenants` are who may come in, with their tokens; without any, only this machine is served, unless
-    `insecure`. `origins` are the sites whose pages may call it. Calls with an idempotency key are remembered in memory,
-    or in the file `remember`, which outlives the server. `tracebacks` are sent to clients only if asked for. The tasks
-    named in `tools`, or else those marked `tool=True`, are offered to agents at `/mcp`, if `mcp` is installed.
+    (as many as cores), and this process. `tenants` are who may come in, with their tokens; without any, only this
+    machine is served, unless `insecure`. `origins` are the sites whose pages may call it. Calls with an idempotency
+    key are remembered in memory, or in the file `remember`, which outlives the server. `tracebacks` are sent to clients
+    only if asked for. The tasks named in `tools`, or else those marked `tool=True`, are offered to agents at `/mcp`, if
+    `mcp` is installed.
 
         >>> app = create_app([resize, ocr], tenants=[Tenant(name="acme", tokens=["sha256:..."])])
 

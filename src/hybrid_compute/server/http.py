@@ -86,31 +86,26 @@ class Compute:
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > most:
             raise Refused("too_large", f"a request of {int(length):,} bytes is too large: {most:,} are the most")
-        message = await receive()
-        if not message.get("more_body", False) and message["type"] == "http.request":
-            body = message.get("body", b"")
-            self._check_size(len(body))
-            return bytes(body)
-        return await self._rest_of_body(message, receive)
+        patience = self._desk.limits.patience
+        try:
+            async with asyncio.timeout(patience):
+                return await self._all_of(receive)
+        except TimeoutError:
+            raise Refused("too_slow", f"the body did not arrive within {patience:g} s") from None
 
-    async def _rest_of_body(self, message: Message, receive: Receive) -> bytes:
+    async def _all_of(self, receive: Receive) -> bytes:
         chunks: list[bytes] = []
         size = 0
-        try:
-            async with asyncio.timeout(self._desk.limits.patience):
-                while True:
-                    if message["type"] == "http.disconnect":
-                        raise Gone
-                    chunks.append(message.get("body", b""))
-                    size += len(chunks[-1])
-                    self._check_size(size)
-                    if not message.get("more_body", False):
-                        return b"".join(chunks)
-                    message = await receive()
-        except TimeoutError:
-            raise Refused(
-                "protocol_error", f"the body did not arrive within {self._desk.limits.patience:g} s"
-            ) from None
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Gone
+            chunk: bytes = message.get("body", b"")
+            size += len(chunk)
+            self._check_size(size)
+            if not message.get("more_body", False):
+                return chunk if not chunks else b"".join([*chunks, chunk])
+            chunks.append(chunk)
 
     def _check_size(self, size: int) -> None:
         if size > self._desk.limits.body:

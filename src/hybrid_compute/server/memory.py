@@ -121,7 +121,7 @@ class Memory:
                 entry = await notebook.begin(key, call, self._now(), again=pure)
                 if entry is not None:
                     return _outcome_of(key, call, entry)
-            outcome, keep = await self._outcome(run)
+            outcome, keep = await self._outcome(run, pure)
             if notebook is not None:
                 await notebook.end(key, outcome if keep else None)
             elif keep:
@@ -132,14 +132,14 @@ class Memory:
             if not kept:
                 del self._known[key]
 
-    async def _outcome(self, run: Callable[[], Awaitable[Pieces]]) -> tuple[Outcome, bool]:
+    async def _outcome(self, run: Callable[[], Awaitable[Pieces]], pure: bool) -> tuple[Outcome, bool]:
         """What came of a call, and whether to keep it."""
         try:
             return b"".join(await run()), True
         except asyncio.CancelledError:
             return Failure("the call was withdrawn", "cancelled"), True
         except Exception as error:
-            return self._tell(error), _has_begun(error)
+            return self._tell(error), _is_final(error, pure)
 
     def _make_room(self) -> None:
         """Forget what is too old, and the oldest of what is too much."""
@@ -180,9 +180,10 @@ def _outcome_of(key: Key, call: bytes, entry: Entry) -> Outcome:
     raise OutcomeUnknown(f"the call {key[1]!r} had begun when the server died; it is not pure, so it is not run again")
 
 
-def _has_begun(error: BaseException) -> bool:
+def _is_final(error: BaseException, pure: bool) -> bool:
+    """Whether the call has had its run: the task has failed, or its place has, and it must not begin again."""
     if isinstance(error, BackendError):
-        return error.started
+        return error.started and not pure
     if isinstance(error, TaskError):
         return not isinstance(error, TaskNotFound)
     return not isinstance(error, HybridComputeError | Refused)  # a bug, which may have come at any point

@@ -18,6 +18,7 @@ STATUS: Final[Mapping[str, int]] = {
     "task_not_found": 404,
     "not_found": 404,
     "method_not_allowed": 405,
+    "too_slow": 408,
     "outcome_unknown": 409,
     "too_large": 413,
     "unsupported_media_type": 415,

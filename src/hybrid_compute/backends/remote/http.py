@@ -239,7 +239,7 @@ def reason_of(error: BaseException) -> str:
             return os.strerror(error.errno)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error) or type(error).__name__
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 class _Body(Payload):

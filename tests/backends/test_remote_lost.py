@@ -1,0 +1,392 @@
+"""Connections that break and servers that die: exactly the calls on them are lost, none runs twice, and it goes on."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hybrid_compute.backends.local import LocalBackend
+from hybrid_compute.backends.remote.backend import RemoteBackend
+from hybrid_compute.backends.remote.keeper import Keeper
+from hybrid_compute.backends.remote.upkeep import Upkeep
+from hybrid_compute.calls import Call
+from hybrid_compute.clock import ManualClock
+from hybrid_compute.errors import (
+    BackendClosed,
+    BackendError,
+    BackendUnavailable,
+    ConnectionLost,
+    NoBackendAvailable,
+    OutcomeUnknown,
+    TaskTimeout,
+)
+from hybrid_compute.runtime import Runtime
+from hybrid_compute.tasks import Task
+from tests.backends import remoting
+from tests.backends.remoting import QUICK, TASKS, Relay, program, relay, until
+from tests.server.serving import Served, serving
+
+SCHEMES = pytest.mark.parametrize("scheme", ["http", "ws"])
+
+
+@pytest.fixture(scope="module")
+def served() -> Generator[Served]:
+    with serving(TASKS) as running:
+        yield running
+
+
+def remote(scheme: str, port: int, **options: Any) -> RemoteBackend:
+    return RemoteBackend(f"{scheme}://127.0.0.1:{port}", upkeep=QUICK, **options)
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().split() if path.exists() else []
+
+
+# A connection that breaks.
+
+
+@SCHEMES
+async def test_the_calls_on_a_line_that_breaks_are_lost(scheme: str, served: Served, tmp_path: Path) -> None:
+    """All of them and nobody else's; each may have begun, so none is sent elsewhere or again."""
+    async with relay(served.port) as line, relay(served.port) as other:
+        places = [remote(scheme, line.port), remote(scheme, other.port, name="other"), LocalBackend()]
+        async with Runtime(places) as rt:
+            lost = [asyncio.create_task(_hold(rt, "remote", tmp_path, f"{number}")) for number in range(3)]
+            kept = asyncio.create_task(_hold(rt, "other", tmp_path, "kept"))
+            await until(lambda: len(lines(tmp_path / "log")) == 4)
+            line.cut()
+            for call in lost:
+                with pytest.raises(ConnectionLost) as caught:
+                    await call
+                assert caught.value.started
+                assert caught.value.backend == "remote"
+                assert f"127.0.0.1:{line.port} broke" in str(caught.value)
+            assert not kept.done()
+            (tmp_path / "go").touch()
+            assert await kept == "kept"
+    assert sorted(lines(tmp_path / "log")) == ["0", "1", "2", "kept"]
+
+
+async def _hold(rt: Runtime, place: str, folder: Path, name: str) -> str:
+    return await rt.options(
+        strategy=lambda task, backends: [each for each in backends if each.name in (place, "local")]
+    ).run(remoting.note_and_hold, str(folder), name)
+
+
+@SCHEMES
+async def test_a_pure_call_that_was_lost_runs_elsewhere(scheme: str, served: Served, tmp_path: Path) -> None:
+    """Running it twice is harmless, as it says."""
+    pure = Task(remoting.note_and_hold.fn, name="note_and_hold", pure=True)
+    async with relay(served.port) as line:
+        async with Runtime([remote(scheme, line.port), LocalBackend()], strategy="in_order") as rt:
+            call = asyncio.create_task(rt.run(pure, str(tmp_path), "x"))
+            await until(lambda: len(lines(tmp_path / "log")) == 1)
+            line.cut()
+            await until(lambda: len(lines(tmp_path / "log")) == 2)
+            (tmp_path / "go").touch()
+            assert await call == "x"
+            assert rt.stats()["note_and_hold"].keys() == {"remote", "local"}
+
+
+@SCHEMES
+async def test_the_line_comes_back(scheme: str, served: Served) -> None:
+    """After a cut, calls go there again as soon as it is open, without anybody doing anything."""
+    async with relay(served.port) as line:
+        async with Runtime([place := remote(scheme, line.port)]) as rt:
+            for _ in range(3):
+                assert await rt.run(remoting.double, 21) == 42
+                line.cut()
+                await until(lambda: line.open == 0)
+                await until(lambda: place._keeper.line is not None and not place._keeper.line.lost.done())  # type: ignore[union-attr]
+                await until(lambda: place.can_run(remoting.double))
+            assert await rt.run(remoting.double, 21) == 42
+
+
+@SCHEMES
+async def test_a_batch_that_is_lost_may_have_begun(scheme: str, served: Served, tmp_path: Path) -> None:
+    """All of it: some of its calls may have run."""
+    async with relay(served.port) as line:
+        async with Runtime([remote(scheme, line.port), LocalBackend()], strategy="in_order") as rt:
+            calls = [(str(tmp_path), f"{number}") for number in range(8)]
+            call = asyncio.create_task(rt.starmap(remoting.note_and_hold, calls))
+            await until((tmp_path / "log").exists)
+            line.cut()
+            with pytest.raises(ConnectionLost) as caught:
+                await call
+            assert caught.value.started
+
+
+@SCHEMES
+async def test_a_stream_that_is_lost_says_so_after_its_items(scheme: str, served: Served, tmp_path: Path) -> None:
+    """What has come is given out first. It is not begun anew: its reader has seen a part of it."""
+    async with relay(served.port) as line:
+        async with Runtime([remote(scheme, line.port), LocalBackend()], strategy="in_order") as rt:
+            seen: list[int] = []
+            with pytest.raises(ConnectionLost):
+                async with rt.stream(remoting.numbered, str(tmp_path)) as items:
+                    async for item in items:
+                        seen.append(item)
+                        if item == 20:
+                            line.cut()
+            assert seen == list(range(len(seen)))
+            assert len(seen) > 20
+            await until((tmp_path / "stopped").exists)
+
+
+async def test_a_line_that_only_looks_open_is_found_out(served: Served, tmp_path: Path) -> None:
+    """Nothing arrives any more and nothing ends: the heartbeat tells."""
+    upkeep = Upkeep(heartbeat=0.2, first_pause=0.01, longest_pause=0.05)
+    async with relay(served.port) as line:
+        async with Runtime([RemoteBackend(f"ws://127.0.0.1:{line.port}", upkeep=upkeep)]) as rt:
+            call = asyncio.create_task(_hold(rt, "remote", tmp_path, "x"))
+            await until((tmp_path / "log").exists)
+            line.stall()
+            with pytest.raises(ConnectionLost, match="it does not answer"):
+                await call
+
+
+# Keys.
+
+
+@SCHEMES
+async def test_a_call_with_a_key_is_sent_again_and_runs_once(scheme: str, served: Served, tmp_path: Path) -> None:
+    """However often its connection breaks: the server knows it, and keeps its outcome."""
+    async with relay(served.port) as line:
+        async with Runtime([place := remote(scheme, line.port)]) as rt:
+            assert place.remembers_keys
+            call = asyncio.create_task(rt.options(key=f"{tmp_path}").run(remoting.note_and_hold, str(tmp_path), "x"))
+            await until((tmp_path / "log").exists)
+            for _ in range(3):
+                before = line.accepted
+                line.cut()
+                await until(lambda: line.accepted > before and line.open > 0)
+            (tmp_path / "go").touch()
+            assert await call == "x"
+    assert lines(tmp_path / "log") == ["x"]
+
+
+@SCHEMES
+async def test_a_call_with_a_key_waits_until_its_deadline(scheme: str, served: Served, tmp_path: Path) -> None:
+    """For a server that does not come back. The time is that of the runtime's clock."""
+    clock = ManualClock()
+    async with relay(served.port) as line:
+        async with Runtime([remote(scheme, line.port)], clock=clock) as rt:
+            keyed = rt.options(key=f"{tmp_path}-deadline", timeout=3600.0)
+            call = asyncio.create_task(keyed.run(remoting.note_and_hold, str(tmp_path), "x"))
+            await until((tmp_path / "log").exists)
+            await line.stop()
+            await until(lambda: clock.waiting >= 2)
+            clock.advance(3599.0)
+            await asyncio.sleep(0)
+            assert not call.done()
+            clock.advance(1.0)
+            with pytest.raises(TaskTimeout, match="3600 s"):
+                await call
+
+
+@SCHEMES
+async def test_a_call_with_a_key_and_no_deadline_is_patient_for_so_long(
+    scheme: str, served: Served, tmp_path: Path
+) -> None:
+    """Then it is lost like any other, and may have begun."""
+    clock = ManualClock()
+    async with relay(served.port) as line:
+        async with Runtime([remote(scheme, line.port)], clock=clock) as rt:
+            call = asyncio.create_task(
+                rt.options(key=f"{tmp_path}-patience").run(remoting.note_and_hold, str(tmp_path), "x")
+            )
+            await until((tmp_path / "log").exists)
+            await line.stop()
+            while not call.done():
+                clock.advance(1.0)
+                await asyncio.sleep(0.001)
+            with pytest.raises(ConnectionLost) as caught:
+                await call
+            assert caught.value.started
+            assert clock.time() >= QUICK.patience
+
+
+async def test_without_memory_at_the_server_a_key_is_no_help(served: Served, tmp_path: Path) -> None:
+    """A call is sent again only where the server has said that it remembers."""
+    async with relay(served.port) as line:
+        async with Runtime([place := remote("ws", line.port)]) as rt:
+            place.remembers_keys = False
+            call = asyncio.create_task(
+                rt.options(key=f"{tmp_path}-none").run(remoting.note_and_hold, str(tmp_path), "x")
+            )
+            await until((tmp_path / "log").exists)
+            line.cut()
+            with pytest.raises(ConnectionLost):
+                await call
+
+
+# Servers that die.
+
+
+@SCHEMES
+async def test_a_server_that_is_killed_is_found_again(scheme: str, tmp_path: Path) -> None:
+    """What it was doing is lost; meanwhile calls go elsewhere; when it is back they go there."""
+    with program() as first:
+        async with Runtime([place := remote(scheme, first.port), LocalBackend()], strategy="in_order") as rt:
+            there = await rt.run(remoting.process)
+            call = asyncio.create_task(rt.run(remoting.note_and_hold, str(tmp_path), "x"))
+            await until((tmp_path / "log").exists)
+            first.kill()
+            with pytest.raises(ConnectionLost):
+                await call
+            assert await rt.run(remoting.double_again, 21) == 42
+            await until(lambda: not place.can_run(remoting.double))
+            assert "Connection refused; it is tried again in" in place.why_not(remoting.double)
+            assert await rt.run(remoting.double, 21) == 42
+            with program(first.port):
+                await until(lambda: place.can_run(remoting.double))
+                assert await rt.run(remoting.process) != there
+                assert rt.stats()["process"] == {"remote": rt.stats()["process"]["remote"]}
+
+
+@SCHEMES
+async def test_a_server_that_died_with_a_call_tells_what_it_knows(scheme: str, tmp_path: Path) -> None:
+    """One with a notebook, asked again by key, knows that the call had begun: it is not run again."""
+    notebook = str(tmp_path / "notebook")
+    with program(remember=notebook) as first:
+        async with Runtime([remote(scheme, first.port)]) as rt:
+            call = asyncio.create_task(rt.options(key="k-1").run(remoting.note_and_hold, str(tmp_path), "x"))
+            await until((tmp_path / "log").exists)
+            first.kill()
+            with program(first.port, notebook):
+                with pytest.raises(OutcomeUnknown) as caught:
+                    await call
+                assert caught.value.started
+    assert lines(tmp_path / "log") == ["x"]
+
+
+@SCHEMES
+async def test_a_runtime_starts_while_the_server_is_away(scheme: str, served: Served) -> None:
+    """Being offline is normal: the place says why it cannot run anything, and joins when it can."""
+    line = Relay(served.port)
+    await line.start()
+    await line.stop()  # a port at which nobody is
+    async with Runtime([place := remote(scheme, line.port), LocalBackend()], strategy="in_order") as rt:
+        assert rt.explain(remoting.double, 1).order == ("local",)
+        assert "Connection refused" in rt.explain(remoting.double, 1).refusals["remote"]
+        assert await rt.run(remoting.double, 21) == 42
+        with pytest.raises(NoBackendAvailable, match="tried again in"):
+            await rt.options(strategy="remote").run(remoting.double, 21)
+        with pytest.raises(BackendUnavailable, match="tried again in") as caught:
+            await place.run_call(Call(remoting.double, (21,)))
+        assert not caught.value.started
+        await line.start()
+        await until(lambda: place.can_run(remoting.double))
+        assert await rt.options(strategy="remote").run(remoting.double, 21) == 42
+    await line.stop()
+
+
+@SCHEMES
+async def test_a_first_call_to_a_server_that_is_away_goes_elsewhere(scheme: str) -> None:
+    """Nothing was known of it before; nothing was sent."""
+    place = remote(scheme, 1)
+    with pytest.raises(BackendUnavailable, match="Connection refused") as caught:
+        await place.run_call(Call(remoting.double, (21,)))
+    assert not caught.value.started
+    await place.aclose()
+
+
+@SCHEMES
+async def test_closing_ends_calls_that_wait_for_the_server(scheme: str, served: Served, tmp_path: Path) -> None:
+    """A call that is to be sent again does not outlive its place."""
+    async with relay(served.port) as line:
+        rt = Runtime([remote(scheme, line.port)])
+        await rt.start()
+        call = asyncio.create_task(rt.options(key=f"{tmp_path}").run(remoting.note_and_hold, str(tmp_path), "x"))
+        await until((tmp_path / "log").exists)
+        await line.stop()
+        await asyncio.sleep(0)
+        await rt.aclose()
+        with pytest.raises(BackendClosed):
+            await call
+
+
+# The keeper.
+
+
+class Opened:
+    """A line that does nothing but break when told."""
+
+    def __init__(self) -> None:
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.closed = False
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def opening(*outcomes: Callable[[], Any]) -> tuple[Callable[[], Any], list[Opened]]:
+    """A way to open lines that goes as said, one after the other, and then always well."""
+    todo, made = list(outcomes), list[Opened]()
+
+    async def open() -> Any:
+        if todo:
+            todo.pop(0)()
+        made.append(Opened())
+        return made[-1]
+
+    return open, made
+
+
+def refuse() -> None:
+    raise BackendUnavailable("nobody is there", backend="remote")
+
+
+async def test_pauses_grow_while_a_server_is_away() -> None:
+    """Each is at most twice as long as the one before, up to a limit; and no call waits for one."""
+    clock = ManualClock()
+    open, made = opening(*[refuse] * 6)
+    keeper = Keeper(open, Upkeep(first_pause=1.0, longest_pause=4.0), clock, "remote")
+    for most in (1.0, 2.0, 4.0, 4.0, 4.0, 4.0):
+        await until(lambda: keeper.away is not None and clock.waiting == 1)
+        with pytest.raises(BackendUnavailable, match="nobody is there; it is tried again in") as caught:
+            await keeper.now()
+        assert caught.value.backend == "remote"
+        clock.advance(most)
+        await until(lambda: clock.waiting == 1 or keeper.line is not None)
+    assert await keeper.now() is made[0]  # type: ignore[comparison-overlap]
+    await keeper.aclose()
+    assert made[0].closed
+
+
+async def test_an_error_that_nobody_expects_does_not_end_the_keeping(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, it is the reason why the server is away, and it is tried again."""
+    clock = ManualClock()
+
+    def stumble() -> None:
+        raise ZeroDivisionError("a bug")
+
+    open, made = opening(stumble)
+    with caplog.at_level(logging.CRITICAL, "hybrid_compute"):
+        keeper = Keeper(open, Upkeep(), clock, "remote")
+        await keeper.settled()
+    assert "ZeroDivisionError: a bug" in keeper.why
+    await until(lambda: clock.waiting == 1)
+    clock.advance(1.0)
+    assert await keeper.again() is made[0]  # type: ignore[comparison-overlap]
+    await keeper.aclose()
+
+
+async def test_a_line_that_is_lost_is_closed_and_opened_again() -> None:
+    """Who waits for it gets the new one."""
+    clock = ManualClock()
+    open, made = opening()
+    keeper = Keeper(open, Upkeep(), clock, "remote")
+    assert await keeper.again() is made[0]  # type: ignore[comparison-overlap]
+    made[0].lost.set_result("a cut")
+    await until(lambda: keeper.away == "a cut" and clock.waiting == 1)
+    assert made[0].closed
+    waiting = asyncio.create_task(keeper.again())
+    clock.advance(1.0)
+    assert await waiting is made[1]  # type: ignore[comparison-overlap]
+    await keeper.aclose()
+    assert isinstance(BackendError("x"), Exception)
