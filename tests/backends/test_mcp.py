@@ -21,7 +21,7 @@ from hybrid_compute.backends.local import LocalBackend
 from hybrid_compute.backends.mcp import McpBackend
 from hybrid_compute.backends.worker import WorkerBackend
 from hybrid_compute.calls import Call
-from hybrid_compute.clock import Clock
+from hybrid_compute.clock import Clock, ManualClock
 from hybrid_compute.errors import (
     BackendClosed,
     BackendError,
@@ -125,10 +125,10 @@ class TestMcpBackendWithACommand(TestMcpBackend):
 
 
 @asynccontextmanager
-async def connected(*server: Any, **options: Any) -> AsyncIterator[tuple[Runtime, McpBackend]]:
+async def connected(*server: Any, clock: Clock | None = None) -> AsyncIterator[tuple[Runtime, McpBackend]]:
     """A runtime with the tools of a server, by name."""
-    backend = McpBackend(*server, **options)
-    async with Runtime([LocalBackend(), backend]) as rt:
+    backend = McpBackend(*server)
+    async with Runtime([LocalBackend(), backend], clock=clock) as rt:
         for each in backend.tasks():
             rt.tasks.add(each)
         yield rt, backend
@@ -270,13 +270,12 @@ async def test_a_private_task_never_goes_to_a_server() -> None:
 async def test_a_tool_that_fails_is_a_failed_task() -> None:
     """Of a server that has only text for it, the text."""
     async with connected(*FOREIGN) as (rt, _):
-        with pytest.raises(TaskFailed, match="tool 'fail' at mcp failed: .*odd"):
+        with pytest.raises(TaskFailed, match=r"tool 'fail' at mcp failed: .*odd"):
             await rt.run("fail", text="odd")
 
 
 async def test_an_error_of_our_own_server_is_the_same_error_here(tmp_path: Path) -> None:
     """Two runtimes with MCP between them are no worse off than with our own wire."""
-
     hold = Task(toolbox.hold.fn, name="hold", timeout=0.05)
     async with in_memory(toolbox.boom, hold, toolbox.add, toolbox.spin, runtime=Runtime([WorkerBackend(1)])) as (rt, _):
         with pytest.raises(TaskFailed, match="task 'boom' raised ValueError: odd") as caught:
@@ -415,23 +414,23 @@ async def test_progress_of_a_tool_is_heard_here(strategy: str, tmp_path: Path) -
     assert (said.task, said.done, said.total, said.note) == ("report_and_hold", 1, 2, "half way")
 
 
-async def test_a_call_that_is_cancelled_or_late_is_stopped_at_the_server(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["cancelled", "late"])
+async def test_a_call_that_is_cancelled_or_late_is_stopped_at_the_server(way: str, tmp_path: Path) -> None:
     """The worker there that would compute for ever is gone."""
     command = OURS[: OURS.index("--strategy")]
-    async with connected(*command) as (rt, _):
-        for way in ("cancelled", "late"):
-            folder = tmp_path / way
-            folder.mkdir()
-            verbs = rt.options(timeout=2.0) if way == "late" else rt
-            call = asyncio.ensure_future(verbs.run("spin", str(folder)))
-            await until((folder / "begun").exists)
-            if way == "cancelled":
-                call.cancel()
-            with pytest.raises(TaskTimeout if way == "late" else asyncio.CancelledError):
-                await call
-            pid = int((folder / "begun").read_text())
-            await until(lambda pid=pid: not Path(f"/proc/{pid}").exists())
-            assert await rt.run("add", 1, 2) == 3
+    clock = ManualClock()
+    async with connected(*command, clock=clock) as (rt, _):
+        call = asyncio.ensure_future(rt.options(timeout=3600).run("spin", str(tmp_path)))
+        await until((tmp_path / "begun").exists)
+        pid = int((tmp_path / "begun").read_text())
+        if way == "cancelled":
+            call.cancel()
+        else:
+            clock.advance(3600)
+        with pytest.raises(TaskTimeout if way == "late" else asyncio.CancelledError):
+            await call
+        await until(lambda: not Path(f"/proc/{pid}").exists())
+        assert await rt.run("add", 1, 2) == 3
 
 
 # The end of a connection

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -76,7 +77,7 @@ def open_file(path: Path, *, create: bool = True, synchronous: Synchronous = "FU
 
 def _open(db: sqlite3.Connection, path: Path, synchronous: Synchronous) -> None:
     _insist_on_ours(db, path)
-    if _of(db, "journal_mode=WAL") != "wal":
+    if _switch_to_wal(db) != "wal":
         raise trouble(path, errno.ENOTSUP, "its file system cannot hold an outbox: put it on a local disk")
     db.execute(f"PRAGMA synchronous={synchronous}")
     db.execute("BEGIN IMMEDIATE")  # of two programs that make the same file, one finds it made
@@ -98,6 +99,18 @@ def _insist_on_ours(db: sqlite3.Connection, path: Path) -> bool:
         known = f"its format is {version}, and this version knows {VERSION}"
         raise trouble(path, errno.EINVAL, f"it was written by a newer version of hybrid-compute ({known}): update it")
     return False
+
+
+def _switch_to_wal(db: sqlite3.Connection) -> Any:
+    """The mode that it is in now. Of programs that switch at once SQLite lets one, and does not let the others wait."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return _of(db, "journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.001)
 
 
 def _of(db: sqlite3.Connection, pragma: str) -> Any:

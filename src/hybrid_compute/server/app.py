@@ -242,7 +242,7 @@ class App:
             except Refused as refused:
                 return await self._compute.refuse(send, refused)
             return await self._tools(scope, receive, send)
-        await self._pages(scope, receive, send)
+        await self._pages({**scope, "path": scope.get("root_path", "") + (path or "/")}, receive, send)
 
     def _routes(self) -> list[Route]:
         return [
@@ -269,7 +269,7 @@ class App:
 
     async def _openapi(self, request: Request) -> Response:
         guest = self._admit(request.scope)
-        prefix = request.scope.get("root_path", "").rstrip("/")
+        prefix = _prefix(request.scope, "/openapi.json")
         tokens = bool(self._door.tenants)
         return _json(describe(guest.tasks, title=self._title, version="1", prefix=prefix, tokens=tokens))
 
@@ -299,7 +299,7 @@ class App:
             yield
 
 
-_COMPUTE = frozenset({"/", "", "/compute"})
+_COMPUTE = frozenset({"", "/compute"})
 _TASK = "/tasks/"
 _PAGE = Path(__file__).with_name("docs.html")
 _ITS_OWN_ONLY = {
@@ -332,10 +332,16 @@ async def _in_one_task(context: AbstractAsyncContextManager[None]) -> AsyncGener
 
 
 def _path(scope: Scope) -> str:
-    """The path below the place where the app is mounted."""
+    """The path below the place where the app is mounted, without a slash at its end."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
-    return path[len(root) :] if root and path.startswith(root) else path
+    return (path[len(root) :] if root and path.startswith(root) else path).rstrip("/")
+
+
+def _prefix(scope: Mapping[str, Any], path: str) -> str:
+    """Where the app is mounted. Not every framework says so, but all give the path as it came."""
+    whole: str = scope.get("raw_path", b"").partition(b"?")[0].decode("latin-1").rstrip("/")
+    return whole.removesuffix(path) if whole.endswith(path) else str(scope.get("root_path", "")).rstrip("/")
 
 
 def _json(value: Any, status: int = 200) -> Response:

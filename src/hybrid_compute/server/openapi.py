@@ -123,7 +123,7 @@ def _free(name: str, taken: Iterable[str]) -> str:
 
 
 class Shelf:
-    """The definitions of all tasks side by side, each under a name of its own; what two tasks share stands there once."""
+    """The definitions of all tasks, each under a name of its own; what two tasks share stands there once."""
 
     def __init__(self, schemas: Mapping[str, Any]) -> None:
         self.schemas = dict(schemas)
