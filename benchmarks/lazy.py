@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["anyio", "anyio_process", "hc", "joblib", "loky", "numpy", "psutil", "uvloop"]
+__all__ = ["aiohttp", "anyio", "anyio_process", "hc", "joblib", "loky", "msgspec", "numpy", "psutil", "uvloop"]
 
 
 class Lazy:
@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 else:
     hc = Lazy("hybrid_compute")
 
+aiohttp = Lazy("aiohttp")
 anyio = Lazy("anyio")
 anyio_process = Lazy("anyio.to_process")
 joblib = Lazy("joblib")
 loky = Lazy("loky")
+msgspec = Lazy("msgspec")
 numpy = Lazy("numpy")
 psutil = Lazy("psutil")
 uvloop = Lazy("uvloop")

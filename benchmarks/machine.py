@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 Placement: TypeAlias = Literal["free", "pinned"]
@@ -21,6 +22,10 @@ PACKAGES = (
     "psutil",
     "msgspec",
     "cloudpickle",
+    "uvicorn",
+    "starlette",
+    "fastapi",
+    "aiohttp",
 )
 
 
@@ -52,6 +57,14 @@ def facts() -> dict[str, Any]:
 
 def load_average() -> list[float]:
     return [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else []
+
+
+def pss(process: int) -> float:
+    """Megabytes that a process has to itself, and its share of those it shares with others."""
+    for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    raise ValueError(f"the kernel tells no PSS of process {process}")
 
 
 def _version(package: str) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Unit: TypeAlias = Literal["us", "ms", "MB", "calls/s"]
+Unit: TypeAlias = Literal["us", "ms", "kB", "MB", "calls/s", "items/s"]
 
 NANOSECONDS = {"us": 1e3, "ms": 1e6}
 ENOUGH_FOR_P95, ENOUGH_FOR_P99 = 20, 100
@@ -63,7 +63,7 @@ class Series:
 
     @property
     def higher_is_better(self) -> bool:
-        return self.unit == "calls/s"
+        return self.unit.endswith("/s")
 
 
 Figures: TypeAlias = dict[str, Series]

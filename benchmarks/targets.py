@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from benchmarks.contenders import lifecycle
+from benchmarks.contenders import lifecycle, remote, remote_arrays, requests
 from benchmarks.contenders.arrays import ECHO
 from benchmarks.contenders.burst import GATHER, MAP, SUBMIT
 from benchmarks.contenders.lag import LAG
@@ -125,6 +125,27 @@ def _concurrent(workers: int) -> Formula:
     ours = Figure("concurrent5", "asyncio", f"Runtime.run, {workers} worker{'s' if workers > 1 else ''}")
     node = Figure("concurrent5", "asyncio", f"Node worker_threads, {workers} worker{'s' if workers > 1 else ''}")
     return times(ours, node)
+
+
+def _posted(measure: str, peer: str) -> Formula:
+    return times(Figure("http", measure, "create_app"), Figure("http", measure, peer))
+
+
+def _on_socket(measure: str) -> Formula:
+    return times(Figure("websocket", measure, "create_app"), Figure("websocket", measure, "raw ASGI, msgspec"))
+
+
+def _to_server(measure: str) -> Formula:
+    """How much longer our call takes, also where the figure is a rate."""
+    bare, ours = (Figure("remote", measure, name) for name in ("bare aiohttp", "RemoteBackend alone"))
+    return times(bare, ours) if measure in (remote.HTTP_MANY, remote.SOCKET_MANY) else times(ours, bare)
+
+
+def _sent(over: str) -> Formula:
+    return times(
+        Figure("remote-arrays", remote_arrays.ECHO, f"Runtime.run, {over}, in the server"),
+        Figure("remote-arrays", remote_arrays.ECHO, "raw ASGI and bare aiohttp, the bytes alone"),
+    )
 
 
 def _learned(measure: str) -> Formula:
@@ -258,6 +279,23 @@ TARGETS = (
     ),
     Target("routing: learned / best fixed place, mix", _learned(MIX), 1.1),
     Target("routing: the same, worst single kind", worst(*(_learned(kind) for kind in KINDS)), 1.1),
+    *(
+        Target(f"POST /compute, {measure}: ours / {peer}", _posted(measure, peer), bound, at_least=True)
+        for peer, bound in (("Starlette, msgspec", 0.85), ("FastAPI, pydantic", 1.5))
+        for measure in (requests.ONE_RATE, requests.MANY_RATE)
+    ),
+    *(
+        Target(f"WebSocket, {measure}: ours / raw ASGI", _on_socket(measure), 0.8, at_least=True)
+        for measure in (requests.ONE_RATE, requests.MANY_RATE)
+    ),
+    *(
+        Target(f"RemoteBackend, {measure}: ours / bare aiohttp", _to_server(measure), 1.3)
+        for measure in remote.MEASURES
+    ),
+    *(
+        Target(f"64 MiB to a server and back, {over}: ours / the bytes alone", _sent(over), 1.5)
+        for over in ("HTTP", "WebSocket")
+    ),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 MICROSECONDS = 1e-6
@@ -60,3 +61,12 @@ def nap(seconds: float) -> int:
 
 def pid() -> int:
     return os.getpid()
+
+
+def count(stop: int) -> Iterator[int]:
+    yield from range(stop)
+
+
+async def count_in_loop(stop: int) -> AsyncIterator[int]:
+    for number in range(stop):
+        yield number

@@ -1,23 +1,28 @@
 """The documentation tells the truth: what it shows runs, what it lists is all there is, where it points is something.
 
 A page is one program: its ```python blocks run in order, in one process of their own, each at its own line number, so
-that a traceback names the line of the page. Three words after the language say more:
+that a traceback names the line of the page. Four words after the language say more:
 
     file=NAME     not run, but put into the folder where the page runs, under this name
     from=PATH     stands in that file word for word, and runs here as well
+    background    a command that goes on until the end of the page, or until another one takes its place
     notest        left alone: it needs a person
 
 A ```text block right after a ```python block is what that block prints. In a ```console block the lines after `$` are
-commands, and what follows each is its output. `...` stands for anything.
+commands, and what follows each is its output. `...` stands for anything, and on pages where something goes on in the
+background, port 8000 for one that is free.
 """
 
 import doctest
 import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FunctionType, ModuleType
 
@@ -80,9 +85,35 @@ def put_files(page: list[Block], folder: Path) -> None:
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(folder), "COLUMNS": "100", "TERM": "dumb"}
+    environment = environment_in(folder)
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=50, check=False)
+
+
+def environment_in(folder: Path) -> dict[str, str]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(folder), "COLUMNS": "100", "TERM": "dumb"}
+
+
+@contextmanager
+def going_on(block: Block, folder: Path) -> Iterator[None]:
+    """The one command of this block runs, and has printed what the block says."""
+    command, _, expected = block.text.removeprefix("$ ").partition("\n")
+    process = subprocess.Popen(
+        ["bash", "-c", f"exec 2>&1; exec {command}"],
+        cwd=folder,
+        env=environment_in(folder),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        printed = "".join(process.stdout.readline() for _ in expected.splitlines())
+        assert same(expected, printed), printed
+        yield
+    finally:
+        process.terminate()
+        rest, _ = process.communicate(timeout=30)
+        assert "Traceback" not in rest, rest
 
 
 def same(expected: str, printed: str) -> bool:
@@ -118,13 +149,42 @@ def test_a_page_runs_and_prints_what_it_says(page: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize("page", [page for page in PAGES if any(b.language == "console" for b in of(page))], ids=id_of)
 def test_the_commands_of_a_page_print_what_it_says(page: Path, tmp_path: Path) -> None:
     """Commands are shown with what they really print, on either stream."""
-    put_files(of(page), tmp_path)
-    for block in of(page):
-        if block.language == "console":
-            texts = re.findall(r"(?m)^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.text)
-            ran = run(["bash", "-c", "exec 2>&1\n" + "".join(map(marked, (command for command, _ in texts)))], tmp_path)
-            for (command, expected), printed in zip(texts, ran.stdout.split(f"{MARK}\n"), strict=False):
-                assert same(expected, printed), f"$ {command}\n{printed}"
+    everything = with_free_port(of(page))
+    put_files(everything, tmp_path)
+    insist_on_programs(everything)
+    with ExitStack() as background:
+        for block in everything:
+            if block.language == "console":
+                if "background" in block.words:
+                    background.close()
+                    background.enter_context(going_on(block, tmp_path))
+                else:
+                    insist_on_output(block, tmp_path)
+
+
+def insist_on_output(block: Block, folder: Path) -> None:
+    """Run the commands of a block, and compare what they print with what it says."""
+    texts = re.findall(r"(?m)^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.text)
+    ran = run(["bash", "-c", "exec 2>&1\n" + "".join(map(marked, (command for command, _ in texts)))], folder)
+    for (command, expected), printed in zip(texts, ran.stdout.split(f"{MARK}\n"), strict=False):
+        ended = printed if printed.endswith("\n") or not printed else printed + "\n"
+        assert same(expected, ended), f"$ {command}\n{printed}"
+
+
+def with_free_port(page: list[Block]) -> list[Block]:
+    """The blocks with a port that is free for 8000, where something goes on in the background."""
+    if not any("background" in block.words for block in page):
+        return page
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+    return [replace(block, text=block.text.replace("8000", port)) for block in page]
+
+
+def insist_on_programs(page: list[Block]) -> None:
+    """Skip a page whose commands are not installed here."""
+    commands = {command for block in page for command in re.findall(r"(?m)^\$ (curl|node) ", block.text)}
+    if missing := [command for command in sorted(commands) if shutil.which(command) is None]:
+        pytest.skip(f"there is no {' and no '.join(missing)} here")
 
 
 def marked(command: str) -> str:

@@ -7,14 +7,34 @@ from benchmarks.contenders import (
     asynchronous,
     burst,
     concurrent5,
+    crowd,
     lag,
     lifecycle,
+    remote,
+    remote_arrays,
+    requests,
     routing,
+    sockets,
     sync,
     trivial,
 )
 
 GROUPS = {
     module.group.name: module.group
-    for module in (sync, asynchronous, concurrent5, trivial, burst, arrays, lifecycle, lag, routing)
+    for module in (
+        sync,
+        asynchronous,
+        concurrent5,
+        trivial,
+        burst,
+        arrays,
+        lifecycle,
+        lag,
+        routing,
+        requests,
+        sockets,
+        remote,
+        remote_arrays,
+        crowd,
+    )
 }

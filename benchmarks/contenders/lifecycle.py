@@ -15,11 +15,11 @@ from concurrent.futures import Executor, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Group
 from benchmarks.lazy import hc, joblib, loky, psutil
+from benchmarks.machine import pss
 from benchmarks.measure import Effort, Figures, Series, now
 from benchmarks.raw import MESSAGE, PIPE_SIZE, echo, forked
 from benchmarks.tasks import add, nap, pid
@@ -321,22 +321,15 @@ def _memory() -> Figures:
     workers = [process for process in descendants if not process.children() and not _tracks_resources(process)]
     if len(workers) != WORKERS:
         raise RuntimeError(f"{len(workers)} workers are running instead of {WORKERS}")
-    everything = sum(_pss(process.pid) for process in descendants)
+    everything = sum(pss(process.pid) for process in descendants)
     return {
-        PSS: Series.of([_pss(worker.pid) for worker in workers], "MB"),
+        PSS: Series.of([pss(worker.pid) for worker in workers], "MB"),
         PSS_ALL: Series.of([everything / WORKERS], "MB"),
     }
 
 
 def _tracks_resources(process: Any) -> bool:
     return any("resource_tracker" in part for part in process.cmdline())
-
-
-def _pss(process: int) -> float:
-    for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) / 1024
-    raise ValueError(f"the kernel tells no PSS of process {process}")
 
 
 # Import

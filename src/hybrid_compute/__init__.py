@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hybrid_compute.backends.base import Backend as Backend
     from hybrid_compute.backends.crew import Lifetime as Lifetime
     from hybrid_compute.backends.local import LocalBackend as LocalBackend
+    from hybrid_compute.backends.mcp import McpBackend as McpBackend
     from hybrid_compute.backends.priced import Budget as Budget
     from hybrid_compute.backends.priced import Priced as Priced
     from hybrid_compute.backends.queue import QueueLimits as QueueLimits
@@ -40,6 +41,7 @@ _WHERE = {
     "Budget": "hybrid_compute.backends.priced",
     "Lifetime": "hybrid_compute.backends.crew",
     "LocalBackend": "hybrid_compute.backends.local",
+    "McpBackend": "hybrid_compute.backends.mcp",
     "Nearest": "hybrid_compute.backends.remote.nearest",
     "Outbox": "hybrid_compute.outbox.box",
     "PerTenant": "hybrid_compute.backends.tenants",
@@ -63,6 +65,7 @@ __all__ = [
     "Budget",
     "Lifetime",
     "LocalBackend",
+    "McpBackend",
     "Nearest",
     "Outbox",
     "PerTenant",

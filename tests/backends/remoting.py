@@ -52,11 +52,14 @@ def tell(folder: str, name: str) -> None:
 
 
 @task
-def note_and_hold(folder: str, name: str) -> str:
-    """Note that it runs, and wait for the word to go on."""
+async def note_and_hold(folder: str, name: str) -> str:
+    """Note that it runs, and wait for the word to go on; at most half a minute."""
     with Path(folder, "log").open("a") as log:
         log.write(f"{name}\n")
-    _wait(Path(folder, "go"))
+    for _ in range(15_000):
+        if Path(folder, "go").exists():
+            break
+        await asyncio.sleep(0.002)
     return name
 
 
@@ -125,14 +128,6 @@ def unknown(x: int) -> int:
     return x
 
 
-def _wait(sign: Path) -> None:
-    until = time.monotonic() + 30
-    while not sign.exists():
-        if time.monotonic() > until:
-            raise AssertionError(f"nobody made {sign}")
-        time.sleep(0.002)
-
-
 TASKS = TaskRegistry(
     [
         double,
@@ -176,6 +171,7 @@ class Relay:
         self._passing = asyncio.Event()
         self._passing.set()
         self.port = 0
+        self.delay = 0.0
         self.accepted = 0
 
     @property
@@ -200,15 +196,21 @@ class Relay:
         for each in self._writers:
             each.transport.abort()
 
+    async def cut_until_next(self) -> None:
+        """Cut them, and wait until somebody connects again."""
+        accepted = self.accepted
+        self.cut()
+        await until(lambda: self.accepted > accepted)
+
     def stall(self) -> None:
         """Pass nothing on any more, and end nothing: the line looks open from both ends."""
         self._passing.clear()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.accepted += 1
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
         ends = {writer, far_writer}
         self._writers |= ends
+        self.accepted += 1
         ways = [
             asyncio.create_task(self._pass_on(reader, far_writer)),
             asyncio.create_task(self._pass_on(far_reader, writer)),
@@ -227,6 +229,8 @@ class Relay:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(1 << 16):
                 await self._passing.wait()
+                if self.delay:
+                    await asyncio.sleep(self.delay)  # as a server far away would seem
                 writer.write(data)
                 await writer.drain()
 

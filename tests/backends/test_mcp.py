@@ -296,7 +296,7 @@ async def test_arguments_that_cannot_be_json_stay_here() -> None:
         deep: list[Any] = []
         for _ in range(500):
             deep = [deep]
-        with pytest.raises(NotTransferable, match="nested more than 200 deep"):
+        with pytest.raises(NotTransferable, match="nested more than 128 deep"):
             await rt.run("echo", value=deep)
         assert await rt.run("add", 1, 2) == 3
 

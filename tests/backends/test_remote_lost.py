@@ -16,7 +16,6 @@ from hybrid_compute.calls import Call
 from hybrid_compute.clock import ManualClock
 from hybrid_compute.errors import (
     BackendClosed,
-    BackendError,
     BackendUnavailable,
     ConnectionLost,
     NoBackendAvailable,
@@ -34,7 +33,7 @@ SCHEMES = pytest.mark.parametrize("scheme", ["http", "ws"])
 
 @pytest.fixture(scope="module")
 def served() -> Generator[Served]:
-    with serving(TASKS) as running:
+    with serving(TASKS, patience=0.2) as running:  # for calls that outlive their clients, as those with keys do
         yield running
 
 
@@ -92,16 +91,13 @@ async def test_a_pure_call_that_was_lost_runs_elsewhere(scheme: str, served: Ser
             assert rt.stats()["note_and_hold"].keys() == {"remote", "local"}
 
 
-@SCHEMES
-async def test_the_line_comes_back(scheme: str, served: Served) -> None:
-    """After a cut, calls go there again as soon as it is open, without anybody doing anything."""
+async def test_a_socket_comes_back(served: Served) -> None:
+    """After a cut it is opened again, without anybody doing anything."""
     async with relay(served.port) as line:
-        async with Runtime([place := remote(scheme, line.port)]) as rt:
+        async with Runtime([place := remote("ws", line.port)]) as rt:
             for _ in range(3):
                 assert await rt.run(remoting.double, 21) == 42
-                line.cut()
-                await until(lambda: line.open == 0)
-                await until(lambda: place._keeper.line is not None and not place._keeper.line.lost.done())  # type: ignore[union-attr]
+                await line.cut_until_next()
                 await until(lambda: place.can_run(remoting.double))
             assert await rt.run(remoting.double, 21) == 42
 
@@ -161,9 +157,7 @@ async def test_a_call_with_a_key_is_sent_again_and_runs_once(scheme: str, served
             call = asyncio.create_task(rt.options(key=f"{tmp_path}").run(remoting.note_and_hold, str(tmp_path), "x"))
             await until((tmp_path / "log").exists)
             for _ in range(3):
-                before = line.accepted
-                line.cut()
-                await until(lambda: line.accepted > before and line.open > 0)
+                await line.cut_until_next()
             (tmp_path / "go").touch()
             assert await call == "x"
     assert lines(tmp_path / "log") == ["x"]
@@ -239,8 +233,8 @@ async def test_a_server_that_is_killed_is_found_again(scheme: str, tmp_path: Pat
             with pytest.raises(ConnectionLost):
                 await call
             assert await rt.run(remoting.double_again, 21) == 42
-            await until(lambda: not place.can_run(remoting.double))
-            assert "Connection refused; it is tried again in" in place.why_not(remoting.double)
+            await until(lambda: "Connection refused; it is tried again in" in place.why_not(remoting.double))
+            assert not place.can_run(remoting.double)
             assert await rt.run(remoting.double, 21) == 42
             with program(first.port):
                 await until(lambda: place.can_run(remoting.double))
@@ -389,4 +383,3 @@ async def test_a_line_that_is_lost_is_closed_and_opened_again() -> None:
     clock.advance(1.0)
     assert await waiting is made[1]  # type: ignore[comparison-overlap]
     await keeper.aclose()
-    assert isinstance(BackendError("x"), Exception)

@@ -88,7 +88,8 @@ class Far(LocalBackend):
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
             if self.gate is not None:
-                await self.gate.wait()
+                async with self.within_limits(call):
+                    await self.gate.wait()
             result = await self._once(call)
         finally:
             self.under_way -= 1

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from hybrid_compute import Outbox
+from hybrid_compute import Outbox, Runtime
 from hybrid_compute.clock import ManualClock
 from hybrid_compute.errors import (
     BackendUnavailable,
     ConnectionLost,
     LimitExceeded,
-    NoBackendAvailable,
     OutcomeUnknown,
     TaskTimeout,
     WorkerLost,
@@ -265,18 +264,24 @@ async def test_a_full_place_is_asked_again_and_others_go_on(tmp_path: Path) -> N
         assert await ticket.result() == 8
 
 
-async def test_a_call_that_no_place_can_run_is_given_up(tmp_path: Path) -> None:
-    """It is no use to wait for ever for a place that will never be able."""
+@pytest.mark.parametrize("wrapped", [False, True])
+async def test_a_place_that_says_it_cannot_is_asked_all_the_same(wrapped: bool, tmp_path: Path) -> None:
+    """A place may say so because it is away: that uses up no try, and the call is sent when it can."""
 
     class Unable(Far):
         def can_run(self, task: Any, /) -> bool:
-            return False
+            return not self.away
 
-    async with Turned(tmp_path, to=Unable()) as outbox:
-        ticket = await outbox.options(tries=2).put(double, 4)
-        await outbox.advance(20.0)
-        with pytest.raises(NoBackendAvailable, match="given up after 2 tries"):
-            await ticket.result()
+    far = Unable(away=True)
+    async with Runtime([far]) as rt:
+        async with Turned(tmp_path, to=rt if wrapped else far) as outbox:
+            ticket = await outbox.options(tries=1).put(order, "tea")
+            await outbox.advance(20.0)
+            status = await ticket.status()
+            assert (status.state, status.tries) == ("waiting", 0)
+            far.away = False
+            await outbox.advance(20.0)
+            assert await ticket.result() == "1 tea"
 
 
 async def test_a_place_with_a_bug_loses_no_call(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from hybrid_compute.outbox import store
-from hybrid_compute.outbox.entries import Again, Claimed, Draft, Outcome
+from hybrid_compute.outbox.entries import DIED, Again, Claimed, Draft, Outcome
 from hybrid_compute.outbox.file import open_file
 from hybrid_compute.outbox.store import Wish
 
@@ -49,14 +49,14 @@ class Steps(RuleBasedStateMachine):
     @rule(name=senders, room=st.integers(0, 3), strict=st.booleans())
     def look(self, name: str, room: int, strict: bool) -> None:
         wish = Wish(name, ["double"], room, len(self.held[name]), strict)
-        found = store.look(self.db, wish, self.now, alive=lambda _: True, judge=lambda _: None)
+        found = store.look(self.db, wish, self.now, alive=lambda _: True, judge=lambda _: DIED)
         others = {key for held in self.held.values() for key in held}
         for call in found.claimed:
             assert call.key not in others
             assert call.key not in self.answered
             self.held[name][call.key] = call
         assert len(found.claimed) <= room
-        ranks = [(-call.priority, int(call.key) < 0) for call in found.claimed]
+        ranks = [-call.priority for call in found.claimed]
         assert ranks == sorted(ranks)
 
     @rule(name=senders, away=st.booleans())
@@ -79,7 +79,7 @@ class Steps(RuleBasedStateMachine):
             return
         self.held[name].clear()
         wish = Wish(by, ["double"], 0)
-        store.look(self.db, wish, self.now, alive=lambda each: each != name, judge=lambda _: None)
+        store.look(self.db, wish, self.now, alive=lambda each: each != name, judge=lambda _: DIED)
 
     @rule(name=senders)
     def leave(self, name: str) -> None:
@@ -140,7 +140,7 @@ def test_a_lease_that_runs_out_frees_its_calls_only_where_nothing_else_can_tell(
 
 
 def claim(db: sqlite3.Connection, name: str, now: float, lives: bool | None) -> list[str]:
-    found = store.look(db, Wish(name, ["double"], 1), now, alive=lambda _: lives, judge=lambda _: None)
+    found = store.look(db, Wish(name, ["double"], 1), now, alive=lambda _: lives, judge=lambda _: DIED)
     return [call.key for call in found.claimed]
 
 

@@ -23,6 +23,7 @@ class Served:
     server: Server
     port: int
     thread: threading.Thread
+    loop: asyncio.AbstractEventLoop
 
     @property
     def url(self) -> str:
@@ -45,12 +46,12 @@ def serving(served: Any, *, limits: Limits | None = None, patience: float = 10.0
     limits = limits or Limits()
     listener = socket.create_server(("127.0.0.1", 0))
     begun = threading.Event()
-    made: list[tuple[App, Server]] = []
+    made: list[tuple[App, Server, asyncio.AbstractEventLoop]] = []
 
     async def run() -> None:
         app = create_app(served, limits=limits, **options)
         server = make_server(app, Address(port=0), limits, patience=patience, log_level="warning")
-        made.append((app, server))
+        made.append((app, server, asyncio.get_running_loop()))
         startup = server.startup
 
         async def started(sockets: list[socket.socket] | None = None) -> None:
@@ -70,8 +71,8 @@ def serving(served: Any, *, limits: Limits | None = None, patience: float = 10.0
     thread = threading.Thread(target=work, name="server")
     thread.start()
     begun.wait(30)
-    app, server = made[0]
-    running = Served(app, server, listener.getsockname()[1], thread)
+    app, server, loop = made[0]
+    running = Served(app, server, listener.getsockname()[1], thread, loop)
     try:
         yield running
     finally:

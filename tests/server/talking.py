@@ -47,7 +47,9 @@ class Answer:
         return self.status, self.value["code"]
 
 
-def ask(port: int, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Answer:
+def ask(
+    port: int, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+) -> Answer:
     """The answer to one request, on a connection of its own."""
     connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
@@ -141,7 +143,15 @@ class Frames(Line):
         super().__init__(port, room=room)
         key = base64.b64encode(os.urandom(16)).decode()
         self.send(
-            head("GET", path, Upgrade="websocket", Connection="Upgrade", Sec_WebSocket_Key=key, Sec_WebSocket_Version=13, **headers)
+            head(
+                "GET",
+                path,
+                Upgrade="websocket",
+                Connection="Upgrade",
+                Sec_WebSocket_Key=key,
+                Sec_WebSocket_Version=13,
+                **headers,
+            )
         )
         self.file = self.socket.makefile("rb")
         self.welcome = self._welcome()

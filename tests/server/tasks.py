@@ -60,7 +60,7 @@ async def wait_at(name: str) -> str:
     """Come to a gate, and say its name once it is open."""
     came[name] += 1
     try:
-        while not gates[name].is_set():
+        while not gates[name].is_set():  # noqa: ASYNC110  # which another thread sets
             await asyncio.sleep(0.001)
         return name
     finally:
@@ -108,6 +108,12 @@ async def count_then_fail(stop: int) -> AsyncIterator[int]:
     for number in range(stop):
         yield number
     raise ValueError(f"no more than {stop}")
+
+
+@task(cost="io")
+async def odd_items() -> AsyncIterator[Any]:
+    yield 1
+    yield object()
 
 
 @task

@@ -220,6 +220,7 @@ class _ThreadPump:
                 await self._arrived.wait()
             item = self._ready.get()
             if item is self._END:
+                await asyncio.sleep(0)  # what the task has said of its progress is on the loop's list: that comes first
                 if self._failure is not None:
                     raise self._failure
                 return

@@ -278,3 +278,66 @@ def bench(as_json: bool) -> None:
         click.echo(benches.as_json(figures))
     else:
         benches.show(figures)
+
+
+@app.group()
+@_with_traceback
+def outbox() -> None:
+    """Look after the calls that an outbox keeps; also while a program has its file open."""
+
+
+_with_outbox_file = click.argument("file", type=click.Path(path_type=Path))
+_with_keys = click.argument("keys", metavar="[KEY]...", nargs=-1)
+_with_states = click.option(
+    "--state",
+    "states",
+    type=click.Choice(["waiting", "sent", "done", "failed", "dead", "expired"]),
+    multiple=True,
+    help="All calls in this state; may be said more than once.",
+)
+_with_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@outbox.command("list")
+@_with_outbox_file
+@_with_states
+@_with_json
+@_with_traceback
+def list_outbox(file: Path, states: Any, as_json: bool) -> None:
+    """List calls as they were put: all, or those in a state. The dead letters are those `dead` and `expired`."""
+    from hybrid_compute.cli import outbox as outboxes
+
+    outboxes.show(file, states, as_json=as_json)
+
+
+@outbox.command("retry")
+@_with_outbox_file
+@_with_keys
+@click.option("--all", "everything", is_flag=True, help="All that were given up.")
+@_with_json
+@_with_traceback
+def retry_outbox(file: Path, keys: tuple[str, ...], everything: bool, as_json: bool) -> None:
+    """Let calls that were given up wait to be sent again.
+
+    A call whose outcome is unknown is run anew: look first whether it was done. If one KEY is wrong, nothing changes.
+    """
+    from hybrid_compute.cli import outbox as outboxes
+
+    if bool(keys) is everything:
+        raise click.UsageError("say which calls: either KEY ... or --all")
+    outboxes.retry(file, keys, as_json=as_json)
+
+
+@outbox.command("drop")
+@_with_outbox_file
+@_with_keys
+@_with_states
+@_with_json
+@_with_traceback
+def drop_outbox(file: Path, keys: tuple[str, ...], states: Any, as_json: bool) -> None:
+    """Forget calls and their results. Not those that are under way. If one KEY is wrong, nothing changes."""
+    from hybrid_compute.cli import outbox as outboxes
+
+    if bool(keys) is bool(states):
+        raise click.UsageError("say which calls: either KEY ... or --state STATE")
+    outboxes.drop(file, keys, states, as_json=as_json)

@@ -17,8 +17,9 @@ from hybrid_compute.links.wire import Failure
 ERROR_KEY: Final = "hybrid-compute/error"
 """Where in `_meta` of a failed result the code and the details of the error stand."""
 
-DEEPEST: Final = 200
-"""Levels of nesting that may cross. The SDK stops not far beyond, and breaks the connection over it."""
+DEEPEST: Final = 128
+"""Levels of nesting that may cross. The SDK reads no more than 200, some of them its own, and what it cannot read is
+never answered; somewhat beyond, it breaks the connection."""
 
 
 def read(data: bytes) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 from hybrid_compute.errors import (
     BackendClosed,
@@ -17,7 +17,7 @@ from hybrid_compute.errors import (
     PolicyRefused,
     ProtocolError,
 )
-from hybrid_compute.outbox.entries import DIED, Again, Claimed, Outcome
+from hybrid_compute.outbox.entries import DIED, Again, Claimed, Outcome, Verdict
 
 AWAY: Final = (BackendUnavailable, ConnectionLost, BackendClosed)
 """Errors of a place that cannot be reached: other calls need not try it now."""
@@ -48,9 +48,6 @@ class Backoff:
         return pause * (1 + self.jitter * (2 * chance - 1))
 
 
-Verdict: TypeAlias = Again | Outcome
-
-
 def judge(error: BaseException, call: Claimed, *, repeatable: bool) -> Verdict:
     """What becomes of a call that ended with this error. `repeatable`: it may be sent again though it has begun.
 
@@ -65,8 +62,10 @@ def judge(error: BaseException, call: Claimed, *, repeatable: bool) -> Verdict:
             return nobody_knows(str(error))
         case BackendError(started=False) if isinstance(error, (*AWAY, LimitExceeded)):
             return _again(error, call, counts=False)
-        case BackendError() | NoBackendAvailable():
+        case BackendError():
             return _again(error, call, counts=True)
+        case NoBackendAvailable():  # of a runtime, which does not ask a place that it knows to be away
+            return Again(True, False, error.code, str(error))
         case HybridComputeError():
             return Outcome.of_error("failed", error)
         case _:
@@ -80,14 +79,14 @@ def _again(error: HybridComputeError, call: Claimed, *, counts: bool) -> Verdict
     return Again(isinstance(error, AWAY), counts, error.code, str(error))
 
 
-def orphaned(call: Claimed, *, repeatable: bool) -> Outcome | None:
-    """What becomes of a call whose sender died: None if it may be sent again."""
+def orphaned(call: Claimed, *, repeatable: bool) -> Verdict:
+    """What becomes of a call whose sender died."""
     if not repeatable:
         return nobody_knows(DIED.reason)
     if call.tries >= call.most:
         lost = ConnectionLost(started=True)
         return Outcome.of_error("dead", lost, f"given up after {call.tries} tries: each time its sender died")
-    return None
+    return DIED
 
 
 def nobody_knows(why: str) -> Outcome:

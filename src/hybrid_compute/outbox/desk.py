@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 from msgspec import UNSET, Raw
 
 from hybrid_compute.backends.base import Backend
+from hybrid_compute.backends.wrappers import Wrapper
 from hybrid_compute.errors import (
     BackendClosed,
     HybridComputeError,
-    InvalidInput,
     NotTransferable,
     PolicyRefused,
     TaskNotFound,
@@ -67,13 +67,14 @@ class Desk:
         self.path = path
         self.now = rules.now
         self._owns_place = isinstance(to, Backend)
-        self.to = Runtime([to], strategy="in_order", clock=rules.clock) if isinstance(to, Backend) else to
+        self.to = Runtime([_Asked(to)], strategy="in_order", clock=rules.clock) if isinstance(to, Backend) else to
+        self.places: Sequence[Backend] = (to,) if isinstance(to, Backend) else to.backends if to is not None else ()
         known = [tasks[name] for name in tasks] if isinstance(tasks, TaskRegistry) else list(tasks)
         if self.to is not None:
             known += [self.to.tasks[name] for name in self.to.tasks]
         self.tasks = TaskRegistry(known)
         self.writer = Writer(path, partial(open_file, path, synchronous=synchronous))
-        self.sender = Sender(self.writer, self.to, self.tasks, rules, self._ended)
+        self.sender = Sender(self.writer, self.to, self.places, self.tasks, rules, self._ended)
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self._state = "new"
 
@@ -98,16 +99,15 @@ class Desk:
             if self._owns_place and self.to is not None:
                 stack.push_async_callback(self.to.aclose)
             stack.callback(self._ended, None)
-            await self.sender.aclose()
+            await self.sender.aclose(self.to.aclose if self._owns_place and self.to is not None else None)
 
     def learn(self, task: Callable[..., Any] | str) -> AnyTask:
         """The task behind a name or a function, if calls of it may be kept here."""
         known = self.tasks[task] if isinstance(task, str) else as_task(task)
         if known.streams:
             raise TypeError(f"task {known.name!r} is a {known.kind}: a stream cannot wait, so an outbox keeps none")
-        places = () if self.to is None else self.to.backends
-        refusals = {place.name: reason for place in places if (reason := private_stays_here(known, place))}
-        if places and len(refusals) == len(places):
+        refusals = {place.name: reason for place in self.places if (reason := private_stays_here(known, place))}
+        if self.places and len(refusals) == len(self.places):
             reasons = ", ".join(f"{name} ({reason})" for name, reason in refusals.items())
             raise PolicyRefused(f"no place may run {known.name!r}: {reasons}", refusals=refusals)
         return self.tasks.add(known)
@@ -194,16 +194,21 @@ class Desk:
         )
 
 
+class _Asked(Wrapper):
+    """A place that is asked though it cannot run the task at the moment: only then does it say that it is away."""
+
+    def can_run(self, task: AnyTask, /) -> bool:
+        return True
+
+
 def _written(task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     """The input of a call as it is kept. What could not be read back is refused now, and not in a week."""
     value = as_input(task, args, kwargs)
     try:
         input = b"" if value is UNSET else b"".join(MESSAGE_PACK.write_value(value))
-        MESSAGE_PACK.bind(task, Raw(input))
     except NotTransferable as error:
         raise NotTransferable(f"the input of task {task.name!r} cannot be kept: {error}") from error
-    except InvalidInput as error:
-        raise InvalidInput(f"{error} (as it would be read back)") from error
+    MESSAGE_PACK.bind(task, Raw(input))
     return input
 
 

@@ -111,6 +111,7 @@ class Again:
     reason: str
 
 
+Verdict: TypeAlias = Again | Outcome
 DIED: Final = Again(False, True, None, "the program that sent it died before the answer came")
 
 

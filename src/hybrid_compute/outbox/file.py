@@ -9,6 +9,8 @@ import errno
 import os
 import sqlite3
 import time
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -73,6 +75,18 @@ def open_file(path: Path, *, create: bool = True, synchronous: Synchronous = "FU
         db.close()
         raise
     return db
+
+
+@contextmanager
+def one_step(path: Path) -> Generator[sqlite3.Connection]:
+    """The outbox that is in this file, for one transaction; also while a program has it open. Errors as `open_file`."""
+    with closing(open_file(path, create=False)) as db:
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            yield db
+            db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise told(error, path) from error
 
 
 def _open(db: sqlite3.Connection, path: Path, synchronous: Synchronous) -> None:

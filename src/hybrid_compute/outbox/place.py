@@ -9,14 +9,13 @@ from hybrid_compute.backends.base import Backend
 from hybrid_compute.calls import Call
 from hybrid_compute.errors import BackendError, BackendUnavailable, HybridComputeError
 from hybrid_compute.outbox.desk import Desk, Kept, PutOptions
-from hybrid_compute.policy import unable
 from hybrid_compute.tasks import AnyTask
 
 
 class LaterBackend(Backend):
     """Keeps calls in an outbox and waits for their results; `auto` tries it last of all. Made by `Outbox.place`.
 
-    It can run what the places behind the outbox can, and lets a private task go only where those are on this machine.
+    It provides what the places behind the outbox do, and lets a private task go only where those are on this machine.
     A call that is given up, because its time is up or nobody waits for it any more, is taken out of the outbox unless
     it was sent already. When the program dies, the next one sends what was kept.
 
@@ -31,10 +30,9 @@ class LaterBackend(Backend):
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._places = () if desk.to is None else desk.to.backends
-        self.on_this_machine = bool(self._places) and all(place.on_this_machine for place in self._places)
-        if self._places:
-            self.provides = frozenset[str]().union(*(place.provides for place in self._places))
+        self.on_this_machine = bool(desk.places) and all(place.on_this_machine for place in desk.places)
+        if desk.places:
+            self.provides = frozenset[str]().union(*(place.provides for place in desk.places))
 
     def can_run(self, task: AnyTask, /) -> bool:
         return self._against(task) is None
@@ -55,8 +53,7 @@ class LaterBackend(Backend):
             return "a stream cannot wait"
         if task.name in self._desk.tasks and self._desk.tasks[task.name] is not task:
             return "its outbox knows another task of that name"
-        reasons = [unable(task, place) for place in self._places]
-        return "; ".join(filter(None, reasons)) if reasons and all(reasons) else None
+        return None
 
     async def _wait_for(self, call: Call) -> Any:
         self.check_open()

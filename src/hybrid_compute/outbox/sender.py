@@ -13,19 +13,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from msgspec import Raw
 
+from hybrid_compute.backends.base import Backend
 from hybrid_compute.clock import Clock
 from hybrid_compute.errors import BackendError
 from hybrid_compute.links.wire import MESSAGE_PACK
 from hybrid_compute.outbox import owners, store
-from hybrid_compute.outbox.deciding import AWAY, Backoff, Reach, Verdict, judge, nobody_knows, orphaned
-from hybrid_compute.outbox.entries import AT_ONCE, Again, Claimed, Outcome
+from hybrid_compute.outbox.deciding import AWAY, Backoff, Reach, judge, nobody_knows, orphaned
+from hybrid_compute.outbox.entries import AT_ONCE, Again, Claimed, Outcome, Verdict
 from hybrid_compute.outbox.store import Found, Wish
 from hybrid_compute.outbox.writer import Job, Writer
 from hybrid_compute.runtime import Runtime
@@ -36,6 +37,8 @@ Order: TypeAlias = Literal["priority", "strict"]
 
 LEASE: Final = 30.0
 """Seconds after which others take over from a sender of which they cannot know whether it lives."""
+MOURNING: Final = 2.0
+"""Seconds between looks at whether other senders live."""
 GLANCE: Final = 0.25
 """Seconds between glances at the file, to see whether another program has changed it."""
 
@@ -64,12 +67,14 @@ class Sender:
         self,
         writer: Writer,
         to: Runtime | None,
+        places: Sequence[Backend],
         tasks: TaskRegistry,
         rules: Rules,
         ended: Callable[[Iterable[str] | None], None],
     ) -> None:
         self._writer = writer
         self._to = to
+        self._places = places
         self._tasks = tasks
         self._rules = rules
         self._ended = ended
@@ -96,26 +101,35 @@ class Sender:
 
         Only the very place that has seen a key can know that it has.
         """
-        places = () if self._to is None else self._to.backends
-        return task.pure or (len(places) == 1 and places[0].remembers_keys)
+        return task.pure or (len(self._places) == 1 and self._places[0].remembers_keys)
 
-    async def aclose(self) -> None:
-        """Send no more. What may be sent again is broken off; for what may not, this waits."""
+    async def aclose(self, close_place: Callable[[], Awaitable[object]] | None = None) -> None:
+        """Send no more, and settle what is under way. Calls that may not be sent again are waited for.
+
+        The others are broken off by closing their place. Where that stays open they are waited for too, unless they can
+        be cancelled: a place that remembers keys would remember that.
+        """
         self._closing = True
         if self._loop is not None:
             self._loop.cancel()
             await asyncio.wait([self._loop])
+        breakable = self._may_cancel if close_place is None else self.may_repeat
         under_way = list(self._under_way.values())
-        for sending in under_way:
-            if sending.repeatable:
-                sending.work.cancel()
         try:
-            await asyncio.gather(*(sending.work for sending in under_way), return_exceptions=True)
+            await _end_of(each.work for each in under_way if not breakable(self._tasks[each.name]))
+            if close_place is not None:
+                await close_place()
+            else:
+                _cancel(under_way)
+            await _end_of(each.work for each in under_way)
         finally:
-            for sending in under_way:
-                sending.work.cancel()
+            _cancel(under_way)
+            await _end_of(each.work for each in under_way)
             # What was claimed and not yet begun can be put back; what is under way even now is for others to judge.
             self._writer.post(partial(store.leave, sender=self._name, begun=list(self._under_way)))
+
+    def _may_cancel(self, task: AnyTask) -> bool:
+        return task.pure and not any(place.remembers_keys for place in self._places)
 
     # The loop.
 
@@ -142,9 +156,8 @@ class Sender:
         if probing and found.claimed:
             self._reach.probing(now, random.random())
         for call in found.claimed:
-            self._under_way[call.key] = _Sending(
-                asyncio.create_task(self._send(call, probe=probing)), self.may_repeat(self._tasks[call.task])
-            )
+            task = self._tasks[call.task]
+            self._under_way[call.key] = _Sending(task.name, asyncio.create_task(self._send(call, task, probe=probing)))
         return self._next_look(found, now)
 
     def _wish(self, now: float) -> Wish:
@@ -158,7 +171,9 @@ class Sender:
         times = [] if found.due is None else [found.due]
         if self._reach.failures and self._reach.opens > now:  # else nothing was there to go and see
             times.append(self._reach.opens)
-        if found.others or self._under_way:  # another may die, and our own lease wants to be renewed
+        if found.others:
+            times.append(now + MOURNING)
+        if self._under_way:  # our own lease wants to be renewed
             times.append(now + LEASE / 3)
         return min(times, default=None)
 
@@ -186,14 +201,14 @@ class Sender:
 
     # One call.
 
-    async def _send(self, call: Claimed, *, probe: bool) -> None:
-        task = self._tasks[call.task]
-        repeatable = self.may_repeat(task)
+    async def _send(self, call: Claimed, task: AnyTask, *, probe: bool) -> None:
         try:
-            verdict = await self._verdict(call, task, repeatable)
+            verdict = await self._verdict(call, task)
         except asyncio.CancelledError:
-            self._break_off(call, repeatable)
+            self._break_off(call, task)
             raise
+        if self._closing and isinstance(verdict, Again):
+            verdict = _BROKEN_OFF
         self._take_note(verdict, probe)
         await self._insist(self._job(call, verdict))
         del self._under_way[call.key]
@@ -202,7 +217,7 @@ class Sender:
             self._ended([call.key])
         self.wake()
 
-    async def _verdict(self, call: Claimed, task: AnyTask, repeatable: bool) -> Verdict:
+    async def _verdict(self, call: Claimed, task: AnyTask) -> Verdict:
         """Send the call; what becomes of it."""
         assert self._to is not None
         try:
@@ -213,9 +228,9 @@ class Sender:
             if self._closing:
                 raise
             lost = BackendError(f"the call of {task.name!r} was cancelled at its place", started=True)
-            return judge(lost, call, repeatable=repeatable)
+            return judge(lost, call, repeatable=self.may_repeat(task))
         except Exception as error:
-            return judge(error, call, repeatable=repeatable)
+            return judge(error, call, repeatable=self.may_repeat(task))
 
     def _take_note(self, verdict: Verdict, probe: bool) -> None:
         """Whether the place can be reached, after this."""
@@ -229,7 +244,7 @@ class Sender:
         now = self._rules.now()
         if isinstance(verdict, Outcome):
             return partial(store.settle, key=call.key, outcome=verdict, now=now)
-        due = now + self._pause(call, verdict)
+        due = AT_ONCE if verdict is _BROKEN_OFF else now + self._pause(call, verdict)
         return partial(store.put_back, sender=self._name, key=call.key, due=due, why=verdict)
 
     def _pause(self, call: Claimed, verdict: Again) -> float:
@@ -251,20 +266,33 @@ class Sender:
                 _log.warning("what became of a call cannot be written yet: %s", error)
                 await self._rules.clock.sleep(self._rules.backoff.first)
 
-    def _break_off(self, call: Claimed, repeatable: bool) -> None:
+    def _break_off(self, call: Claimed, task: AnyTask) -> None:
         """The outbox is being closed while the call is under way; nobody waits for what is written now."""
-        if repeatable:
-            why = Again(away=False, counts=False, code=None, reason="")
-            self._writer.post(partial(store.put_back, sender=self._name, key=call.key, due=AT_ONCE, why=why))
-        else:
-            lost = nobody_knows("the program ended before the answer came")
-            self._writer.post(partial(store.settle, key=call.key, outcome=lost, now=self._rules.now()))
+        verdict = _BROKEN_OFF if self.may_repeat(task) else nobody_knows("the program ended before the answer came")
+        self._writer.post(self._job(call, verdict))
         del self._under_way[call.key]
 
-    def _judge_orphan(self, call: Claimed) -> Outcome | None:
-        return orphaned(call, repeatable=self.may_repeat(self._tasks[call.task]))
+    def _judge_orphan(self, call: Claimed) -> Verdict | None:
+        """A place that is away has not said whether it remembers keys: until it does, nothing is lost by waiting."""
+        task = self._tasks[call.task]
+        repeatable = self.may_repeat(task)
+        if not repeatable and not any(place.can_run(task) for place in self._places):
+            return None
+        return orphaned(call, repeatable=repeatable)
+
+
+_BROKEN_OFF: Final = Again(False, False, None, "")
 
 
 class _Sending(NamedTuple):
+    name: str
     work: asyncio.Task[None]
-    repeatable: bool
+
+
+def _cancel(under_way: Iterable[_Sending]) -> None:
+    for each in under_way:
+        each.work.cancel()
+
+
+async def _end_of(work: Iterable[asyncio.Task[None]]) -> None:
+    await asyncio.gather(*work, return_exceptions=True)

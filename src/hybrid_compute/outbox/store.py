@@ -12,7 +12,18 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from hybrid_compute.errors import OutcomeUnknown, TaskTimeout
-from hybrid_compute.outbox.entries import AT_ONCE, DIED, GIVEN_UP, STATES, Again, Claimed, Draft, Outcome, State, Status
+from hybrid_compute.outbox.entries import (
+    AT_ONCE,
+    GIVEN_UP,
+    STATES,
+    Again,
+    Claimed,
+    Draft,
+    Outcome,
+    State,
+    Status,
+    Verdict,
+)
 
 Connection: TypeAlias = sqlite3.Connection
 
@@ -155,7 +166,7 @@ class Wish:
 class Found:
     """What it got: calls to send, the keys of calls that have ended meanwhile, and when the next is due or expires.
 
-    `others` tells whether there are more senders, any of which may die and leave calls behind.
+    `others` tells whether there are more senders, which may die and leave calls behind, or have.
     """
 
     claimed: Sequence[Claimed]
@@ -164,8 +175,8 @@ class Found:
     others: bool
 
 
-Judge: TypeAlias = Callable[[Claimed], Outcome | None]
-"""From a call whose sender died to what becomes of it: None if it may be sent again."""
+Judge: TypeAlias = Callable[[Claimed], Verdict | None]
+"""From a call whose sender died to what becomes of it: None while that cannot be told."""
 Alive: TypeAlias = Callable[[str], bool | None]
 """Whether a sender lives; None where only its lease can tell."""
 
@@ -181,7 +192,7 @@ def look(db: Connection, wish: Wish, now: float, alive: Alive, judge: Judge) -> 
     claimed = _claim(db, wish, now) if wish.room > 0 and wish.tasks else []
     if claimed or wish.under_way:
         _renew(db, wish, now)
-    others = any(name != wish.sender for (name,) in db.execute("SELECT name FROM senders"))
+    others = len(_leases(db, wish.sender)) > 0
     return Found(claimed, ended, _due(db, wish, now, all_claimed=len(claimed) < wish.room), others)
 
 
@@ -235,14 +246,16 @@ def _take_over(db: Connection, wish: Wish, now: float, alive: Alive, judge: Judg
     if not wish.tasks:
         return []
     ended: list[str] = []
-    for sender in _dead(db, wish.sender, now, alive):
+    for sender, lease in _leases(db, wish.sender).items():
+        lives = alive(sender)
+        if lives or (lives is None and lease > now):
+            continue
         for call in _sent_by(db, sender):
-            if call.task not in wish.tasks:
-                continue  # for another sender to judge, which knows the task
-            verdict = judge(call)
-            if verdict is None:
-                put_back(db, sender, call.key, AT_ONCE, DIED)
-            else:
+            # Another sender, which knows the task, may be able to tell; or this one, later.
+            verdict = judge(call) if call.task in wish.tasks else None
+            if isinstance(verdict, Again):
+                put_back(db, sender, call.key, AT_ONCE, verdict)
+            elif verdict is not None:
                 settle(db, call.key, verdict, now)
                 ended.append(call.key)
         if not _sent_by(db, sender):
@@ -250,14 +263,13 @@ def _take_over(db: Connection, wish: Wish, now: float, alive: Alive, judge: Judg
     return ended
 
 
-def _dead(db: Connection, but_not: str, now: float, alive: Alive) -> list[str]:
-    """Senders that have died, whether they had calls under way or not."""
+def _leases(db: Connection, but_not: str) -> dict[str, float]:
+    """All other senders, whether they have calls under way or not, and until when they are thought to live."""
     at_work = db.execute("SELECT DISTINCT sender FROM calls WHERE state = 'sent'").fetchall()
     leases: dict[str, float] = dict.fromkeys((name for (name,) in at_work), 0.0)
     leases.update(db.execute("SELECT name, lease FROM senders").fetchall())
     leases.pop(but_not, None)
-    lives = {name: alive(name) for name in leases}
-    return [name for name, lease in leases.items() if lives[name] is False or (lives[name] is None and lease <= now)]
+    return leases
 
 
 def _renew(db: Connection, wish: Wish, now: float) -> None:

@@ -161,6 +161,7 @@ class App:
         """Take no more calls, and wait until those under way are answered."""
         self.feed.close()
         await self.desk.drain()
+        await self._sockets.drain()
 
     async def aclose(self) -> None:
         """Close what was opened; what is still under way ends with `backend_closed`."""

@@ -17,16 +17,15 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-from msgspec import UNSET
-
 from hybrid_compute.clock import Clock
 from hybrid_compute.errors import BackendClosed, InvalidInput, ProtocolError
 from hybrid_compute.links.wire import Encoding, Failure, Outcome, Pieces, Request
 from hybrid_compute.reporting import Reporter, heard_by
 from hybrid_compute.server.feed import Ended, Feed
 from hybrid_compute.server.guests import Guest
+from hybrid_compute.server.ids import id_of
 from hybrid_compute.server.limits import Limits, Turnstile
-from hybrid_compute.server.memory import Memory, digest
+from hybrid_compute.server.memory import WITHDRAWN, WITHDRAWN_CALL, Memory, digest
 from hybrid_compute.server.refusals import Refused, failure_for, is_expected
 from hybrid_compute.tasks import AnyTask
 from hybrid_compute.tracing import in_trace
@@ -94,26 +93,42 @@ class Desk:
             self._let_out(guest, task, began, code)
 
     async def answer_all(
-        self, guest: Guest, requests: Sequence[Request], encoding: Encoding, answer_in: Encoding
+        self,
+        guest: Guest,
+        requests: Sequence[Request],
+        encoding: Encoding,
+        answer_in: Encoding,
+        batch: Batch | None = None,
     ) -> list[Pieces]:
-        """The answers to many calls, in their order. Each goes well or badly by itself."""
+        """The answers to many calls, in their order. Each goes well or badly, or is withdrawn, by itself."""
         if len(requests) > self.limits.batch:
             raise Refused("too_large", f"a batch may have {self.limits.batch:,} calls, not {len(requests):,}")
         answers: list[Pieces] = [[]] * len(requests)
+        batch = batch or Batch()
         todo = iter(enumerate(requests))
 
         async def work() -> None:
             for index, request in todo:
-                answers[index] = await self.reply(guest, request, encoding, answer_in)
+                try:
+                    id = id_of(request, encoding, answer_in)
+                except ProtocolError as error:
+                    answers[index] = answer_in.write_failure(answer_in.null, self.report(error))
+                    continue
+                with batch.work_on(index) as wanted:
+                    if wanted:
+                        answers[index] = await self.reply(guest, request, id, encoding, answer_in)
+                if batch.is_withdrawn(index):
+                    answers[index] = answers[index] or answer_in.write_failure(id, WITHDRAWN_CALL)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(len(requests), self._room(guest))):
                 group.create_task(work())
         return answers
 
-    async def reply(self, guest: Guest, request: Request, encoding: Encoding, answer_in: Encoding) -> Pieces:
+    async def reply(
+        self, guest: Guest, request: Request, id: bytes | None, encoding: Encoding, answer_in: Encoding
+    ) -> Pieces:
         """The whole reply to a call, with its id, whatever comes of it."""
-        id = None if request.id is UNSET else bytes(request.id)
         try:
             if request.stream:
                 raise ProtocolError("a call in a batch is answered as a whole: ask for a stream by itself")
@@ -225,6 +240,39 @@ class Desk:
             self.feed.tell(Ended(guest.tenant.name, task.name, seconds, code))
         if self.closing:
             self._idle.set()
+
+
+class Batch:
+    """Which calls of a batch are withdrawn, and who is at work on the others."""
+
+    def __init__(self) -> None:
+        self._withdrawn: set[int] = set()
+        self._workers: dict[int, asyncio.Task[Any]] = {}
+
+    def withdraw(self, index: int) -> None:
+        """Stop this call, or see to it that it never begins."""
+        if index not in self._withdrawn:
+            self._withdrawn.add(index)
+            if worker := self._workers.get(index):
+                worker.cancel(WITHDRAWN)
+
+    def is_withdrawn(self, index: int) -> bool:
+        return index in self._withdrawn
+
+    @contextmanager
+    def work_on(self, index: int) -> Generator[bool]:
+        """Whether the call is wanted; it is worked on while the block is open, which ends if it is withdrawn."""
+        worker = asyncio.current_task()
+        assert worker is not None
+        self._workers[index] = worker
+        try:
+            yield index not in self._withdrawn
+        except asyncio.CancelledError as error:
+            if WITHDRAWN not in error.args:
+                raise
+            worker.uncancel()
+        finally:
+            del self._workers[index]
 
 
 async def _item_by_item(items: AsyncIterator[Any], answer_in: Encoding) -> AsyncGenerator[tuple[Outcome, Pieces]]:

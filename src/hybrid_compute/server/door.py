@@ -79,7 +79,7 @@ class Door:
     def _check_origin(self, origin: str, host: str) -> None:
         if origin in self._origins or "*" in self._origins:
             return
-        if origin == "null" or urlsplit(origin).netloc.lower() != host.lower():
+        if origin == "null" or _host_of(origin) != host.lower():
             raise Refused("forbidden", f"pages from {origin} may not call this server: allow it with origins=")
 
     def _insist_on_loopback(self, server: Any, host: str) -> None:
@@ -90,6 +90,14 @@ class Door:
             )
         if host and not _names_loopback(host):
             raise Refused("forbidden", f"this server is not {host}: ask it as localhost, or give it tokens")
+
+
+def _host_of(origin: str) -> str | None:
+    """Host and port of a page; None for what is no URL."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # a bracket that is not closed
+        return None
 
 
 @functools.lru_cache(maxsize=1024)

@@ -45,6 +45,7 @@ class Turnstile:
 
     def __init__(self, whose: str, clock: Clock, *, at_once: int | None, rate: float | None, burst: int | None) -> None:
         self.inside = 0
+        self.turned_away = 0
         self._whose = whose
         self._clock = clock
         self._at_once = at_once
@@ -56,6 +57,7 @@ class Turnstile:
     def enter(self) -> None:
         """Let one call in, which must `leave`. Raises `Refused` with the time when it pays to come again."""
         if self._at_once is not None and self.inside >= self._at_once:
+            self.turned_away += 1
             raise Refused(
                 "limit_exceeded", f"{self._whose} has {self.inside} calls under way, which is the limit", retry_after=1
             )
@@ -77,6 +79,7 @@ class Turnstile:
         self._filled = now
         if self._left < 1:
             wait = (1 - self._left) / rate
+            self.turned_away += 1
             raise Refused(
                 "limit_exceeded", f"{self._whose} may begin {rate:g} calls in a second, not more", retry_after=wait
             )

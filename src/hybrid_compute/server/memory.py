@@ -15,15 +15,29 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
-from hybrid_compute.errors import BackendError, HybridComputeError, OutcomeUnknown, TaskError, TaskNotFound
+from hybrid_compute.errors import (
+    BackendClosed,
+    BackendError,
+    HybridComputeError,
+    OutcomeUnknown,
+    ProtocolError,
+    TaskError,
+    TaskNotFound,
+)
 from hybrid_compute.links.wire import Encoding, Failure, Pieces, Request
 from hybrid_compute.server.refusals import AsTold, Refused
 
 WITHDRAWN = "withdrawn"
 """What a task is cancelled with when its client says so, not when its connection has gone."""
+
+WITHDRAWN_CALL = Failure("the call was withdrawn", "cancelled")
+"""What its client is then told."""
+
+LONGEST = 255
+"""Characters of a key."""
 
 Key: TypeAlias = tuple[str, str]
 """The tenant, and the key it gave: no tenant ever meets the keys of another."""
@@ -58,7 +72,16 @@ class Notebook(Protocol):
 class _Known:
     call: bytes
     began: float
-    running: asyncio.Task[Outcome]
+    running: asyncio.Task[Outcome] = field(init=False)
+    stoppable: bool = False
+    """Whether the task itself runs, not the notebook that says so."""
+    withdrawn: bool = False
+
+    def withdraw(self) -> None:
+        """Stop the task, or see to it that it never begins; what is noted of it is noted all the same."""
+        self.withdrawn = True
+        if self.stoppable:
+            self.running.cancel()
 
 
 class Memory:
@@ -80,6 +103,7 @@ class Memory:
         self._now = now
         self._known: dict[Key, _Known] = {}
         self._bytes = 0
+        self._closed = False
 
     async def once(
         self,
@@ -90,18 +114,22 @@ class Memory:
         pure: bool,
     ) -> Pieces:
         """The outcome of the call with this key, which runs if it never has. `call` is its `digest`."""
+        if not 0 < len(key[1]) <= LONGEST:
+            raise ProtocolError(f"a key has 1 to {LONGEST} characters, not {len(key[1])}")
+        if self._closed:
+            raise BackendClosed("this server is shutting down")
+        self._make_room()
         known = self._known.get(key)
         if known is None:
-            self._make_room()
-            known = _Known(call, self._now(), asyncio.create_task(self._carry_out(key, call, run, pure)))
+            known = self._known[key] = _Known(call, self._now())
+            known.running = asyncio.create_task(self._carry_out(key, known, run, pure))
             known.running.add_done_callback(_look_at_it)
-            self._known[key] = known
         _insist_on_one_call(key, call, known.call)
         try:
             outcome = await asyncio.shield(known.running)
         except asyncio.CancelledError as error:
             if WITHDRAWN in error.args:
-                known.running.cancel()
+                known.withdraw()
             raise
         if isinstance(outcome, Failure):
             raise AsTold(outcome)
@@ -109,19 +137,26 @@ class Memory:
 
     async def aclose(self) -> None:
         """Wait for what is under way, and close the notebook."""
+        self._closed = True
         await asyncio.gather(*(known.running for known in self._known.values()), return_exceptions=True)
         if self.notebook is not None:
             await self.notebook.aclose()
 
-    async def _carry_out(self, key: Key, call: bytes, run: Callable[[], Awaitable[Pieces]], pure: bool) -> Outcome:
+    async def _carry_out(self, key: Key, known: _Known, run: Callable[[], Awaitable[Pieces]], pure: bool) -> Outcome:
         notebook = self.notebook
         kept = False
         try:
             if notebook is not None:
-                entry = await notebook.begin(key, call, self._now(), again=pure)
+                entry = await notebook.begin(key, known.call, self._now(), again=pure)
                 if entry is not None:
-                    return _outcome_of(key, call, entry)
-            outcome, keep = await self._outcome(run, pure)
+                    return _outcome_of(key, known.call, entry)
+            outcome: Outcome
+            if known.withdrawn:
+                outcome, keep = WITHDRAWN_CALL, False
+            else:
+                known.stoppable = True
+                outcome, keep = await self._outcome(run, pure)
+                known.stoppable = False
             if notebook is not None:
                 await notebook.end(key, outcome if keep else None)
             elif keep:
@@ -137,19 +172,22 @@ class Memory:
         try:
             return b"".join(await run()), True
         except asyncio.CancelledError:
-            return Failure("the call was withdrawn", "cancelled"), True
+            return WITHDRAWN_CALL, True
         except Exception as error:
             return self._tell(error), _is_final(error, pure)
 
     def _make_room(self) -> None:
         """Forget what is too old, and the oldest of what is too much."""
         old = self._now() - self._keep
-        for key, known in list(self._known.items()):  # in the order in which they began
+        forgotten: list[Key] = []
+        for key, known in self._known.items():  # in the order in which they began
             if self._bytes < self._most and known.began > old:
                 break
             if known.running.done():
                 self._bytes -= _size(known.running.result())
-                del self._known[key]
+                forgotten.append(key)
+        for key in forgotten:
+            del self._known[key]
 
 
 def _size(outcome: Outcome) -> int:
@@ -177,7 +215,9 @@ def _outcome_of(key: Key, call: bytes, entry: Entry) -> Outcome:
     _insist_on_one_call(key, call, entry.call)
     if entry.outcome is not None:
         return entry.outcome
-    raise OutcomeUnknown(f"the call {key[1]!r} had begun when the server died; it is not pure, so it is not run again")
+    raise OutcomeUnknown(
+        f"the call {key[1]!r} had begun when the server died; it is not pure, so it is not run again", started=True
+    )
 
 
 def _is_final(error: BaseException, pure: bool) -> bool:

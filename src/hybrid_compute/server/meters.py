@@ -95,9 +95,14 @@ class Meters(Collector):
             refused.add_metric((code,), count)
         yield refused
         under_way = GaugeMetricFamily("hybrid_compute_calls_under_way", "Calls not yet answered.", labels=["tenant"])
+        turned_away = CounterMetricFamily(
+            "hybrid_compute_calls_turned_away", "Calls refused because a tenant had its share.", labels=["tenant"]
+        )
         for tenant, turnstile in self._turnstiles.items():
             under_way.add_metric((tenant,), turnstile.inside)
+            turned_away.add_metric((tenant,), turnstile.turned_away)
         yield under_way
+        yield turned_away
 
     def describe(self) -> Iterable[Metric]:
         return ()  # nothing is known before there are calls

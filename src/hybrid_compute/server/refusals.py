@@ -64,6 +64,8 @@ def headers_for(error: BaseException, failure: Failure) -> list[tuple[bytes, byt
     """The headers that belong to it."""
     if failure.code == "unauthorized":
         return [(b"www-authenticate", b'Bearer realm="hybrid-compute"')]
+    if failure.code == "method_not_allowed":
+        return [(b"allow", b"POST")]
     if failure.code in ("limit_exceeded", "backend_closed"):
         seconds = error.retry_after if isinstance(error, Refused) else None
         return [(b"retry-after", b"%d" % max(1, math.ceil(seconds or 1)))]

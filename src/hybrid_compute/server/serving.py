@@ -15,6 +15,7 @@ from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from hybrid_compute.server.app import App
 from hybrid_compute.server.door import is_loopback
@@ -79,6 +80,18 @@ class Impatient(HttpToolsProtocol):
             self._deadline = None
 
 
+class Sockets(WebSocketsSansIOProtocol):
+    """A WebSocket, which knows that it is over when its handshake was answered with an error.
+
+    uvicorn itself takes such an answer for one that was never finished, and complains of each stranger at the door.
+    """
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
+
+
 class Server(uvicorn.Server):
     """A uvicorn server that finishes the calls it has taken before it closes connections."""
 
@@ -122,7 +135,7 @@ def make_server(
         port=address.port,
         loop="hybrid_compute.server.serving:new_event_loop",
         http=Impatient,
-        ws="websockets-sansio",
+        ws=Sockets,
         ws_per_message_deflate=False,  # a megabyte takes twice as long with it
         ws_max_size=limits.body + 1024,
         ws_ping_interval=20.0,

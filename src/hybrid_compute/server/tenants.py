@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ import msgspec
 from hybrid_compute.runtime import Runtime
 
 _PREFIX = "sha256:"
+_HASH = re.compile(_PREFIX + "[0-9a-fA-F]{64}")
 
 
 def hash_token(token: str) -> str:
@@ -56,7 +58,7 @@ class Tenant:
 
     def __post_init__(self) -> None:
         for token in self.tokens:
-            if not token.startswith(_PREFIX) or len(token) != len(_PREFIX) + 64:
+            if not _HASH.fullmatch(token):
                 raise ValueError(
                     f"the tokens of tenant {self.name!r} are given as hashes: hybrid-compute token makes one"
                 )
@@ -104,8 +106,8 @@ def load_tenants(path: str | Path) -> list[Tenant]:
     rate = 100
     workers = 2
     """
-    data: Mapping[str, Any] = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     try:
+        data: Mapping[str, Any] = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         if unknown := data.keys() - {"tenant"}:
             raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
         tables = msgspec.convert(data.get("tenant", {}), dict[str, _Table])

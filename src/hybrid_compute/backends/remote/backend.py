@@ -30,11 +30,11 @@ from hybrid_compute.backends.remote.upkeep import Upkeep
 from hybrid_compute.calls import Call
 from hybrid_compute.errors import (
     BackendClosed,
-    BackendError,
     BackendUnavailable,
     ConnectionLost,
     HybridComputeError,
     NotTransferable,
+    OutcomeUnknown,
     RemoteProtocolError,
     TaskNotFound,
 )
@@ -229,19 +229,18 @@ class RemoteBackend(Backend):
                     return answer
         raise self._broken_off(call)
 
-    async def _ask_again(self, call: Call, message: Message, lost: BackendError) -> Answer:
-        """Ask once more for a call that may have run, which the server knows by its key."""
+    async def _ask_again(self, call: Call, message: Message, lost: ConnectionLost) -> Answer:
+        """Ask once more for a call that may have run, which the server knows by its key. Raises `lost` in the end."""
         for tried in range(_AGAIN):
             line = await self._back(call, tried, lost)
             message.fields.update(self._limits(call))
             try:
                 return await self._carry(line, message, call)
-            except (ConnectionLost, BackendUnavailable) as error:
-                lost = error
-        lost.started = True  # by then, whatever the last try says
+            except (ConnectionLost, BackendUnavailable):
+                continue
         raise lost
 
-    async def _back(self, call: Call, tried: int, lost: BackendError) -> Line:
+    async def _back(self, call: Call, tried: int, lost: ConnectionLost) -> Line:
         """A line again, after a pause. A call without a deadline has the upkeep's patience; then `lost` is raised."""
         waiting = Call(call.task)
         if call.deadline is None:
@@ -253,7 +252,6 @@ class RemoteBackend(Backend):
                     await self.clock.sleep(pause(tried, self._upkeep.first_pause, self._upkeep.longest_pause))
                     return await self._kept().again()
         except TimeoutError:
-            lost.started = True
             raise lost from None
 
     async def _items(self, call: Call, answers: AsyncIterator[Answer]) -> AsyncGenerator[Any]:
@@ -315,6 +313,8 @@ class RemoteBackend(Backend):
 
     def _told(self, call: Call, reply: Reply) -> HybridComputeError:
         error = told(Failure(reply.error or "no reason given", reply.code, reply.details), call.task, self.name)
+        if isinstance(error, OutcomeUnknown):
+            error.started = True  # whatever the server says: that is what it means
         if not isinstance(error, TaskNotFound):
             return error
         # It is there for its caller, so it is the server that lacks it, and another place may do.

@@ -233,12 +233,15 @@ def reason_of(error: BaseException) -> str:
     """Why a connection failed, in words."""
     if isinstance(error, TimeoutError):
         return "it does not answer"
-    if isinstance(error, aiohttp.ClientConnectorError):
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        error = error.certificate_error
+    elif isinstance(error, aiohttp.ClientConnectorError):
         error = error.os_error
-        if error.errno is not None and error.errno > 0:  # of a name that cannot be resolved it is below
-            return os.strerror(error.errno)
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, tls.SSLCertVerificationError):
+        return f"certificate verify failed: {error.verify_message}"
+    if isinstance(error, OSError) and not isinstance(error, tls.SSLError) and error.strerror:
+        # What asyncio has to say repeats the address. Below zero it is of a name that cannot be resolved.
+        return os.strerror(error.errno) if error.errno > 0 else error.strerror
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -87,6 +87,7 @@ class Nearest(Group):
             yield items
 
     async def _ask_each(self, call: Call, ask: Callable[[RemoteBackend], Awaitable[T]]) -> T:
+        self.check_open()
         failure: BackendError | None = None
         for server in self._order(call.task):
             try:
@@ -99,6 +100,7 @@ class Nearest(Group):
 
     async def _items(self, call: Call) -> AsyncGenerator[Any]:
         """The items from the first server that delivers any."""
+        self.check_open()
         failure: BackendError | None = None
         for server in self._order(call.task):
             delivered = False
@@ -138,7 +140,6 @@ class Nearest(Group):
 
     def _order(self, task: AnyTask) -> Iterator[_Server]:
         """The servers that may be asked now, and can run the task, the nearest first."""
-        self.check_open()
         for index in nearest([(each.distance, each.circuit) for each in self._servers], self.clock.time()):
             server = self._servers[index]
             if server.circuit.may_try(self.clock.time()) and lacking(task, server.backend) is None:

@@ -169,7 +169,7 @@ class SocketLine:
             elif frame.type is aiohttp.WSMsgType.CLOSE:
                 return f"the server closed it, {_meaning(frame.data, frame.extra)}"
             else:
-                return "it broke"
+                return "it ended without a word"
 
     def _take(self, data: bytes, encoding: Encoding) -> None:
         """Give a frame to whoever waits for it. What comes late, for a call that was withdrawn, is nobody's."""
@@ -190,7 +190,7 @@ class SocketLine:
         """Tell all who wait that nothing more will come."""
         if self.lost.done():
             return
-        self.lost.set_result(reason)
+        self.lost.set_result(f"the connection to {self._address.base} broke: {reason}")
         for answered in self._waiting.values():
             if not answered.done():
                 answered.set_result(None)
@@ -198,8 +198,7 @@ class SocketLine:
             arriving.fail(self._loss())
 
     def _loss(self) -> ConnectionLost:
-        text = f"the connection to {self._address.base} broke: {self.lost.result()}"
-        return ConnectionLost(text, backend=self._name, started=True)
+        return ConnectionLost(self.lost.result(), backend=self._name, started=True)
 
 
 class _Arriving:

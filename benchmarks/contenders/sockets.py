@@ -1,0 +1,32 @@
+"""The same calls as frames of one WebSocket."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from benchmarks.contenders.requests import AT_ONCE, BURST, BURST_OF_MANY, MANY, MANY_RATE, MEASURES, ONE, ONE_RATE
+from benchmarks.harness import Group
+from benchmarks.load import Frames, look, open_socket
+from benchmarks.loops import run_on
+from benchmarks.measure import Effort, Figures
+from benchmarks.serving import serving
+
+group = Group("websocket", "A trivial task on one WebSocket, one server process")
+
+
+def converse(name: str, effort: Effort) -> Figures:
+    async def measure(port: int) -> Figures:
+        socket = await open_socket(port)
+        figures: Figures = {}
+        figures[ONE], figures[ONE_RATE] = await look(Frames(socket, 1).burst, BURST, effort)
+        figures[MANY], figures[MANY_RATE] = await look(Frames(socket, AT_ONCE).burst, BURST_OF_MANY, effort)
+        socket.close()
+        return figures
+
+    with serving(name) as server:
+        return run_on("uvloop", measure(server.port))
+
+
+group.limit("raw ASGI, msgspec", *MEASURES)(partial(converse, "bare"))
+group.ours("create_app", *MEASURES)(partial(converse, "ours"))
+group.peer("Starlette, msgspec", *MEASURES)(partial(converse, "starlette"))

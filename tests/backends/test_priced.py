@@ -1,0 +1,189 @@
+"""Places that cost something, and the budget they are paid from: never more is spent than there is."""
+
+import asyncio
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybrid_compute.backends.local import LocalBackend
+from hybrid_compute.backends.priced import Budget, Priced, Spent, exact
+from hybrid_compute.backends.wrappers import Limited, Retrying
+from hybrid_compute.errors import (
+    BackendUnavailable,
+    ConnectionLost,
+    HybridComputeError,
+    InvalidInput,
+    LimitExceeded,
+    PolicyRefused,
+    TaskFailed,
+)
+from hybrid_compute.runtime import Runtime
+from hybrid_compute.tasks import AnyTask, Task
+from hybrid_compute.testing import MockBackend
+
+
+def work(x: int = 0) -> int:
+    return x
+
+
+def numbers(upto: int) -> Iterator[int]:
+    yield from range(upto)
+
+
+WORK: AnyTask = Task(work, name="work")
+OTHER: AnyTask = Task(work, name="other")
+NUMBERS: AnyTask = Task(numbers, name="numbers")
+
+
+def remote(handler: Any = None, **facts: Any) -> MockBackend:
+    handlers = [] if handler is None else [handler]
+    return MockBackend(*handlers, name="remote", rank=3, on_this_machine=False, **facts)
+
+
+async def test_calls_are_paid_until_the_budget_is_spent() -> None:
+    """To the last call it can pay; then the place is forbidden, with the reason, and nothing is sent."""
+    budget = Budget(0.01)
+    place = remote()
+    async with Runtime([Priced(place, per_call=0.002, budget=budget)], policies=[budget]) as rt:
+        for number in range(5):
+            assert await rt.run(WORK, number) == number
+        assert budget.left == 0
+        with pytest.raises(PolicyRefused, match=r"of the budget of 0\.01 0 is left, and a call costs 0\.002"):
+            await rt.run(WORK, 5)
+    assert len(place.calls) == 5
+
+
+async def test_a_call_goes_elsewhere_when_the_money_is_spent() -> None:
+    """To a place that costs nothing."""
+    budget = Budget(2)
+    async with Runtime([LocalBackend(), Priced(remote(), per_call=1, budget=budget)], policies=[budget]) as rt:
+        dear = rt.options(strategy=lambda task, places: sorted(places, key=lambda place: place.name != "remote"))
+        assert await asyncio.gather(*(dear.run(WORK, number) for number in range(5))) == list(range(5))
+        assert {name: tally.calls for name, tally in rt.stats()["work"].items()} == {"remote": 2, "local": 3}
+
+
+async def test_many_calls_at_once_spend_no_more_than_there_is() -> None:
+    """Also where nobody made the budget a rule: then it is a limit of the place."""
+    budget = Budget(3)
+    async with Runtime([Priced(remote(), per_call=1, budget=budget)]) as rt:
+        answers = await asyncio.gather(*(rt.run(WORK, number) for number in range(10)), return_exceptions=True)
+    refused = [each for each in answers if isinstance(each, LimitExceeded)]
+    assert len(refused) == 7
+    assert not any(each.started for each in refused)
+    assert budget.spent == 3
+
+
+async def test_what_each_task_has_cost_is_reported() -> None:
+    """The dearest first."""
+    budget = Budget(10.0)
+    async with Runtime([Priced(remote(), per_call=0.1, budget=budget)]) as rt:
+        await rt.run(OTHER)
+        for _ in range(3):
+            await rt.run(WORK)
+        assert await rt.run(NUMBERS, 4) == [0, 1, 2, 3]
+    assert next(iter(budget.report().items())) == ("work", Spent(3, 0.3))
+    assert budget.report() == {"work": Spent(3, 0.3), "other": Spent(1, 0.1), "numbers": Spent(1, 0.1)}
+    assert (budget.spent, budget.left) == (0.5, 9.5)
+
+
+@pytest.mark.parametrize(
+    ("error", "paid"),
+    [
+        (BackendUnavailable("away"), 0),
+        (ConnectionLost("cut", started=True), 1),
+        (InvalidInput("not so"), 0),
+        (TaskFailed("its own fault"), 1),
+    ],
+)
+async def test_what_never_began_costs_nothing(error: HybridComputeError, paid: int) -> None:
+    """What may have begun does, however it ended."""
+
+    def fails(task: AnyTask, *args: Any) -> Any:
+        raise error
+
+    budget = Budget(1)
+    async with Runtime([Priced(remote(fails), per_call=1, budget=budget)]) as rt:
+        with pytest.raises(type(error)):
+            await rt.run(WORK)
+        assert budget.spent == paid
+        with pytest.raises(type(error) if not paid else LimitExceeded):
+            async with rt.stream(NUMBERS, 3) as items:
+                await anext(items)
+        assert budget.spent == paid
+
+
+async def test_a_map_costs_as_many_calls_as_it_has() -> None:
+    """All of it is paid first, or none."""
+    budget = Budget(10)
+    async with Runtime([Priced(_Batching(name="remote"), per_call=1, budget=budget)]) as rt:
+        assert await rt.map(WORK, range(8)) == list(range(8))
+        with pytest.raises(LimitExceeded, match="3 of 'work' would cost 3, and 2 is left"):
+            await rt.map(WORK, range(3))
+        assert budget.report() == {"work": Spent(8, 8.0)}
+
+
+class _Batching(MockBackend):
+    batches = True
+
+    async def run_batch(self, call: Any, inputs: Any, limit: int | None, /) -> list[Any]:
+        return [call.task.fn(*args) for args in inputs]
+
+
+async def test_a_budget_finds_its_place_in_any_wrapping() -> None:
+    """Retries and limits around it change nothing; nor do places that it does not pay for."""
+    budget, other = Budget(0), Budget(1)
+    place = Retrying(Limited(Priced(remote(), per_call=1, budget=budget), calls=2))
+    assert budget(WORK, place) is not None
+    assert other(WORK, place) is None
+    assert budget(WORK, LocalBackend()) is None
+    async with Runtime([place], policies=[budget]) as rt:
+        with pytest.raises(PolicyRefused):
+            await rt.run(WORK)
+
+
+async def test_a_retry_is_paid_again() -> None:
+    """Each time it may have begun."""
+    lost = [ConnectionLost("cut", started=True)]
+
+    def fails_once(task: AnyTask, *args: Any) -> Any:
+        if lost:
+            raise lost.pop()
+        return task.fn(*args)
+
+    budget = Budget(10)
+    async with Runtime([Retrying(Priced(remote(fails_once), per_call=1, budget=budget), delay=0)]) as rt:
+        assert await rt.run(Task(work, name="work", pure=True), 7) == 7
+    assert budget.spent == 2
+
+
+@given(st.integers(1, 500), st.integers(1, 2000))
+def test_sums_are_exact(cents: int, calls: int) -> None:
+    """As on paper: a thousand times a tenth of a cent is a euro, and not almost."""
+    price, budget = exact(cents / 1000), Budget(cents * calls / 1000)
+    paid = 0
+    while budget.can_pay(price):
+        budget.pay("work", 1, price)
+        paid += 1
+    assert paid == calls
+    assert budget.left == 0
+    assert budget.spent == float(Decimal(cents * calls) / 1000)
+
+
+def test_amounts_below_nothing_are_refused() -> None:
+    """A budget of less than nothing, a call that pays its caller, and what is no number."""
+    for amount in (-1, float("nan")):
+        with pytest.raises(ValueError, match="amount"):
+            Budget(amount)
+        with pytest.raises(ValueError, match="amount"):
+            Priced(remote(), per_call=amount, budget=Budget(1))
+
+
+def test_a_budget_shows_how_it_stands() -> None:
+    """In logs and at a prompt."""
+    budget = Budget(2.5)
+    budget.pay("work", 1, exact(0.5))
+    assert repr(budget) == "<Budget of 2.5, 0.5 spent>"
