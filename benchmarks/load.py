@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, TypeAlias, cast
 
 from benchmarks.lazy import msgspec
+from benchmarks.machine import cpu_seconds
 from benchmarks.measure import Effort, Series, now
 
 Burst: TypeAlias = Callable[[int], Awaitable[list[int]]]
@@ -39,6 +40,13 @@ async def look(burst: Burst, calls: int, effort: Effort) -> tuple[Series, Series
         samples += await burst(calls)
         rates.append(calls * 1e9 / (now() - start))
     return Series.of((sample / 1e3 for sample in samples), "us"), Series("calls/s", statistics.median(rates))
+
+
+async def look_at_cpu(burst: Burst, calls: int, server: int) -> Series:
+    """The CPU time that a call takes in the process of the server: a figure that a busy machine hardly moves."""
+    before = cpu_seconds(server)
+    await burst(calls)
+    return Series("us", (cpu_seconds(server) - before) / calls * 1e6)
 
 
 # HTTP: as many connections as requests in flight.

@@ -67,6 +67,11 @@ def pss(process: int) -> float:
     raise ValueError(f"the kernel tells no PSS of process {process}")
 
 
+def cpu_seconds(process: int) -> float:
+    """Seconds that the main thread of a process has run so far, whatever else the machine did meanwhile."""
+    return int(Path(f"/proc/{process}/schedstat").read_text().split()[0]) / 1e9
+
+
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)

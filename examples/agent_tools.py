@@ -1,7 +1,7 @@
 """Tasks as tools for an agent, and the tools of a server as tasks: both ends of MCP in one file.
 
-An agent would start `hybrid-compute mcp examples/agent_tools.py` and talk to it. Here `McpBackend` does so in its place:
-it finds the tools, and a runtime runs them by name, in a process that knows nothing of their code.
+An agent would start `hybrid-compute mcp examples/agent_tools.py` and talk to it. Here `McpBackend` does so in its
+place: it finds the tools, and a runtime runs them by name, in a process that need not know their code.
 """
 
 import asyncio

@@ -10,6 +10,7 @@ PUBLIC = [
     "Budget",
     "Lifetime",
     "LocalBackend",
+    "McpBackend",
     "Nearest",
     "PerTenant",
     "Priced",

@@ -8,6 +8,7 @@ OPTIONAL = {
     "click",
     "joblib",
     "loky",
+    "mcp",
     "numpy",
     "psutil",
     "ray",

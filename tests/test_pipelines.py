@@ -329,6 +329,13 @@ async def test_a_slow_stage_slows_down_a_generator_in_a_worker(tmp_path: Path) -
         await until(lambda: marks(made)[ENDED], "the generator's `finally` has run")
 
 
+async def test_a_generator_and_the_calls_on_its_items_share_a_worker() -> None:
+    """Its end once stayed in the worker, held back behind the reply to such a call, and nobody ever heard of it."""
+    for _ in range(40):
+        async with Runtime([WorkerBackend(1)]) as rt:
+            assert await pipeline(count.on("worker"), double.on("worker")).run(rt, 3) == [0, 2, 4]
+
+
 @pytest.mark.parametrize("ordered", [True, False])
 async def test_generators_in_later_stages_share_the_room(ordered: bool) -> None:
     """However many there are, and however much each would give: what waits is bounded."""
@@ -606,6 +613,8 @@ async def test_the_time_of_a_runtime_is_that_of_the_whole_pipeline() -> None:
     """However many calls it is made of, and however quick each of them is."""
     clock = ManualClock()
     async with Runtime([LocalBackend()], clock=clock) as rt:
+        assert await pipeline(count_here, double).run(rt.options(timeout=60.0), 2) == [0, 2]
+        assert clock.waiting == 0
         pipe = pipeline(double.on("local"), double.on("local")).over(itertools.count())
         async with pipe.stream(rt.options(timeout=60.0)) as items:
             for _ in range(59):

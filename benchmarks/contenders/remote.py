@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Coroutine
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
 
 from benchmarks.harness import Group
 from benchmarks.lazy import aiohttp, hc, msgspec
 from benchmarks.load import CALL, HOST, INPUT, LEARNING
-from benchmarks.measure import Effort, Figures, await_rate, time_awaits
+from benchmarks.measure import Effort, Figures, Series, await_rate, time_awaits
 from benchmarks.serving import serving
 from benchmarks.tasks import echo
 
@@ -18,21 +19,32 @@ group = Group("remote", "A trivial task at a server on this machine, as MessageP
 
 HTTP, HTTP_MANY = "HTTP, 1 in flight", "HTTP, 64 in flight"
 SOCKET, SOCKET_MANY = "WebSocket, 1 in flight", "WebSocket, 64 in flight"
-MEASURES = (HTTP, HTTP_MANY, SOCKET, SOCKET_MANY)
+HTTP_CPU, SOCKET_CPU = (f"{many}, CPU time of the client for a call" for many in (HTTP_MANY, SOCKET_MANY))
+OVER_HTTP, ON_SOCKET = (HTTP, HTTP_MANY, HTTP_CPU), (SOCKET, SOCKET_MANY, SOCKET_CPU)
+MEASURES = (*OVER_HTTP, *ON_SOCKET)
 
 AT_ONCE = 64
 CALLS = 1024  # of one burst
+LONG_BURST = 4096
 CONTENT = {"Content-Type": "application/msgpack"}
 
 Ask: TypeAlias = Callable[[], Awaitable[Any]]
 
 
-async def _figures(ask: Ask, one: str, many: str, effort: Effort) -> Figures:
+async def _figures(ask: Ask, measures: Sequence[str], effort: Effort) -> Figures:
     if await ask() != INPUT:  # a wrong answer is often a quick one
         raise ValueError("the server does not echo")
     burst = _bursts(ask)
     await burst(LEARNING)
-    return {one: await time_awaits(ask, effort), many: await await_rate(burst, CALLS, effort)}
+    alone, together = await time_awaits(ask, effort), await await_rate(burst, CALLS, effort)
+    return dict(zip(measures, (alone, together, await _cpu(burst)), strict=True))
+
+
+async def _cpu(burst: Callable[[int], Awaitable[object]]) -> Series:
+    """What a call takes of this process's own time, however busy the machine is besides."""
+    before = time.process_time()
+    await burst(LONG_BURST)
+    return Series("us", (time.process_time() - before) / LONG_BURST * 1e6)
 
 
 def _bursts(ask: Ask) -> Callable[[int], Awaitable[object]]:
@@ -48,10 +60,10 @@ def bare(effort: Effort) -> Figures:
     async def measure(port: int) -> Figures:
         async with aiohttp.ClientSession() as session:
             ask = _post(session, f"http://{HOST}:{port}/compute")
-            figures = await _figures(ask, HTTP, HTTP_MANY, effort)
+            figures = await _figures(ask, OVER_HTTP, effort)
             async with session.ws_connect(f"ws://{HOST}:{port}/compute") as socket:
                 frames = BareFrames(socket)
-                figures |= await _figures(frames.ask, SOCKET, SOCKET_MANY, effort)
+                figures |= await _figures(frames.ask, ON_SOCKET, effort)
                 frames.close()
         return figures
 
@@ -99,11 +111,11 @@ def backend_alone(effort: Effort) -> Figures:
     """The remote place with no runtime above it."""
     task = hc.task(echo)
 
-    async def measure(url: str, one: str, many: str) -> Figures:
+    async def measure(url: str, measures: Sequence[str]) -> Figures:
         backend = hc.RemoteBackend(url)
         await backend.start()
         try:
-            return await _figures(lambda: backend.run_task(task, INPUT), one, many, effort)
+            return await _figures(lambda: backend.run_task(task, INPUT), measures, effort)
         finally:
             await backend.aclose()
 
@@ -114,15 +126,15 @@ def backend_alone(effort: Effort) -> Figures:
 def runtime_run(effort: Effort) -> Figures:
     task = hc.task(echo)
 
-    async def measure(url: str, one: str, many: str) -> Figures:
+    async def measure(url: str, measures: Sequence[str]) -> Figures:
         async with hc.Runtime([hc.RemoteBackend(url)]) as rt:
-            return await _figures(lambda: rt.run(task, INPUT), one, many, effort)
+            return await _figures(lambda: rt.run(task, INPUT), measures, effort)
 
     return _both_ways(measure)
 
 
-def _both_ways(measure: Callable[[str, str, str], Coroutine[Any, Any, Figures]]) -> Figures:
+def _both_ways(measure: Callable[[str, Sequence[str]], Coroutine[Any, Any, Figures]]) -> Figures:
     with serving("ours") as server:
         place = f"{HOST}:{server.port}"
-        figures = asyncio.run(measure(f"http://{place}", HTTP, HTTP_MANY))
-        return figures | asyncio.run(measure(f"ws://{place}", SOCKET, SOCKET_MANY))
+        figures = asyncio.run(measure(f"http://{place}", OVER_HTTP))
+        return figures | asyncio.run(measure(f"ws://{place}", ON_SOCKET))

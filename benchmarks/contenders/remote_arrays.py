@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
@@ -17,16 +18,17 @@ group = Group("remote-arrays", "A 64 MiB float32 array to a server and back, as 
 
 ECHO = "there and back"
 SHAPE = (16 << 20,)
+PIECE = 1 << 18
 
 
-@group.limit("raw ASGI and bare aiohttp, the bytes alone", ECHO)
-def raw_body(effort: Effort) -> Figures:
+def raw_body(cut: Callable[[memoryview], Any], effort: Effort) -> Figures:
     async def measure(url: str) -> Figures:
-        body = numpy.arange(SHAPE[0], dtype=numpy.float32).tobytes()
+        body = memoryview(numpy.arange(SHAPE[0], dtype=numpy.float32).tobytes())
+        headers = {"Content-Length": str(len(body))}
         async with aiohttp.ClientSession() as session:
 
             async def send() -> Any:
-                async with session.post(url, data=body) as response:
+                async with session.post(url, data=cut(body), headers=headers) as response:
                     return await response.read()
 
             _insist(await send() == body)
@@ -34,6 +36,15 @@ def raw_body(effort: Effort) -> Figures:
 
     with serving("whole") as server:
         return asyncio.run(measure(f"http://{HOST}:{server.port}/"))
+
+
+async def in_pieces(body: memoryview) -> AsyncIterator[memoryview]:
+    for start in range(0, len(body), PIECE):
+        yield body[start : start + PIECE]
+
+
+group.limit("bare aiohttp to raw ASGI, the bytes as one", ECHO)(partial(raw_body, bytes))
+group.limit("bare aiohttp to raw ASGI, the bytes in pieces", ECHO)(partial(raw_body, in_pieces))
 
 
 def runtime_run(scheme: str, where: str, effort: Effort) -> Figures:

@@ -4,27 +4,40 @@ from __future__ import annotations
 
 from functools import partial
 
-from benchmarks.contenders.requests import AT_ONCE, BURST, BURST_OF_MANY, MANY, MANY_RATE, MEASURES, ONE, ONE_RATE
+from benchmarks.contenders.requests import (
+    AT_ONCE,
+    BURST,
+    BURST_OF_MANY,
+    CPU,
+    LONG_BURST,
+    MANY,
+    MANY_RATE,
+    MEASURES,
+    ONE,
+    ONE_RATE,
+)
 from benchmarks.harness import Group
-from benchmarks.load import Frames, look, open_socket
+from benchmarks.load import Frames, look, look_at_cpu, open_socket
 from benchmarks.loops import run_on
 from benchmarks.measure import Effort, Figures
-from benchmarks.serving import serving
+from benchmarks.serving import Server, serving
 
 group = Group("websocket", "A trivial task on one WebSocket, one server process")
 
 
 def converse(name: str, effort: Effort) -> Figures:
-    async def measure(port: int) -> Figures:
-        socket = await open_socket(port)
+    async def measure(server: Server) -> Figures:
+        socket = await open_socket(server.port)
         figures: Figures = {}
         figures[ONE], figures[ONE_RATE] = await look(Frames(socket, 1).burst, BURST, effort)
-        figures[MANY], figures[MANY_RATE] = await look(Frames(socket, AT_ONCE).burst, BURST_OF_MANY, effort)
+        frames = Frames(socket, AT_ONCE)
+        figures[MANY], figures[MANY_RATE] = await look(frames.burst, BURST_OF_MANY, effort)
+        figures[CPU] = await look_at_cpu(frames.burst, LONG_BURST, server.pid)
         socket.close()
         return figures
 
     with serving(name) as server:
-        return run_on("uvloop", measure(server.port))
+        return run_on("uvloop", measure(server))
 
 
 group.limit("raw ASGI, msgspec", *MEASURES)(partial(converse, "bare"))

@@ -13,7 +13,7 @@ from hybrid_compute.runtime import Runtime
 LONGEST = 0.02  # seconds of work in one call
 BATCH = 20
 ITEMS = 50
-REST = 0.02  # seconds before the next call after one that failed: a server that is away refuses at once
+REST = 0.1  # seconds before the next call after one that failed: a server that is away refuses at once
 
 
 class Caller:
@@ -32,7 +32,7 @@ class Caller:
         self._stopping = True
 
     async def run(self) -> None:
-        kinds = (self._work, self._keyed_work, self._note, self._keyed_note, self._stream, self._batch)
+        kinds = (*(self._work, self._keyed_work) * 2, self._note, self._keyed_note, self._stream, self._batch)
         while not self._stopping:
             if not await self._chance.choice(kinds)():
                 await asyncio.sleep(REST)

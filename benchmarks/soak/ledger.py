@@ -6,7 +6,7 @@ A byte for each call: a soak of hours must not itself be what fills the memory t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from hybrid_compute.errors import BackendError, NoBackendAvailable
 
@@ -58,12 +58,16 @@ class Ledger:
             yield f"{count} times: {text}"
         yield from self._those("never ended", lambda id, state: state == PENDING)
         yield from self._those("ran more than once", lambda id, state: marks.get(id, 0) > 1)
-        yield from self._those("have a result but never began", lambda id, state: state == ANSWERED and id not in marks)
-        yield from self._those("were refused but began", lambda id, state: state == REFUSED and id in marks)
+        yield from self._those("got a result but never began", lambda id, state: state == ANSWERED and id not in marks)
+        yield from self._those("got a refusal but began", lambda id, state: state == REFUSED and id in marks)
         if strangers := [id for id in marks if id >= len(self)]:
-            yield f"{len(strangers)} calls ran that nobody made: {strangers[:SHOWN]}"
+            yield f"calls ran that nobody made: {_shown(strangers)}"
 
     def _those(self, did: str, test: Callable[[int, int], bool]) -> Iterator[str]:
         found = [id for id, state in enumerate(self._states) if test(id, state)]
         if found:
-            yield f"{len(found)} calls {did}: {', '.join(map(str, found[:SHOWN]))}{' ...' if found[SHOWN:] else ''}"
+            yield f"{len(found)} of {len(self)} calls {did}: {_shown(found)}"
+
+
+def _shown(ids: Sequence[int]) -> str:
+    return ", ".join(map(str, ids[:SHOWN])) + (" ..." if ids[SHOWN:] else "")

@@ -112,7 +112,10 @@ class Flow:
         await asyncio.gather(*(task for crew in self._crews for task in crew.tasks), return_exceptions=True)
 
     async def pass_on(self, number: int, turn: Turn, failure: _Failure) -> None:
-        """A failure takes its turn behind stage `number`; what comes before that has nothing to do any more."""
+        """A failure takes its turn behind stage `number`; what comes before that has nothing to do any more.
+
+        So does a `CancelledError`, which may be a task's own. If it means this runner, its line is cut, and it ends here.
+        """
         self._stop(self._crews[:number])
         await self.lines[number].put(turn, failure, last=True)
 
@@ -146,8 +149,6 @@ class Flow:
                     await line.put(turn, item)
             line.end(turn)
         except (Exception, asyncio.CancelledError) as error:
-            if _is_cancelled():
-                raise
             await self.pass_on(0, turn, _Failure(error, f"in the items that pipeline {self._name} is fed with"))
 
     def _outcome(self) -> BaseException:
@@ -156,7 +157,8 @@ class Flow:
 
     def _fail(self, error: BaseException) -> None:
         """The end of everything, at once."""
-        self._error = self._error or error
+        if self._error is None:
+            self._error = error
         self._stop(self._crews)
 
     def _be_late(self) -> None:
@@ -205,8 +207,6 @@ class _Step:
             else:
                 await line.put(turn, await self._verbs.run(task, *args, **kwargs), last=True)
         except (Exception, asyncio.CancelledError) as error:
-            if _is_cancelled():
-                raise
             await self._flow.pass_on(self.number, turn, _Failure(error, self._flow.where(self.number, item)))
 
 
@@ -219,9 +219,3 @@ def _at(stage: Stage[..., Any], rt: Verbs) -> Verbs:
     except ValueError as error:
         error.add_note(f"in stage {stage} of a pipeline")
         raise
-
-
-def _is_cancelled() -> bool:
-    """Whether this runner was told to stop; if not, a `CancelledError` is the task's own."""
-    current = asyncio.current_task()
-    return current is not None and current.cancelling() > 0

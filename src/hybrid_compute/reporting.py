@@ -36,7 +36,7 @@ def heard_by(hear: Reporter) -> Generator[None]:
     """Calls and streams that are asked for, and awaited, in the block tell `hear(done, total, note)` how far they are.
 
     It is called in the event loop, in the order of the reports, and never after the block. What a task asks for in
-    turn is not heard.
+    turn is not heard; nor is `map`, whose calls travel together, nor a `BlockingRuntime`, which has its hooks.
     """
     inside = True
 

@@ -451,6 +451,22 @@ async def test_what_is_too_large_for_the_server_is_a_limit(scheme: str) -> None:
             assert await rt.run(remoting.double, 21) == 42
 
 
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+async def test_a_server_with_too_much_to_do_says_so_before_it_begins(scheme: str, tmp_path: Path) -> None:
+    """So another place may do."""
+    with serving(TASKS, limits=Limits(calls=1), patience=0.2) as served:
+        remote = RemoteBackend(f"{scheme}://127.0.0.1:{served.port}")
+        async with Runtime([remote, LocalBackend()], strategy="in_order") as rt:
+            busy = asyncio.create_task(rt.run(remoting.nap, str(tmp_path)))
+            await until((tmp_path / "begun").exists)
+            with pytest.raises(LimitExceeded, match="under way, which is the limit") as caught:
+                await remote.run_call(Call(remoting.double, (21,)))
+            assert not caught.value.started
+            assert await rt.run(remoting.double, 21) == 42
+            assert {name: tally.failed for name, tally in rt.stats()["double"].items()} == {"remote": 1, "local": 0}
+            busy.cancel()
+
+
 @asynccontextmanager
 async def answering(body: bytes, *headers: str, status: int = 200, lists: bool = False) -> AsyncGenerator[str]:
     """A server that gives every request the same answer; if it `lists`, except for its list of tasks."""

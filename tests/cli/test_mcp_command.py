@@ -102,10 +102,11 @@ async def test_tools_can_be_named() -> None:
         assert (await client.call_tool("contract.add", {"a": 1, "b": 2})).structured_content == {"result": 3}
 
 
-async def test_limits_and_tracebacks_are_as_typed() -> None:
+async def test_limits_and_tracebacks_are_as_typed(tmp_path: Path) -> None:
     """A call ends in time, and the place where it failed is told if that is allowed."""
-    async with talking_to(toolbox.__file__, "--timeout", "0.2", "--tracebacks") as client:
-        assert "after 0.2 s" in text_of(await client.call_tool("spin", {"folder": "/tmp"}))
+    async with talking_to(toolbox.__file__, "--timeout", "0.2") as client:
+        assert "after 0.2 s" in text_of(await client.call_tool("spin", {"folder": str(tmp_path)}))
+    async with talking_to(toolbox.__file__, "--tracebacks") as client:
         assert "in boom" in text_of(await client.call_tool("boom", {"text": "odd"}))
 
 

@@ -10,6 +10,7 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "examples"
 
 SHOWN = {
+    "agent_tools": ["audit: Look at so many", "heard: 3 of 3", "got `str` - at `$.invoice.cents[0]`"],
     "crunch_files": ["50 % of 100,000 rows", "100,000 rows in 16 calls: {'worker': 16}"],
     "custom_backend": ["whereabouts ran in thread-backend_0, wait_a_little in MainThread", "not thread: it runs plain"],
     "drop_in_executor": ["run_in_executor: 125", "a crash: worker", "after it: 27"],
@@ -17,7 +18,13 @@ SHOWN = {
     "pipeline": ["300 lines, the first read in ", "left with 5", "in stage 1 of 2, price on worker, on item 1"],
     "progressive_enhancement": ["passed on by worker: ", "computed in a worker", "computed in this process"],
     "prompts": ["refused: the prompt is empty", "to_html    ran at worker", "clean      ran at local"],
+    "remote": [
+        "is there: 1,007 primes, counted at the server",
+        "counted in this process",
+        "back: 1,007 primes, counted",
+    ],
     "responsive_web": ["load, in workers", "load, in the loop"],
+    "serve": ['a call:   {"result":1229}', '[{"result":4},{"result":25}]', '{"result":null}', "422", "invalid_input"],
 }
 
 

@@ -121,6 +121,22 @@ async def test_a_long_probe_does_not_hold_the_others(tmp_path: Path) -> None:
         await until(lambda: len(far.done) == 3)
 
 
+async def test_a_clock_that_is_put_back_holds_nothing_up(tmp_path: Path) -> None:
+    """A call that was to wait a second does not wait a day because the time of the day was wrong by one."""
+    far, day = Far(), 86_400.0
+    far.refuses = LimitExceeded("too many calls", backend="far")
+    clock = ManualClock(1000.0)
+    async with Outbox(tmp_path / "calls.db", to=far, clock=clock, now=lambda: clock.time() + day) as outbox:
+        ticket = await outbox.put(double, 4)
+        await comes_to(ticket, "waiting", reason="too many")
+        far.refuses, day = None, 0.0
+        await until(lambda: clock.waiting)
+        clock.advance(0.25)
+        await until(lambda: clock.waiting)
+        clock.advance(0.25)
+        assert await ticket.result() == 8
+
+
 # Order.
 
 

@@ -11,7 +11,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from hybrid_compute.outbox import store
 from hybrid_compute.outbox.entries import DIED, Again, Claimed, Draft, Outcome
 from hybrid_compute.outbox.file import open_file
-from hybrid_compute.outbox.store import Wish
+from hybrid_compute.outbox.store import Alive, Wish
 
 SENDERS = ["one", "two", "three"]
 senders = st.sampled_from(SENDERS)
@@ -49,7 +49,7 @@ class Steps(RuleBasedStateMachine):
     @rule(name=senders, room=st.integers(0, 3), strict=st.booleans())
     def look(self, name: str, room: int, strict: bool) -> None:
         wish = Wish(name, ["double"], room, len(self.held[name]), strict)
-        found = store.look(self.db, wish, self.now, alive=lambda _: True, judge=lambda _: DIED)
+        found = store.look(self.db, wish, self.now, alive=lambda _: True)
         others = {key for held in self.held.values() for key in held}
         for call in found.claimed:
             assert call.key not in others
@@ -79,7 +79,7 @@ class Steps(RuleBasedStateMachine):
             return
         self.held[name].clear()
         wish = Wish(by, ["double"], 0)
-        store.look(self.db, wish, self.now, alive=lambda each: each != name, judge=lambda _: DIED)
+        look_and_adopt(self.db, wish, self.now, lambda each: each != name)
 
     @rule(name=senders)
     def leave(self, name: str) -> None:
@@ -140,8 +140,27 @@ def test_a_lease_that_runs_out_frees_its_calls_only_where_nothing_else_can_tell(
 
 
 def claim(db: sqlite3.Connection, name: str, now: float, lives: bool | None) -> list[str]:
-    found = store.look(db, Wish(name, ["double"], 1), now, alive=lambda _: lives, judge=lambda _: DIED)
-    return [call.key for call in found.claimed]
+    look_and_adopt(db, Wish(name, ["double"], 0), now, lambda _: lives)
+    return [call.key for call in store.look(db, Wish(name, ["double"], 1), now, lambda _: lives).claimed]
+
+
+def look_and_adopt(db: sqlite3.Connection, wish: Wish, now: float, alive: Alive) -> None:
+    found = store.look(db, wish, now, alive)
+    store.adopt(db, [(orphan, DIED) for orphan in found.orphans], now)
+
+
+def test_an_orphan_that_another_has_adopted_is_left_to_it(tmp_path: Path) -> None:
+    """Two may find the same orphan; what the first decided holds, though the second decides otherwise."""
+    db = open_file(tmp_path / "calls.db")
+    store.put(db, Draft("a", "double", b"\x04"), 1000.0)
+    assert claim(db, "one", 1000.0, None) == ["a"]
+    [orphan] = store.look(db, Wish("two", ["double"], 0), 1000.0, lambda _: False).orphans
+    assert store.adopt(db, [(orphan, DIED)], 1000.0) == []
+    assert claim(db, "two", 1000.0, True) == ["a"]
+    assert store.adopt(db, [(orphan, Outcome("dead"))], 1000.0) == []
+    assert store.adopt(db, [(orphan, DIED)], 1000.0) == []
+    assert [status.state for status in store.listed(db)] == ["sent"]
+    db.close()
 
 
 def test_a_late_answer_counts_if_there_is_no_other(tmp_path: Path) -> None:

@@ -449,7 +449,7 @@ async def known_as(tenant: str, url: str, mode: str) -> AsyncIterator[Client]:
             yield client
 
 
-async def test_a_call_is_let_in_or_told_why_not() -> None:
+async def test_a_call_is_let_in_or_told_why_not(tmp_path: Path) -> None:
     """A server around decides by which verbs a call is made, how many there are, and in what words it refuses."""
     entered: list[str] = []
 
@@ -459,11 +459,11 @@ async def test_a_call_is_let_in_or_told_why_not() -> None:
         if task.name == "echo":
             raise LimitExceeded("come back tomorrow", backend="here")
         entered.append(task.name)
-        yield verbs
+        yield verbs.options(timeout=0.05) if task.name == "hold" else verbs
         entered.append("left")
 
     async with Runtime([LocalBackend()]) as rt:
-        app = tools_app(rt, everything, admit=partial(admit, rt.options(timeout=0.05)))
+        app = tools_app(rt, everything, admit=partial(admit, rt))
         async with served(app) as url, Client(url) as client:
             assert await result_of(client, "add", a=1) == 1
             assert entered == ["add", "left"]
@@ -471,7 +471,7 @@ async def test_a_call_is_let_in_or_told_why_not() -> None:
             refused = await client.call_tool("echo", {})
             assert refused.meta is not None
             assert refused.meta[ERROR_KEY]["code"] == "limit_exceeded"
-            assert "after 0.05 s" in await complaint_about(client, "hold", folder=str(Path("/nonexistent").parent))
+            assert "after 0.05 s" in await complaint_about(client, "hold", folder=str(tmp_path))
 
 
 @pytest.mark.parametrize(

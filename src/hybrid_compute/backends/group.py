@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 from hybrid_compute.backends.base import Backend
@@ -88,7 +89,9 @@ class Group(Backend):
 
     async def aclose(self) -> None:
         self.closed = True
-        await asyncio.gather(*(each.aclose() for each in self.members))
+        async with AsyncExitStack() as stack:  # each is closed, whatever another raises
+            for each in self.members:
+                stack.push_async_callback(each.aclose)
 
     async def run_task(self, task: AnyTask, /, *args: Any, **kwargs: Any) -> Any:
         return await self.run_call(Call(task, args, kwargs))

@@ -153,7 +153,7 @@ class Connection:
         except MCPError as error:
             raise _no_answer(error) from error
         except (ValidationError, RuntimeError) as error:  # no answer, or none of the promised schema; or it has gone
-            raise NoAnswer(str(error), "lost" if self.done.done() else "garbled") from error
+            raise NoAnswer(str(error), "lost" if self.retired else "garbled") from error
 
     @contextmanager
     def in_use(self) -> Generator[None]:

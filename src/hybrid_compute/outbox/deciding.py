@@ -31,7 +31,7 @@ class Backoff:
     """
 
     first: float = 1.0
-    most: float = 60.0
+    most: float = 30.0
     jitter: float = 0.2
 
     def __post_init__(self) -> None:
@@ -42,7 +42,7 @@ class Backoff:
         """The pause after so many failures in a row; `chance` is between 0 and 1.
 
         >>> [Backoff(jitter=0).pause(failures, 0.5) for failures in (1, 2, 3, 9)]
-        [1.0, 2.0, 4.0, 60.0]
+        [1.0, 2.0, 4.0, 30.0]
         """
         pause = min(self.most, self.first * 2.0 ** min(failures - 1, 60))
         return pause * (1 + self.jitter * (2 * chance - 1))

@@ -87,8 +87,8 @@ class Desk:
             stack.push_async_callback(self.writer.aclose)
             if self._owns_place and self.to is not None:
                 await self.to.start()
+            await self.sender.start()
             stack.pop_all()
-        self.sender.start()
 
     async def aclose(self) -> None:
         if self._state != "open":
@@ -171,6 +171,8 @@ class Desk:
                     raise self._no_such(key)
                 if outcome.state not in ("waiting", "sent"):
                     return outcome
+                if self._state == "closed":
+                    raise BackendClosed(f"the outbox {self.path} is closed, and the call stays in it", backend="later")
                 await ended
             finally:
                 self._forget(key, ended)

@@ -90,7 +90,9 @@ def one_step(path: Path) -> Generator[sqlite3.Connection]:
 
 
 def _open(db: sqlite3.Connection, path: Path, synchronous: Synchronous) -> None:
+    db.execute("BEGIN")  # one view of it, though another program may be making it at this moment
     _insist_on_ours(db, path)
+    db.execute("COMMIT")
     if _switch_to_wal(db) != "wal":
         raise trouble(path, errno.ENOTSUP, "its file system cannot hold an outbox: put it on a local disk")
     db.execute(f"PRAGMA synchronous={synchronous}")

@@ -27,7 +27,7 @@ from hybrid_compute.links.wire import MESSAGE_PACK
 from hybrid_compute.outbox import owners, store
 from hybrid_compute.outbox.deciding import AWAY, Backoff, Reach, judge, nobody_knows, orphaned
 from hybrid_compute.outbox.entries import AT_ONCE, Again, Claimed, Outcome, Verdict
-from hybrid_compute.outbox.store import Found, Wish
+from hybrid_compute.outbox.store import Found, Orphan, Wish
 from hybrid_compute.outbox.writer import Job, Writer
 from hybrid_compute.runtime import Runtime
 from hybrid_compute.tasks import AnyTask, TaskRegistry
@@ -85,10 +85,16 @@ class Sender:
         self._stirred = asyncio.Event()
         self._called = False
         self._version = 0
+        self._due: float | None = None  # when a call is due or expires, by the time of the day
+        self._look_by: float | None = None
+        self._latest = 0.0
         self._closing = False
         self._loop: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
+    async def start(self) -> None:
+        """Begin to send. A new start is a new chance for what has to wait."""
+        self._version = await self._writer.read(store.version)
+        await self._writer.do(store.reopen)
         self._loop = asyncio.create_task(self._run(), name="hybrid-compute outbox")
 
     def wake(self) -> None:
@@ -134,56 +140,69 @@ class Sender:
     # The loop.
 
     async def _run(self) -> None:
-        self._version = await self._writer.read(store.version)
-        self._writer.post(store.reopen)  # a new start is a new chance; and the time of the day may have been put right
         while True:
             self._called = False
             try:
-                due = await self._look()
-                await self._until(due)
+                await self._look()
+                await self._until_something_happens()
             except OSError as error:  # a full disk may have room later, a locked file be free
                 _log.warning("the outbox waits: %s", error)
                 await self._nap(self._rules.backoff.first)
+            except Exception:
+                _log.exception("the outbox has stumbled, and goes on")
+                await self._nap(self._rules.backoff.first)
 
-    async def _look(self) -> float | None:
-        """Claim what there is room for, and send it; when to look again if nothing happens before."""
-        now = self._rules.now()
-        probing = self._reach.failures > 0
-        found = await self._writer.do(
-            partial(store.look, wish=self._wish(now), now=now, alive=owners.alive, judge=self._judge_orphan)
-        )
-        self._ended(found.ended)
+    async def _look(self) -> None:
+        """Claim what there is room for, and send it."""
+        now, probing = self._now(), self._reach.failures > 0
+        found = await self._writer.do(partial(store.look, wish=self._wish(), now=now, alive=owners.alive))
         if probing and found.claimed:
-            self._reach.probing(now, random.random())
+            self._reach.probing(self._rules.clock.time(), random.random())
         for call in found.claimed:
             task = self._tasks[call.task]
             self._under_way[call.key] = _Sending(task.name, asyncio.create_task(self._send(call, task, probe=probing)))
-        return self._next_look(found, now)
+        self._due, self._look_by = found.due, self._next_look(found)
+        self._ended(found.expired)
+        await self._adopt(found.orphans)
 
-    def _wish(self, now: float) -> Wish:
+    def _now(self) -> float:
+        """The time of the day. When it is put back, what was to wait until then must not wait for it to come again."""
+        now = self._rules.now()
+        if now < self._latest - 1.0:
+            self._writer.post(store.reopen)
+            self.wake()
+        self._latest = now
+        return now
+
+    def _wish(self) -> Wish:
         rules, under_way = self._rules, len(self._under_way)
         strict = rules.order == "strict"
-        room = self._reach.room(now, under_way, 1 if strict else rules.limit)
+        room = self._reach.room(rules.clock.time(), under_way, 1 if strict else rules.limit)
         tasks = () if self._to is None else tuple(self._tasks)
         return Wish(self._name, tasks, room, under_way, strict, LEASE, rules.keep)
 
-    def _next_look(self, found: Found, now: float) -> float | None:
-        times = [] if found.due is None else [found.due]
+    def _next_look(self, found: Found) -> float | None:
+        """When to look again though nothing has happened, by the clock."""
+        now = self._rules.clock.time()
+        times: list[float] = []
         if self._reach.failures and self._reach.opens > now:  # else nothing was there to go and see
             times.append(self._reach.opens)
-        if found.others:
+        if found.others or found.orphans:
             times.append(now + MOURNING)
         if self._under_way:  # our own lease wants to be renewed
             times.append(now + LEASE / 3)
         return min(times, default=None)
 
-    async def _until(self, due: float | None) -> None:
+    def _left(self) -> float:
+        """Seconds until it is time to look again, or to glance at the file."""
+        call = GLANCE if self._due is None else self._due - self._now()
+        look = GLANCE if self._look_by is None else self._look_by - self._rules.clock.time()
+        return min(call, look, GLANCE)
+
+    async def _until_something_happens(self) -> None:
         """Wait until somebody calls, something is due, or another program has changed the file."""
-        while not self._called:
-            left = GLANCE if due is None else due - self._rules.now()
-            if left <= 0:
-                return
-            await self._nap(min(left, GLANCE))
+        while not self._called and (left := self._left()) > 0:
+            await self._nap(left)
             version = await self._writer.read(store.version)
             if version != self._version:
                 self._version = version
@@ -235,7 +254,7 @@ class Sender:
     def _take_note(self, verdict: Verdict, probe: bool) -> None:
         """Whether the place can be reached, after this."""
         if isinstance(verdict, Again) and verdict.away:
-            self._reach.failed(self._rules.now(), random.random(), probe=probe)
+            self._reach.failed(self._rules.clock.time(), random.random(), probe=probe)
         elif self._reach.answered():
             self._writer.post(partial(store.reopen, codes=[kind.code for kind in AWAY]))
 
@@ -272,7 +291,15 @@ class Sender:
         self._writer.post(self._job(call, verdict))
         del self._under_way[call.key]
 
-    def _judge_orphan(self, call: Claimed) -> Verdict | None:
+    # Calls whose sender died.
+
+    async def _adopt(self, orphans: Sequence[Orphan]) -> None:
+        verdicts = [(orphan, verdict) for orphan in orphans if (verdict := self._verdict_on(orphan.call)) is not None]
+        if verdicts:
+            self._ended(await self._writer.do(partial(store.adopt, verdicts=verdicts, now=self._rules.now())))
+            self.wake()
+
+    def _verdict_on(self, call: Claimed) -> Verdict | None:
         """A place that is away has not said whether it remembers keys: until it does, nothing is lost by waiting."""
         task = self._tasks[call.task]
         repeatable = self.may_repeat(task)

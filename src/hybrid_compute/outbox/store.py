@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from hybrid_compute.errors import OutcomeUnknown, TaskTimeout
 from hybrid_compute.outbox.entries import (
@@ -162,38 +162,54 @@ class Wish:
     keep: float | None = None
 
 
+class Orphan(NamedTuple):
+    """A call that was under way when its sender died."""
+
+    sender: str
+    call: Claimed
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What it got: calls to send, the keys of calls that have ended meanwhile, and when the next is due or expires.
+    """What it got: calls to send, the keys of calls that have expired, and when the next is due or expires.
 
-    `others` tells whether there are more senders, which may die and leave calls behind, or have.
+    `orphans` are calls of which the sender has died, for `adopt`; `others` tells whether there are more senders, which
+    may die yet.
     """
 
     claimed: Sequence[Claimed]
-    ended: Sequence[str]
+    expired: Sequence[str]
+    orphans: Sequence[Orphan]
     due: float | None
     others: bool
 
 
-Judge: TypeAlias = Callable[[Claimed], Verdict | None]
-"""From a call whose sender died to what becomes of it: None while that cannot be told."""
 Alive: TypeAlias = Callable[[str], bool | None]
 """Whether a sender lives; None where only its lease can tell."""
 
 
-def look(db: Connection, wish: Wish, now: float, alive: Alive, judge: Judge) -> Found:
-    """Look around once, and claim as many calls as are wished for.
-
-    What has expired ends, what dead senders had under way goes back, and what need not be kept any longer goes.
-    """
-    ended = [*_expire(db, now), *_take_over(db, wish, now, alive, judge)]
+def look(db: Connection, wish: Wish, now: float, alive: Alive) -> Found:
+    """Look around once, and claim as many calls as are wished for; end what has expired, remove what had its time."""
+    expired = _expire(db, now)
     if wish.keep is not None:
         db.execute("DELETE FROM calls WHERE fetched <= ? AND state IN ('done', 'failed')", (now - wish.keep,))
     claimed = _claim(db, wish, now) if wish.room > 0 and wish.tasks else []
     if claimed or wish.under_way:
         _renew(db, wish, now)
-    others = len(_leases(db, wish.sender)) > 0
-    return Found(claimed, ended, _due(db, wish, now, all_claimed=len(claimed) < wish.room), others)
+    orphans, others = _orphans(db, wish, now, alive)
+    return Found(claimed, expired, orphans, _due(db, wish, now, all_claimed=len(claimed) < wish.room), others)
+
+
+def adopt(db: Connection, verdicts: Sequence[tuple[Orphan, Verdict]], now: float) -> list[str]:
+    """What becomes of calls whose sender died, unless another has seen to them; the keys of those that have ended."""
+    ended: list[str] = []
+    for (sender, call), verdict in verdicts:
+        if isinstance(verdict, Again):
+            put_back(db, sender, call.key, AT_ONCE, verdict)
+        elif any(each.key == call.key for each in _sent_by(db, sender)):
+            settle(db, call.key, verdict, now)
+            ended.append(call.key)
+    return ended
 
 
 def settle(db: Connection, key: str, outcome: Outcome, now: float) -> None:
@@ -241,26 +257,20 @@ def _expire(db: Connection, now: float) -> list[str]:
     return [key for (key,) in rows.fetchall()]
 
 
-def _take_over(db: Connection, wish: Wish, now: float, alive: Alive, judge: Judge) -> list[str]:
-    """What dead senders had under way: sent again where that is allowed, ended where it is not."""
-    if not wish.tasks:
-        return []
-    ended: list[str] = []
+def _orphans(db: Connection, wish: Wish, now: float, alive: Alive) -> tuple[list[Orphan], bool]:
+    """Calls of dead senders, as far as their tasks are known here, and whether there are senders that may die yet."""
+    orphans: list[Orphan] = []
+    others = False
     for sender, lease in _leases(db, wish.sender).items():
         lives = alive(sender)
+        left = _sent_by(db, sender)
         if lives or (lives is None and lease > now):
-            continue
-        for call in _sent_by(db, sender):
-            # Another sender, which knows the task, may be able to tell; or this one, later.
-            verdict = judge(call) if call.task in wish.tasks else None
-            if isinstance(verdict, Again):
-                put_back(db, sender, call.key, AT_ONCE, verdict)
-            elif verdict is not None:
-                settle(db, call.key, verdict, now)
-                ended.append(call.key)
-        if not _sent_by(db, sender):
+            others = True
+        elif left:
+            orphans += [Orphan(sender, call) for call in left if call.task in wish.tasks]
+        else:
             db.execute("DELETE FROM senders WHERE name = ?", (sender,))
-    return ended
+    return orphans, others
 
 
 def _leases(db: Connection, but_not: str) -> dict[str, float]:

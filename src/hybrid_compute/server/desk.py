@@ -151,7 +151,7 @@ class Desk:
         try:
             args, kwargs = encoding.bind(task, request.input)
             with in_trace(request.traceparent):
-                result = await guest.verbs(request.timeout).run(task, *args, **kwargs)
+                result = await guest.verbs(request.timeout, task).run(task, *args, **kwargs)
             written = answer_in.write_value(result)
             code = None
             return written
@@ -186,7 +186,7 @@ class Desk:
         with self.counted(guest, task):
             args, kwargs = encoding.bind(task, request.input)
             with in_trace(request.traceparent):
-                async with guest.verbs(request.timeout).stream(task, *args, **kwargs) as items:
+                async with guest.verbs(request.timeout, task).stream(task, *args, **kwargs) as items:
                     yield _item_by_item(items, answer_in)
 
     @contextmanager

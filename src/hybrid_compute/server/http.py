@@ -53,6 +53,7 @@ class Compute:
             body = await self._body(headers, receive)
             asked = encoding.read_requests(body) if name is None else Request(task=name, input=Raw(body))
             if isinstance(asked, list):
+                _say_of_all(asked, headers)
                 answers = self._desk.answer_all(guest, asked, encoding, answer_in)
                 pieces = answer_in.write_batch(await self._while_connected(receive, answers))
                 return await _reply(send, 200, answer_in.content_type, pieces)
@@ -269,6 +270,15 @@ def _answer_in(headers: Headers) -> Encoding | None:
     if b"msgpack" in accept:
         return MESSAGE_PACK
     return JSON if b"application/json" in accept else None
+
+
+def _say_of_all(asked: list[Request], headers: Headers) -> None:
+    """Enter what the headers say of each call of a batch."""
+    if b"idempotency-key" in headers:
+        raise ProtocolError("a key stands for one call, not for a batch of them: give each its own `key`")
+    if b"request-timeout" in headers or b"traceparent" in headers:
+        for each in asked:
+            _say_in_headers(each, headers)
 
 
 def _say_in_headers(asked: Request, headers: Headers) -> None:

@@ -27,6 +27,10 @@ HEAD = 10.0
 """Seconds that the head of a request may take, from the first byte of the connection."""
 
 
+_LAST_WORD = 1.0
+"""Seconds that clients have to read how the calls ended that were given up."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
     """Where a server listens. Port 0 is any that is free. With a certificate and its key, over TLS."""
@@ -41,10 +45,9 @@ class Impatient(HttpToolsProtocol):
     """Closes a connection that does not come to the point.
 
     uvicorn itself waits for the head of a request as long as it takes, so a client that sends a byte now and then
-    would hold a connection for ever.
+    would hold a connection for ever. So would one that goes on with a body that is answered already, or with blanks.
     """
 
-    _in_head = True
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -54,15 +57,11 @@ class Impatient(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._in_head and self._deadline is None:
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if is_idle and self._deadline is None and self.transport.get_protocol() is self:  # else it is a WebSocket now
             self._await_head()
 
-    def on_message_begin(self) -> None:
-        self._in_head = True
-        super().on_message_begin()
-
     def on_headers_complete(self) -> None:
-        self._in_head = False
         if self._deadline is not None:
             self._stop_waiting()
         super().on_headers_complete()
@@ -120,9 +119,14 @@ class Server(uvicorn.Server):
         self._hurry = lambda: loop.call_soon_threadsafe(drained.cancel)
         await asyncio.wait([drained], timeout=0 if self.force_exit else self._patience)
         if not drained.done():
-            drained.cancel()
             count = self._app.desk.under_way
             _log.warning("after %g s, %d calls are still under way: they are given up", self._patience, count)
+            await self._app.aclose()  # which ends them, with an answer
+            await asyncio.wait([drained], timeout=_LAST_WORD)
+            drained.cancel()
+            for connection in list(self.server_state.connections):
+                if connection.transport.get_write_buffer_size():  # nobody reads that
+                    connection.transport.abort()
 
 
 def make_server(

@@ -33,8 +33,8 @@ from hybrid_compute.errors import (
     BackendUnavailable,
     ConnectionLost,
     HybridComputeError,
+    LimitExceeded,
     NotTransferable,
-    OutcomeUnknown,
     RemoteProtocolError,
     TaskNotFound,
 )
@@ -161,9 +161,12 @@ class RemoteBackend(Backend):
         if session is not None:
             await session.close()
 
+    async def reached(self) -> None:
+        """Wait until the server can be reached."""
+        await self._kept().again()
+
     async def probe(self) -> float:
         """Ask the server for its list of tasks; the seconds until it is here. Raises `BackendUnavailable`."""
-        self.check_open()
         await self._kept().now()
         began = perf_counter()
         await self._look()
@@ -313,8 +316,8 @@ class RemoteBackend(Backend):
 
     def _told(self, call: Call, reply: Reply) -> HybridComputeError:
         error = told(Failure(reply.error or "no reason given", reply.code, reply.details), call.task, self.name)
-        if isinstance(error, OutcomeUnknown):
-            error.started = True  # whatever the server says: that is what it means
+        if isinstance(error, LimitExceeded) and "started" not in reply.details:
+            error.started = False  # a limit of the server itself, which lets nothing begin; a place of it would say so
         if not isinstance(error, TaskNotFound):
             return error
         # It is there for its caller, so it is the server that lacks it, and another place may do.
@@ -329,6 +332,7 @@ class RemoteBackend(Backend):
         return keeper.line or await keeper.now()
 
     def _kept(self) -> Keeper:
+        self.check_open()
         if self._keeper is None:
             self._keeper = Keeper(self._open, self._upkeep, self.clock, self.name)
             self._loop = asyncio.get_running_loop()

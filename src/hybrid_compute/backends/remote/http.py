@@ -239,7 +239,7 @@ def reason_of(error: BaseException) -> str:
         error = error.os_error
     if isinstance(error, tls.SSLCertVerificationError):
         return f"certificate verify failed: {error.verify_message}"
-    if isinstance(error, OSError) and not isinstance(error, tls.SSLError) and error.strerror:
+    if isinstance(error, OSError) and not isinstance(error, tls.SSLError) and error.errno and error.strerror:
         # What asyncio has to say repeats the address. Below zero it is of a name that cannot be resolved.
         return os.strerror(error.errno) if error.errno > 0 else error.strerror
     return " ".join(str(error).split()) or type(error).__name__

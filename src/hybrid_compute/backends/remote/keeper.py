@@ -16,7 +16,7 @@ from hybrid_compute.backends.remote.health import pause
 from hybrid_compute.backends.remote.line import Line
 from hybrid_compute.backends.remote.upkeep import Upkeep
 from hybrid_compute.clock import Clock
-from hybrid_compute.errors import BackendUnavailable
+from hybrid_compute.errors import BackendClosed, BackendUnavailable
 
 _log = logging.getLogger("hybrid_compute")
 
@@ -32,6 +32,7 @@ class Keeper:
         self._upkeep = upkeep
         self._clock = clock
         self._name = name
+        self._closed = False
         self._changed = asyncio.Event()
         self._keeping = asyncio.create_task(self._keep())
 
@@ -54,16 +55,21 @@ class Keeper:
         return self.line
 
     async def again(self) -> Line:
-        """The line, as soon as there is one."""
+        """The line, as soon as there is one. Raises `BackendClosed` if there will be none."""
         while self.line is None:
+            if self._closed:
+                raise BackendClosed(f"the {self._name} backend is closed", backend=self._name)
             await self._changed.wait()
         return self.line
 
     async def aclose(self) -> None:
+        """Close the line, and tell all who wait for one."""
+        line, self._closed = self.line, True
         self._keeping.cancel()
         await asyncio.gather(self._keeping, return_exceptions=True)
-        if self.line is not None:
-            await self.line.aclose()
+        self._change(None, "it was closed")
+        if line is not None:
+            await line.aclose()
 
     async def _keep(self) -> None:
         tried = 0
