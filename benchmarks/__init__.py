@@ -9,4 +9,8 @@ machine.
 
 The groups about latency run twice. `free`: the system places the processes, mostly on separate cores, where
 waking a sleeping core costs more than all the rest. `pinned`: one core holds the contender and its workers.
+
+The groups about servers start each in one more process, and ask it over this machine's own network. There the CPU time
+that a call takes is told, too: of all figures it is the one that a busy machine moves least. That nothing is lost when
+servers die, `python -m benchmarks.soak` finds out.
 """

@@ -23,6 +23,7 @@ HOST = "127.0.0.1"
 LEARNING = 500  # calls before the clock starts: ours has learned by then where they run best
 INPUT = {"text": "hello", "n": [1, 2, 3]}
 CALL = {"task": "echo", "input": INPUT}
+CLOSED = "the server closed the connection"
 
 
 def written(value: Any) -> bytes:
@@ -62,6 +63,11 @@ RESULT = written({"result": INPUT})
 class Requests(asyncio.Protocol):
     """One connection: the next request goes out when the answer to the last is here."""
 
+    def __init__(self) -> None:
+        self._done: asyncio.Future[None] | None = None
+        self._samples: list[int] = []
+        self._left = 0
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._arrived = b""
@@ -69,9 +75,12 @@ class Requests(asyncio.Protocol):
     def ask(self, calls: int, samples: list[int]) -> asyncio.Future[None]:
         """So many requests, one after another; done with the last."""
         self._left, self._samples = calls, samples
-        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._ask()
-        return self._done
+        self._done = done = asyncio.get_running_loop().create_future()
+        if self._transport.is_closing():
+            self._fail(ConnectionError(CLOSED))
+        else:
+            self._ask()
+        return done
 
     def data_received(self, data: bytes) -> None:
         self._arrived += data
@@ -82,11 +91,11 @@ class Requests(asyncio.Protocol):
             self._left -= 1
             if self._left:
                 self._ask()
-            else:
+            elif self._done is not None:
                 self._done.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(exc or ConnectionError("the server closed the connection"))
+        self._fail(exc or ConnectionError(CLOSED))
 
     def close(self) -> None:
         self._transport.abort()
@@ -97,7 +106,7 @@ class Requests(asyncio.Protocol):
         self._transport.write(REQUEST)
 
     def _fail(self, error: Exception) -> None:
-        if not self._done.done():
+        if self._done is not None and not self._done.done():
             self._done.set_exception(error)
 
 
@@ -173,19 +182,21 @@ class Socket(asyncio.Protocol):
             if self.open.done():
                 for text in cut(self._arrived):
                     self.hear(text)
-        except ValueError as error:
+        except Exception as error:  # whatever it is: here, nobody but who waits would hear of it
             self._fail(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(exc or ConnectionError("the server closed the connection"))
+        self._fail(exc or ConnectionError(CLOSED))
 
     def send(self, text: bytes) -> None:
         self._transport.write(frame(text))
 
     def wait(self) -> asyncio.Future[None]:
         """What is to be done with when all has been heard."""
-        self.waiting = asyncio.get_running_loop().create_future()
-        return self.waiting
+        self.waiting = waiting = asyncio.get_running_loop().create_future()
+        if self._transport.is_closing():
+            self._fail(ConnectionError(CLOSED))
+        return waiting
 
     def close(self) -> None:
         self._transport.abort()

@@ -29,7 +29,7 @@ from types import FunctionType, ModuleType
 import pytest
 
 import hybrid_compute
-from hybrid_compute import errors, events, policy, schema, strategies, testing
+from hybrid_compute import errors, events, policy, schema, server, strategies, testing
 from hybrid_compute.backends import wrappers
 
 REPOSITORY = Path(__file__).parents[1]
@@ -278,7 +278,7 @@ def test_the_reference_lists_every_public_name() -> None:
 def test_the_reference_lists_every_verb_of_a_runtime() -> None:
     """All that a runtime offers is on the page, and nothing else is."""
     runtime = {name for name in dir(hybrid_compute.Runtime) if not name.startswith("_")}
-    internal = {"find", "lanes", "run_here"}  # for the blocking façade
+    internal = {"at_once", "find", "lanes", "run_here"}  # for the server and the blocking façade
     assert {name.partition("(")[0] for name in names("reference/api.md", "Runtime")} == runtime - internal
 
 
@@ -289,6 +289,7 @@ LISTED = {
     "Wrappers": public(wrappers, type) - {"Recorded"},  # what `Recording` keeps
     "Schemas": public(schema, FunctionType),
     "For tests": set(testing.__all__),
+    "Server": set(server.__all__),
 }
 
 

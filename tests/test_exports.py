@@ -12,6 +12,7 @@ PUBLIC = [
     "LocalBackend",
     "McpBackend",
     "Nearest",
+    "Outbox",
     "PerTenant",
     "Priced",
     "QueueLimits",

@@ -114,7 +114,8 @@ class Flow:
     async def pass_on(self, number: int, turn: Turn, failure: _Failure) -> None:
         """A failure takes its turn behind stage `number`; what comes before that has nothing to do any more.
 
-        So does a `CancelledError`, which may be a task's own. If it means this runner, its line is cut, and it ends here.
+        So does a `CancelledError`, which may be a task's own. If it means this runner, its line has been cut, and `put`
+        raises it again.
         """
         self._stop(self._crews[:number])
         await self.lines[number].put(turn, failure, last=True)
@@ -144,9 +145,11 @@ class Flow:
             if isinstance(items, AsyncIterable):
                 async for item in items:
                     await line.put(turn, item)
+                    del item  # it may be large, and the next one late
             else:
                 for item in items:
                     await line.put(turn, item)
+                    del item
             line.end(turn)
         except (Exception, asyncio.CancelledError) as error:
             await self.pass_on(0, turn, _Failure(error, f"in the items that pipeline {self._name} is fed with"))
@@ -190,7 +193,7 @@ class _Step:
                 return
             self._taken += 1
             await self._call(turn, self._taken - 1, (item,), {})
-            item = None  # or it would be kept until the next one comes
+            del item  # it would be kept until the next one comes
 
     async def run_once(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The only runner of a first stage that is called with the arguments."""
@@ -203,6 +206,7 @@ class _Step:
                 async with self._verbs.stream(task, *args, **kwargs) as made:
                     async for each in made:
                         await line.put(turn, each)
+                        del each
                 line.end(turn)
             else:
                 await line.put(turn, await self._verbs.run(task, *args, **kwargs), last=True)

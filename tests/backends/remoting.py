@@ -168,6 +168,7 @@ class Relay:
         self._to = port
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._busy = 0
         self._passing = asyncio.Event()
         self._passing.set()
         self.port = 0
@@ -189,7 +190,7 @@ class Relay:
         if self._server is not None:
             self._server.close()
         self.cut()
-        await until(lambda: not self._writers)
+        await until(lambda: not self._busy)
 
     def cut(self) -> None:
         """End every connection without a word."""
@@ -207,23 +208,26 @@ class Relay:
         self._passing.clear()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
-        ends = {writer, far_writer}
-        self._writers |= ends
-        self.accepted += 1
-        ways = [
-            asyncio.create_task(self._pass_on(reader, far_writer)),
-            asyncio.create_task(self._pass_on(far_reader, writer)),
-        ]
+        self._busy += 1
         try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            for end in ends:
-                end.transport.abort()
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
+            ends = {writer, far_writer}
+            self._writers |= ends
+            self.accepted += 1
+            await self._pass_on_both_ways((reader, far_writer), (far_reader, writer))
             self._writers -= ends
+            far_writer.transport.abort()
+        finally:
+            writer.transport.abort()
+            self._busy -= 1
+
+    async def _pass_on_both_ways(self, *ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+        """Until one of them ends."""
+        passing = [asyncio.create_task(self._pass_on(*way)) for way in ways]
+        await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
+        for each in passing:
+            each.cancel()
+        await asyncio.gather(*passing, return_exceptions=True)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):

@@ -39,10 +39,11 @@ from hybrid_compute.events import Event, Progress
 from hybrid_compute.reporting import heard_by
 from hybrid_compute.runtime import Runtime
 from hybrid_compute.schema import object_schema
-from hybrid_compute.server.mcp import Tools
+from hybrid_compute.server.mcp import Scope, Tools, tools_app
 from hybrid_compute.tasks import AnyTask, Task, task
 from hybrid_compute.testing import BackendContract, tasks
 from tests.server import toolbox
+from tests.server.offering import served
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -577,6 +578,20 @@ async def test_a_server_is_reached_by_its_url(tmp_path: Path) -> None:
                 assert isinstance(answer, ConnectionLost)
             with pytest.raises((BackendUnavailable, ConnectionLost, NoBackendAvailable)):
                 await rt.run("shout", "hi")
+
+
+async def test_headers_go_with_every_request() -> None:
+    """A server that knows its clients by a token knows this one; without it there is nothing to be found."""
+
+    def visible(scope: Scope) -> list[AnyTask]:
+        return [toolbox.add] if dict(scope["headers"]).get(b"authorization") == b"Bearer swordfish" else []
+
+    async with Runtime([LocalBackend()]) as inner, served(tools_app(inner, visible)) as url:
+        async with Runtime([McpBackend(url, headers={"Authorization": "Bearer swordfish"})]) as rt:
+            assert await rt.run(toolbox.add, 1, 2) == 3
+        async with Runtime([McpBackend(url)]) as rt:
+            with pytest.raises(NoBackendAvailable, match="its server offers no tools"):
+                await rt.run(toolbox.add, 1, 2)
 
 
 async def test_parameters_of_the_sdk_will_do_as_well() -> None:

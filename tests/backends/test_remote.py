@@ -467,18 +467,22 @@ async def test_a_server_with_too_much_to_do_says_so_before_it_begins(scheme: str
             busy.cancel()
 
 
+JSON = "Content-Type: application/json"
+LISTING = b'{"tasks": [{"name": "double"}]}'
+
+
 @asynccontextmanager
 async def answering(body: bytes, *headers: str, status: int = 200, lists: bool = False) -> AsyncGenerator[str]:
     """A server that gives every request the same answer; if it `lists`, except for its list of tasks."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        request = await reader.readuntil(b"\r\n\r\n")
-        if lists and request.startswith(b"GET /tasks "):
-            writer.write(http(200, b'{"tasks": [{"name": "double"}]}', "Content-Type: application/json"))
-        else:
-            writer.write(http(status, body, *headers))
-        await writer.drain()
-        writer.close()
+        try:
+            request = await reader.readuntil(b"\r\n\r\n")
+            listing = lists and request.startswith(b"GET /tasks ")
+            writer.write(http(200, LISTING, JSON) if listing else http(status, body, *headers))
+            await writer.drain()
+        finally:
+            writer.close()
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"

@@ -306,20 +306,27 @@ async def test_closing_ends_calls_that_wait_for_the_server(scheme: str, served: 
 
 async def test_closing_tells_all_who_wait_for_a_server() -> None:
     """A start that is still under way ends; so does waiting until it can be reached."""
-    async with await asyncio.start_server(
-        lambda reader, writer: None, "127.0.0.1", 0
-    ) as silent:  # takes, and is silent
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def be_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begun.set()
+        await reader.read()
+        writer.close()
+        ended.set()
+
+    async with await asyncio.start_server(be_silent, "127.0.0.1", 0) as silent:
         place = RemoteBackend(f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}")
         starting = asyncio.create_task(place.start())
         waiting = asyncio.create_task(place.reached())
         call = asyncio.create_task(place.run_call(Call(remoting.double, (21,))))
-        await until(lambda: place._session is not None)
+        await begun.wait()
         await place.aclose()
         await starting
         for each in (waiting, call):
             with pytest.raises(BackendClosed):
                 await each
         assert place._keeper is None
+        await ended.wait()
 
 
 # The keeper.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -95,6 +97,25 @@ async def test_a_wrong_answer_fails_the_run(answer: bytes, told: str) -> None:
             await requests(connections)(10)
 
 
+async def test_who_asks_on_a_closed_connection_is_told() -> None:
+    """A server that hung up before it was asked is found out, over HTTP and on a WebSocket."""
+
+    async def hang_up(read: Read, write: Write) -> None:
+        await _upgrade(read, write)
+
+    async with _server(hang_up) as port:
+        socket = await open_socket(port)
+        closed = socket.wait()
+        with pytest.raises(ConnectionError, match="closed the connection"):
+            await closed
+        with pytest.raises(ConnectionError, match="closed the connection"):
+            await Frames(socket, 1).burst(1)
+        (connection,) = await connect(port, 1)
+        connection.close()
+        with pytest.raises(ConnectionError, match="closed the connection"):
+            await requests([connection])(1)
+
+
 async def test_an_answer_may_come_in_pieces() -> None:
     """It counts when it is whole."""
     head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(RESULT)
@@ -115,6 +136,15 @@ async def test_a_server_that_does_not_come_up_is_none() -> None:
     """The error names the command that ended, instead of a wait without end."""
     with pytest.raises(RuntimeError, match=r"benchmarks\.serve nobody did not come up"), serving("nobody"):
         pass
+
+
+def test_a_server_that_lacks_a_library_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that is not installed is left out of the comparison by its name, and nothing else is."""
+    (tmp_path / "fastapi.py").write_text("raise ModuleNotFoundError(name='fastapi')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(ModuleNotFoundError) as caught, serving("fastapi"):
+        pass
+    assert caught.value.name == "fastapi"
 
 
 def _framed(text: bytes) -> bytes:

@@ -133,6 +133,27 @@ async def test_a_cancelled_call_is_not_sent_any_more(tmp_path: Path) -> None:
             await until_empty(outbox)
 
 
+async def test_a_call_that_is_under_way_is_stopped_with_its_caller(tmp_path: Path) -> None:
+    """It has left the outbox, and is stopped where it runs; nothing is kept of it, and nothing waits for it."""
+    stopped = asyncio.Event()
+
+    @task
+    async def linger() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            stopped.set()
+
+    async with Outbox(tmp_path / "calls.db", to=(far := Far())) as outbox:
+        async with Runtime([outbox.place()]) as rt:
+            call = asyncio.create_task(rt.run(linger))
+            await until(lambda: far.done)
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+            await asyncio.wait_for(stopped.wait(), 20)
+            await until_empty(outbox)
+
+
 async def test_giving_up_withdraws_only_a_call_of_ones_own(tmp_path: Path) -> None:
     """A call that was put before, or that another waits for too, stays."""
     async with Outbox(tmp_path / "calls.db", to=(far := Far(away=True)), now=lambda: 1000.0) as outbox:

@@ -13,14 +13,11 @@ from typing import Any
 
 import httpx2
 import pytest
-import uvicorn
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server import Server
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, TextContent
-from starlette.applications import Starlette
-from starlette.routing import Route
 
 from hybrid_compute.backends.local import LocalBackend
 from hybrid_compute.backends.worker import WorkerBackend
@@ -28,9 +25,10 @@ from hybrid_compute.errors import LimitExceeded
 from hybrid_compute.links.tools import DEEPEST, ERROR_KEY
 from hybrid_compute.reporting import progress
 from hybrid_compute.runtime import Runtime, Verbs
-from hybrid_compute.server.mcp import Scope, Tools, ToolsApp, offered, tools_app, tools_of
+from hybrid_compute.server.mcp import Scope, Tools, offered, tools_app, tools_of
 from hybrid_compute.tasks import AnyTask, Task, TaskRegistry
 from tests.server import toolbox
+from tests.server.offering import served
 from tests.server.toolbox import TOOLS
 
 pytestmark = pytest.mark.timeout(60)
@@ -50,21 +48,6 @@ async def in_memory(runtime: Runtime | None = None, mode: str = "auto", **option
         tools = Tools(rt, everything, **options)
         async with Client(tools.server, mode=mode) as client:
             yield client
-
-
-@asynccontextmanager
-async def served(app: ToolsApp) -> AsyncIterator[str]:
-    """The URL of these tools on a real server at this machine."""
-    starlette = Starlette(routes=[Route("/mcp", app)], lifespan=lambda _app: app.running())
-    server = uvicorn.Server(uvicorn.Config(starlette, port=0, log_level="error", timeout_graceful_shutdown=1))
-    serving = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110  # uvicorn has no other way to say so
-        await asyncio.sleep(0.001)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/mcp"
-    finally:
-        server.should_exit = True
-        await serving
 
 
 def text_of(result: CallToolResult) -> str:

@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from hybrid_compute.backends.local import LocalBackend
+from hybrid_compute.runtime import Runtime
 from tests.server import tasks
 from tests.server.serving import Served, serving
 from tests.server.starting import started
@@ -82,12 +84,14 @@ def test_what_comes_then_is_told_to_go_elsewhere() -> None:
         stopping.join()
 
 
+@pytest.mark.parametrize("whose", ["its own", "somebody's"])
 @pytest.mark.parametrize("how", ["http", "socket"])
-def test_what_never_ends_is_ended(how: str) -> None:
-    """Once patience is over, with a last item that says why."""
+def test_what_never_ends_is_ended(how: str, whose: str) -> None:
+    """Once patience is over, with a last item that says why, whoever owns the runtime."""
     name = tasks.gate()
     call = {"task": "count_then_wait", "input": {"stop": 1, "name": name}, "stream": True}
-    with serving(tasks.registry(), patience=0.1, workers=1) as served:
+    of_somebody = Runtime([LocalBackend()], tasks=tasks.registry())
+    with serving(tasks.registry() if whose == "its own" else of_somebody, patience=0.1, workers=1) as served:
         with Line(served.port) if how == "http" else Frames(served.port) as line:
             if isinstance(line, Frames):
                 line.say({"id": 1, **call})
@@ -106,6 +110,24 @@ def test_what_never_ends_is_ended(how: str) -> None:
             stopping.join()
             assert time.monotonic() - began < 3
     wait_until(lambda: tasks.left[name] == 1)
+
+
+def test_calls_that_never_end_are_answered(tmp_path: Path) -> None:
+    """As those that do: alone, in a batch, with a key, over HTTP and WebSocket."""
+    name = tasks.gate()
+    wait = {"task": "wait_at", "input": name}
+    with serving(tasks.registry(), patience=0.1, remember=tmp_path / "keys.db", workers=1) as served:
+        with ThreadPoolExecutor(2) as pool, Frames(served.port) as frames:
+            over_http = [pool.submit(post, served.port, each) for each in (wait, {**wait, "key": "k"})]
+            frames.say({"id": 1, **wait})
+            frames.say([{"id": 2, **wait}, {"id": 3, **wait}])
+            wait_until(lambda: tasks.came[name] == 5)
+            served.stop()
+            assert [each.result().failure() for each in over_http] == [(503, "backend_closed")] * 2
+            heard = [frames.hear(), frames.hear()]
+            each_alone = [each for found in heard for each in (found if isinstance(found, list) else [found])]
+            assert {each["id"]: each["code"] for each in each_alone} == dict.fromkeys((1, 2, 3), "backend_closed")
+    assert tasks.left[name] == 5
 
 
 def test_who_only_looks_on_is_let_go() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable, Generator, Iterator
 
 import aiohttp
 import msgspec
 import pytest
 
 from hybrid_compute.server.limits import Limits
+from hybrid_compute.server.serving import Sockets
 from tests.server import tasks
 from tests.server.serving import Served, serving
 from tests.server.talking import BINARY, CLOSE, TEXT, Frames, as_frame, insist_it_serves, wait_until
@@ -276,6 +278,56 @@ def test_a_client_that_never_reads_is_no_longer_read_from(served: Served) -> Non
                 frames.send(large)
         insist_it_serves(served.port)
         assert len(asyncio.all_tasks(served.loop)) < 100
+
+
+@pytest.fixture
+def impatient() -> Generator[Served]:
+    """A server that sends a ping after a moment, and expects its answer a moment later."""
+    with serving(tasks.registry(), workers=1) as served:
+        served.server.config.ws_ping_interval = served.server.config.ws_ping_timeout = 0.05
+        yield served
+
+
+def test_a_slow_reader_is_not_let_go_for_a_ping_it_cannot_have_read(impatient: Served) -> None:
+    """It is behind a large answer, which arrives whole, however long that takes."""
+    with Frames(impatient.port, room=4096) as frames:
+        frames.say({"task": "pour", "input": {"name": tasks.gate(), "size": 10_000_000}, "stream": True})
+        left = int.from_bytes(frames.file.read(10)[2:], "big")
+        for looked_at in five_looks(impatient):
+            while looked_at():
+                left -= len(frames.file.read(1_000))
+        assert frames.file.read(left)[-2:] == b'"}'
+
+
+def test_a_slow_writer_is_not_let_go_for_a_ping_it_cannot_answer(impatient: Served) -> None:
+    """It is in the middle of a large frame, which is answered once it is there."""
+    with Frames(impatient.port) as frames:
+        call = json.dumps({"task": "echo", "input": "x" * 1_000_000}).encode()
+        frame = as_frame(TEXT, call)
+        position = 0
+        for looked_at in five_looks(impatient):
+            while looked_at():
+                frames.send(frame[position : position + 10])
+                position += 10
+        frames.send(frame[position:])
+        assert len(frames.hear()["result"]) == 1_000_000
+
+
+def five_looks(server: Served) -> Iterator[Callable[[], bool]]:
+    """Five times: whether the one client has not been looked at again."""
+    (connection,) = server.server.server_state.connections
+    assert isinstance(connection, Sockets)
+    for _ in range(5):
+        last = connection.pong_timer
+        yield lambda last=last: connection.pong_timer is last  # type: ignore[misc]
+
+
+def test_a_client_that_never_reads_is_let_go(impatient: Served) -> None:
+    """Nobody waits for it to read the rest."""
+    with Frames(impatient.port, room=4096) as frames:
+        frames.say({"task": "pour", "input": {"name": tasks.gate(), "size": 20_000_000}, "stream": True})
+        wait_until(lambda: not impatient.server.server_state.connections)
+        wait_until(lambda: impatient.app.desk.under_way == 0)
 
 
 async def test_a_thousand_connections(served: Served) -> None:

@@ -88,8 +88,10 @@ class McpBackend(Backend):
     def why_not(self, task: AnyTask, /) -> str:
         if self.closed:
             return self._is_closed
-        if not self._tools:
+        if self._connection is None:
             return "it is not connected to its server yet"
+        if not self._tools:
+            return "its server offers no tools"
         if task.name not in self._tools:
             return f"its server has no such tool, but {', '.join(sorted(self._tools))}"
         return super().why_not(task)

@@ -63,10 +63,12 @@ def _with_traceback(command: F) -> F:
     return click.option("--traceback", is_flag=True, expose_value=False, help=help)(command)
 
 
+_SECONDS = click.FloatRange(min=0, min_open=True)
+
+
 def _with_routing(command: F) -> F:
-    seconds = click.FloatRange(min=0, min_open=True)
     for option in (
-        click.option("--timeout", type=seconds, metavar="SECONDS", help="Stop a call after so long."),
+        click.option("--timeout", type=_SECONDS, metavar="SECONDS", help="Stop a call after so long."),
         click.option("--strategy", metavar="NAME", help="auto (the default), a backend's name, fastest ..."),
     ):
         command = option(command)
@@ -208,6 +210,8 @@ def mcp(module: str, names: tuple[str, ...], tracebacks: bool, strategy: str | N
 )
 @click.option("--certificate", type=_FILE, metavar="FILE.pem", help="Serve over TLS with this certificate ...")
 @click.option("--key", type=_FILE, metavar="FILE.pem", help="... and its key.")
+@click.option("--longest", type=_SECONDS, metavar="SECONDS", help="What any call may take, whatever its client says.")
+@click.option("--body", default=128, show_default=True, type=click.IntRange(1), metavar="MIB", help="For one request.")
 @click.option("--patience", default=30.0, show_default=True, metavar="SECONDS", help="For calls under way at the end.")
 @click.option("--tracebacks", is_flag=True, help="Tell clients where a task failed, not only why.")
 @click.option("--tokens-in-url", is_flag=True, help="Also take tokens as ?access_token=, which ends up in logs.")

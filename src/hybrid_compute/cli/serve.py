@@ -28,6 +28,8 @@ def serve(
     tracebacks: bool,
     tokens_in_url: bool,
     patience: float,
+    longest: float | None,
+    body: int,
 ) -> None:
     """Serve the tasks of a module until SIGINT or SIGTERM."""
     missing = [name for name in _NEEDED if find_spec(name) is None]
@@ -41,6 +43,7 @@ def serve(
     tasks = tasks_of(load_module(module))
     if not tasks:
         raise Misuse(f"there is no task in {module}: mark functions with @task")
+    limits = Limits(longest=longest, body=body << 20)
     address = Address(host=host, port=port, certificate=certificate, key=key)
     try:
         parties = load_tenants(tenants) if tenants is not None else []
@@ -48,6 +51,7 @@ def serve(
         app = create_app(
             tasks,
             workers=workers,
+            limits=limits,
             tenants=parties,
             origins=origins,
             remember=remember,
@@ -55,9 +59,9 @@ def serve(
             tracebacks=tracebacks,
             tokens_in_url=tokens_in_url,
         )
+        server = make_server(app, address, limits, patience=patience, log_level="warning")
     except ValueError as error:
         raise Misuse(str(error)) from error
-    server = make_server(app, address, Limits(), patience=patience, log_level="warning")
     try:
         sockets = listen(address)
     except OSError as error:

@@ -83,8 +83,8 @@ class Desk:
             raise BackendClosed(f"the outbox {self.path} was opened before: make a new one", backend="later")
         self._state = "open"
         async with AsyncExitStack() as stack:  # what cannot be opened closes what was
-            await self.writer.start()
             stack.push_async_callback(self.writer.aclose)
+            await self.writer.start()
             if self._owns_place and self.to is not None:
                 await self.to.start()
             await self.sender.start()
@@ -140,8 +140,8 @@ class Desk:
         return dropped
 
     def withdraw(self, key: str) -> None:
-        """Forget a call that nobody waits for any more, unless it has been sent already."""
-        if key not in self._waiting:
+        """Stop and forget a call that nobody waits for any more, unless it is under way elsewhere."""
+        if key not in self._waiting and not self.sender.stop(key):
             self.writer.post(partial(store.withdraw, key=key))
 
     def forget(self, key: str) -> None:

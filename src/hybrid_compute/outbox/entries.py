@@ -90,7 +90,7 @@ class Outcome:
     @classmethod
     def of_error(cls, state: State, error: HybridComputeError, reason: str | None = None) -> Outcome:
         """A call that ends with this error, which reads as `reason` if that says more."""
-        failure = tell(error)
+        failure = tell(error, tracebacks=True)  # the file is its owner's own
         details = _writer.encode(failure.details)
         return cls(state, details, failure.code, failure.error if reason is None else reason)
 

@@ -16,8 +16,8 @@ class LaterBackend(Backend):
     """Keeps calls in an outbox and waits for their results; `auto` tries it last of all. Made by `Outbox.place`.
 
     It provides what the places behind the outbox do, and lets a private task go only where those are on this machine.
-    A call that is given up, because its time is up or nobody waits for it any more, is taken out of the outbox unless
-    it was sent already. When the program dies, the next one sends what was kept.
+    A call that is given up, because its time is up or nobody waits for it any more, is stopped if it was sent, and
+    forgotten. When the program dies, the next one sends what was kept.
 
         async with Outbox("calls.db", to=RemoteBackend(url)) as outbox:
             async with Runtime([WorkerBackend(), LocalBackend(), outbox.place()]) as rt:

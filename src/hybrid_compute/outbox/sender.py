@@ -81,6 +81,7 @@ class Sender:
         self._name = owners.new_name()
         self._reach = Reach(rules.backoff)
         self._under_way: dict[str, _Sending] = {}
+        self._stopped: set[asyncio.Task[None]] = set()
         self._refused: dict[str, int] = {}  # how often in a row a place that is there had no room for a call
         self._stirred = asyncio.Event()
         self._called = False
@@ -101,6 +102,18 @@ class Sender:
         """There may be something to send."""
         self._called = True
         self._stirred.set()
+
+    def stop(self, key: str) -> bool:
+        """Give up a call that is under way here, and forget it; whether it was."""
+        sending = self._under_way.pop(key, None)
+        if sending is None:
+            return False
+        sending.work.cancel()
+        self._stopped.add(sending.work)
+        sending.work.add_done_callback(self._stopped.discard)
+        self._writer.post(partial(store.forget_sent, key=key, sender=self._name))
+        self.wake()
+        return True
 
     def may_repeat(self, task: AnyTask) -> bool:
         """Whether a call that may have begun may be sent again: running it twice is harmless, or cannot happen.
@@ -127,7 +140,7 @@ class Sender:
                 await close_place()
             else:
                 _cancel(under_way)
-            await _end_of(each.work for each in under_way)
+            await _end_of([*(each.work for each in under_way), *self._stopped])
         finally:
             _cancel(under_way)
             await _end_of(each.work for each in under_way)
@@ -224,7 +237,8 @@ class Sender:
         try:
             verdict = await self._verdict(call, task)
         except asyncio.CancelledError:
-            self._break_off(call, task)
+            if call.key in self._under_way:
+                self._break_off(call, task)
             raise
         if self._closing and isinstance(verdict, Again):
             verdict = _BROKEN_OFF
@@ -244,7 +258,7 @@ class Sender:
             result = await self._to.options(key=call.sent_as, priority=call.priority).run(task, *args, **kwargs)
             return Outcome("done", b"".join(MESSAGE_PACK.write_value(result)))
         except asyncio.CancelledError:
-            if self._closing:
+            if self._closing or call.key not in self._under_way:
                 raise
             lost = BackendError(f"the call of {task.name!r} was cancelled at its place", started=True)
             return judge(lost, call, repeatable=self.may_repeat(task))

@@ -130,6 +130,11 @@ def forget(db: Connection, key: str) -> None:
     db.execute("DELETE FROM calls WHERE key = ? AND state IN ('done', 'failed')", (key,))
 
 
+def forget_sent(db: Connection, key: str, sender: str) -> None:
+    """Forget a call that was given up while this sender had it under way."""
+    db.execute("DELETE FROM calls WHERE key = ? AND sender = ? AND state = 'sent'", (key, sender))
+
+
 def _chosen(db: Connection, keys: Iterable[str] | None, allowed: Collection[State], otherwise: str) -> list[str]:
     if keys is None:
         return [each.key for each in listed(db, allowed)]

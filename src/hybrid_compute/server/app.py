@@ -159,9 +159,9 @@ class App:
 
     async def drain(self) -> None:
         """Take no more calls, and wait until those under way are answered."""
-        self.feed.close()
         await self.desk.drain()
         await self._sockets.drain()
+        self.feed.close()
 
     async def aclose(self) -> None:
         """Close what was opened; what is still under way ends with `backend_closed`."""
@@ -207,7 +207,7 @@ class App:
         async def admit(scope: Mapping[str, Any], task: AnyTask) -> AsyncGenerator[Verbs]:
             guest = self._admit(scope)
             with self.desk.counted(guest, task):
-                yield guest.verbs(None)
+                yield guest.verbs(task)
 
         return tools_app(
             self.runtime, visible, names=names, admit=admit, tell=self.desk.report, hosts=None, body=self._limits.body
@@ -305,7 +305,7 @@ _TASK = "/tasks/"
 _PAGE = Path(__file__).with_name("docs.html")
 _ITS_OWN_ONLY = {
     "content-security-policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "connect-src 'self'; frame-ancestors 'none'"
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 }
 _AS_IT_COMES = {"cache-control": "no-store", "x-accel-buffering": "no"}
 

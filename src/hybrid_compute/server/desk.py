@@ -21,6 +21,7 @@ from hybrid_compute.clock import Clock
 from hybrid_compute.errors import BackendClosed, InvalidInput, ProtocolError
 from hybrid_compute.links.wire import Encoding, Failure, Outcome, Pieces, Request
 from hybrid_compute.reporting import Reporter, heard_by
+from hybrid_compute.server.counting import Counter
 from hybrid_compute.server.feed import Ended, Feed
 from hybrid_compute.server.guests import Guest
 from hybrid_compute.server.ids import id_of
@@ -33,6 +34,9 @@ from hybrid_compute.tracing import in_trace
 _log = logging.getLogger("hybrid_compute.server")
 
 CANCELLED = "cancelled"
+
+_GIVEN_UP = "given up"
+"""What is cancelled with when the server can wait no longer."""
 
 _AT_ONCE = 256
 """Calls of one batch that are under way at once."""
@@ -49,11 +53,18 @@ class Desk:
         self._tracebacks = tracebacks
         self._turnstile = Turnstile("this server", clock, at_once=limits.calls, rate=None, burst=None)
         self._idle = asyncio.Event()
+        self._counter = Counter(limits.batch)
+        self._working: set[asyncio.Task[Any] | None] = set()
 
     @property
     def under_way(self) -> int:
         """Calls that are not yet answered."""
         return self._turnstile.inside
+
+    def read(self, data: Any, encoding: Encoding) -> Request | list[Request]:
+        """What a body or a frame asks for. Raises `RemoteProtocolError`, and `Refused` if that is too much."""
+        self._counter.insist_on_few(data, encoding)
+        return encoding.read_requests(data)
 
     async def answer(self, guest: Guest, request: Request, encoding: Encoding, answer_in: Encoding) -> Pieces:
         """The result of a call, written. Raises what went wrong."""
@@ -146,19 +157,23 @@ class Desk:
         self, guest: Guest, task: AnyTask, request: Request, encoding: Encoding, answer_in: Encoding
     ) -> Pieces:
         self._let_in(guest)
+        self._working.add(worker := asyncio.current_task())
         began = perf_counter()
         code: str | None = CANCELLED
         try:
             args, kwargs = encoding.bind(task, request.input)
             with in_trace(request.traceparent):
-                result = await guest.verbs(request.timeout, task).run(task, *args, **kwargs)
+                result = await guest.verbs(task, request.timeout).run(task, *args, **kwargs)
             written = answer_in.write_value(result)
             code = None
             return written
+        except asyncio.CancelledError as error:
+            raise _reason_of(error) from None
         except Exception as error:
             code = self.tell(error).code
             raise
         finally:
+            self._working.discard(worker)
             self._let_out(guest, task, began, code)
 
     @asynccontextmanager
@@ -186,22 +201,26 @@ class Desk:
         with self.counted(guest, task):
             args, kwargs = encoding.bind(task, request.input)
             with in_trace(request.traceparent):
-                async with guest.verbs(request.timeout, task).stream(task, *args, **kwargs) as items:
+                async with guest.verbs(task, request.timeout).stream(task, *args, **kwargs) as items:
                     yield _item_by_item(items, answer_in)
 
     @contextmanager
     def counted(self, guest: Guest, task: AnyTask) -> Generator[None]:
         """Lets a call in, which is under way while the block is open. Raises why it may not come in."""
         self._let_in(guest)
+        self._working.add(worker := asyncio.current_task())
         began = perf_counter()
         code: str | None = CANCELLED
         try:
             yield
             code = None
+        except asyncio.CancelledError as error:
+            raise _reason_of(error) from None
         except Exception as error:
             code = self.tell(error).code
             raise
         finally:
+            self._working.discard(worker)
             self._let_out(guest, task, began, code)
 
     def tell(self, error: BaseException) -> Failure:
@@ -220,6 +239,13 @@ class Desk:
         while self.under_way:
             self._idle.clear()
             await self._idle.wait()
+
+    def give_up(self) -> None:
+        """End the calls under way, which are answered with `backend_closed`."""
+        self.closing = True
+        for worker in list(self._working):
+            if worker is not None:
+                worker.cancel(_GIVEN_UP)
 
     def _let_in(self, guest: Guest) -> None:
         if self.closing:
@@ -240,6 +266,15 @@ class Desk:
             self.feed.tell(Ended(guest.tenant.name, task.name, seconds, code))
         if self.closing:
             self._idle.set()
+
+
+def _reason_of(error: asyncio.CancelledError) -> BaseException:
+    """Why a call was cancelled: to its client, the end of the server is an error like others."""
+    worker = asyncio.current_task()
+    if _GIVEN_UP not in error.args or worker is None:
+        return error
+    worker.uncancel()
+    return BackendClosed("this server is shutting down, and could wait no longer", started=True)
 
 
 class Batch:

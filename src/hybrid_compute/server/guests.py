@@ -46,14 +46,14 @@ class Guest:
             return self._registry[name]
         raise TaskNotFound(f"there is no task {name!r} here" if name else "a call names its task: {task, input}")
 
-    def verbs(self, timeout: float | None, task: AnyTask | None = None) -> Verbs:
+    def verbs(self, task: AnyTask, timeout: float | None = None) -> Verbs:
         """The runtime, for a call that may take so long: no longer than the task, and the server, say themselves."""
         if timeout is not None and not 0 < timeout < math.inf:
             raise ProtocolError(f"a timeout is a positive number of seconds, not {timeout!r}")
-        own = task.timeout if task is not None else None
-        if timeout is None and (own is None or self._longest is None):
+        if timeout is None and (task.timeout is None or self._longest is None):
             return self._verbs
-        return self.runtime.options(timeout=min(each for each in (timeout, own, self._longest) if each is not None))
+        said = (timeout, task.timeout, self._longest)
+        return self.runtime.options(timeout=min(each for each in said if each is not None))
 
     def meter(self, task: AnyTask) -> Meter:
         """Where the calls of this task by this tenant are counted."""

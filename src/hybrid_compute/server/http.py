@@ -6,7 +6,7 @@ Plain ASGI, without a framework in between: what a request costs here is what al
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
@@ -51,7 +51,7 @@ class Compute:
             encoding = _written_in(headers)
             answer_in = answer_in or encoding
             body = await self._body(headers, receive)
-            asked = encoding.read_requests(body) if name is None else Request(task=name, input=Raw(body))
+            asked = self._desk.read(body, encoding) if name is None else Request(task=name, input=Raw(body))
             if isinstance(asked, list):
                 _say_of_all(asked, headers)
                 answers = self._desk.answer_all(guest, asked, encoding, answer_in)
@@ -166,7 +166,7 @@ class _Response:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     @asynccontextmanager
-    async def with_signs_of_life(self) -> AsyncIterator[None]:
+    async def with_signs_of_life(self) -> AsyncGenerator[None]:
         """Within the block, the reader hears something now and then, whatever the task does."""
         pulse = asyncio.create_task(self._pulse())
         try:
@@ -197,7 +197,7 @@ class _Response:
 
 
 @asynccontextmanager
-async def _watching(receive: Receive, after: float) -> AsyncIterator[None]:
+async def _watching(receive: Receive, after: float) -> AsyncGenerator[None]:
     """Within the block, and `after` so many seconds, a client that goes away cancels it. Raises `Gone`."""
     loop = asyncio.get_running_loop()
     here = asyncio.current_task()

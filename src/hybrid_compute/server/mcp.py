@@ -26,7 +26,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 from types import TracebackType
-from typing import Any, Final, Protocol, Self, TypeAlias, cast
+from typing import Any, Final, Self, TypeAlias, cast
 
 from mcp.server import Server, ServerRequestContext
 from mcp.server.stdio import stdio_server
@@ -283,12 +283,6 @@ class _Outgoing:
 
     async def flush(self) -> None:
         pass  # what is written is gone
-
-
-class ASGIApp(Protocol):
-    """What a server of HTTP calls for each request."""
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
 
 
 class ToolsApp:

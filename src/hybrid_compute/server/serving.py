@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from hybrid_compute.server.app import App
@@ -57,7 +59,8 @@ class Impatient(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        is_idle = self.cycle is None or self.cycle.response_complete
+        cycle: RequestResponseCycle | None = self.cycle
+        is_idle = cycle is None or cycle.response_complete
         if is_idle and self._deadline is None and self.transport.get_protocol() is self:  # else it is a WebSocket now
             self._await_head()
 
@@ -80,13 +83,49 @@ class Impatient(HttpToolsProtocol):
 
 
 class Sockets(WebSocketsSansIOProtocol):
-    """A WebSocket, which knows that it is over when its handshake was answered with an error.
+    """A WebSocket that has patience with the slow, and none with those who never read.
 
-    uvicorn itself takes such an answer for one that was never finished, and complains of each stranger at the door.
+    uvicorn itself lets go of a client that does not answer a ping in time, though it be in the middle of a large frame,
+    or the ping behind one; and then it waits for the end of what nobody reads. It also takes a handshake that was
+    answered with an error for one that was never finished, and complains of each stranger.
     """
 
+    _heard = False
+    _unread = 0
+    _sent = _sent_before = 0
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = True
+        super().data_received(data)
+
+    def send_keepalive_ping(self) -> None:
+        super().send_keepalive_ping()
+        self._look()
+
+    def keepalive_timeout(self) -> None:
+        if self._look():
+            assert self.ping_timeout is not None
+            self.pong_timer = self.loop.call_later(self.ping_timeout, self.keepalive_timeout)
+            return
+        super().keepalive_timeout()
+        if self._unread:
+            self.transport.abort()
+
+    def _look(self) -> bool:
+        """Whether the client has said something since the last look, or has read some of what there is for it."""
+        heard, self._heard = self._heard, False
+        before, self._unread = self._unread, self.transport.get_write_buffer_size()
+        said_more, self._sent_before = self._sent > self._sent_before, self._sent
+        return heard or (self._unread > 0 and (self._unread < before or said_more))
+
     async def send(self, message: Any) -> None:
-        await super().send(message)
+        try:
+            await super().send(message)
+        except RuntimeError:
+            if not self.close_sent:
+                raise
+            raise ClientDisconnected from None  # uvicorn takes it for a mistake to say more to who was let go
+        self._sent += 1
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
             self.handshake_complete = True
 
@@ -121,7 +160,7 @@ class Server(uvicorn.Server):
         if not drained.done():
             count = self._app.desk.under_way
             _log.warning("after %g s, %d calls are still under way: they are given up", self._patience, count)
-            await self._app.aclose()  # which ends them, with an answer
+            self._app.desk.give_up()
             await asyncio.wait([drained], timeout=_LAST_WORD)
             drained.cancel()
             for connection in list(self.server_state.connections):
@@ -132,7 +171,10 @@ class Server(uvicorn.Server):
 def make_server(
     app: App, address: Address, limits: Limits, *, patience: float = 30.0, log_level: str = "info"
 ) -> Server:
-    """A server for this app, not yet listening. Calls under way at its end have `patience` seconds."""
+    """A server for this app, not yet listening. Calls under way at its end have `patience` seconds.
+
+    Raises `ValueError` if there is no reading the certificate or its key.
+    """
     config = uvicorn.Config(
         app,
         host=address.host,
@@ -153,6 +195,11 @@ def make_server(
         ssl_certfile=address.certificate,
         ssl_keyfile=address.key,
     )
+    try:
+        config.load()
+    except ssl.SSLError as error:
+        files = " and ".join(each for each in (address.certificate, address.key) if each)
+        raise ValueError(f"{files}: no certificate with its key can be read there: {error}") from error
     return Server(config, app, patience)
 
 

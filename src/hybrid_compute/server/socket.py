@@ -88,7 +88,7 @@ class Conversation:
         try:
             if len(data) > self._desk.limits.body:
                 raise Refused("too_large", f"a frame may have {self._desk.limits.body:,} bytes, not {len(data):,}")
-            asked = encoding.read_requests(data)
+            asked = self._desk.read(data, encoding)
         except (Refused, ProtocolError) as error:
             return encoding.write_failure(id_in(data, encoding), self._desk.report(error))
         try:
