@@ -19,7 +19,7 @@ group = Group("remote", "A trivial task at a server on this machine, as MessageP
 
 HTTP, HTTP_MANY = "HTTP, 1 in flight", "HTTP, 64 in flight"
 SOCKET, SOCKET_MANY = "WebSocket, 1 in flight", "WebSocket, 64 in flight"
-HTTP_CPU, SOCKET_CPU = (f"{many}, CPU time of the client for a call" for many in (HTTP_MANY, SOCKET_MANY))
+HTTP_CPU, SOCKET_CPU = (f"{many}, client CPU per call" for many in (HTTP_MANY, SOCKET_MANY))
 OVER_HTTP, ON_SOCKET = (HTTP, HTTP_MANY, HTTP_CPU), (SOCKET, SOCKET_MANY, SOCKET_CPU)
 MEASURES = (*OVER_HTTP, *ON_SOCKET)
 

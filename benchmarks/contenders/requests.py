@@ -14,7 +14,7 @@ group = Group("http", "POST /compute of a trivial task, one server process")
 
 ONE, ONE_RATE = "1 in flight, time of a call", "1 in flight"
 MANY, MANY_RATE = "64 in flight, time of a call", "64 in flight"
-CPU = "64 in flight, CPU time of the server for a call"
+CPU = "64 in flight, server CPU per call"
 MEASURES = (ONE, ONE_RATE, MANY, MANY_RATE, CPU)
 
 AT_ONCE = 64

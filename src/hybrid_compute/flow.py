@@ -41,6 +41,8 @@ class _Crew:
         self.tasks.append(asyncio.create_task(self._see_through(work)))
 
     def stop(self) -> None:
+        if self._line.is_cut:
+            return  # a second cancellation would disturb those who are tidying up after the first
         self._line.cut()
         for each in self.tasks:
             each.cancel()

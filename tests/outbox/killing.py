@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 import sys
-import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from hybrid_compute.calls import Call
 from hybrid_compute.errors import BackendUnavailable, ConnectionLost, HybridComputeError, OutcomeUnknown
 from hybrid_compute.outbox.deciding import Backoff
 from hybrid_compute.tasks import AnyTask
+from tests.outbox.plainly import append, lines, run_once
 
 CALLS = 1000
 AT_ONCE = 8
@@ -29,28 +28,8 @@ AT_ONCE = 8
 
 @task
 def note(folder: str, number: int) -> int:
-    """Run once: a line in `ran`, when there is leave for it. Not pure."""
-    await_leave(Path(folder))
-    append(Path(folder) / "ran", str(number))
-    return 2 * number
-
-
-def await_leave(folder: Path) -> None:
-    end = time.monotonic() + 50
-    while len(lines(folder / "ran")) >= int((folder / "allowed").read_text()):
-        assert time.monotonic() < end, "nobody has given leave"
-        time.sleep(0.001)
-
-
-def append(path: Path, line: str) -> None:
-    """A whole line, or none: the system writes so little at once."""
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(file, f"{line}\n".encode())
-    os.close(file)
-
-
-def lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
+    """Not pure: who runs it twice leaves two lines."""
+    return run_once(Path(folder), number)
 
 
 # The client.
@@ -84,11 +63,8 @@ async def send(folder: Path, to: Backend) -> None:
                     group.create_task(one(outbox, str(number)))
 
 
-# The least that a server can be: what runs, and what is remembered, is one line in one file.
-
-
 class Plain(Backend):
-    """A line of JSON there, and one back, on a connection for each call."""
+    """The server in `plainly.py`: a line of JSON there, and one back, on a connection for each call."""
 
     name = "plain"
     on_this_machine = False
@@ -121,27 +97,6 @@ class Plain(Backend):
         return json.loads(answer)
 
 
-async def serve_plainly(folder: Path, port: int) -> None:
-    running: dict[str, asyncio.Task[None]] = {}
-
-    async def once(key: str, number: int) -> None:
-        if str(number) not in lines(folder / "ran"):
-            await asyncio.to_thread(note.fn, str(folder), number)
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = json.loads(await reader.readline())
-        key, number = asked["key"], asked["number"]
-        if key not in running:
-            running[key] = asyncio.create_task(once(key, number))
-        await asyncio.shield(running[key])
-        writer.write(f"{2 * number}\n".encode())
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", port)
-    async with server:
-        await server.serve_forever()
-
-
 # The server of this library.
 
 
@@ -165,7 +120,6 @@ async def send_really(folder: Path, port: int) -> None:
 
 
 PROGRAMS: dict[str, Callable[[Path, int], Coroutine[Any, Any, None]]] = {
-    "plain server": serve_plainly,
     "plain client": lambda folder, port: send(folder, Plain(port)),
     "real server": serve_really,
     "real client": send_really,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable
 
 import aiohttp
 import msgspec
@@ -14,7 +14,7 @@ from hybrid_compute.server.limits import Limits
 from hybrid_compute.server.serving import Sockets
 from tests.server import tasks
 from tests.server.serving import Served, serving
-from tests.server.talking import BINARY, CLOSE, TEXT, Frames, as_frame, insist_it_serves, wait_until
+from tests.server.talking import BINARY, CLOSE, PATIENCE, TEXT, Frames, as_frame, insist_it_serves, wait_until
 
 pytestmark = pytest.mark.usefixtures("complaints")
 
@@ -280,54 +280,85 @@ def test_a_client_that_never_reads_is_no_longer_read_from(served: Served) -> Non
         assert len(asyncio.all_tasks(served.loop)) < 100
 
 
-@pytest.fixture
-def impatient() -> Generator[Served]:
-    """A server that sends a ping after a moment, and expects its answer a moment later."""
-    with serving(tasks.registry(), workers=1) as served:
-        served.server.config.ws_ping_interval = served.server.config.ws_ping_timeout = 0.05
-        yield served
+class Watched:
+    """The one connection that a server has, whose ping goes out and is missed when the test says so."""
+
+    def __init__(self, served: Served) -> None:
+        wait_until(lambda: len(served.server.server_state.connections) == 1)
+        (self.connection,) = served.server.server_state.connections
+        self._loop = served.loop
+
+    def ping(self) -> None:
+        assert isinstance(self.connection, Sockets)
+        self._call(self.connection.send_keepalive_ping)
+
+    def miss(self) -> None:
+        """The time for the answer is over."""
+        assert isinstance(self.connection, Sockets)
+        self._call(self.connection.keepalive_timeout)
+
+    def unread(self) -> int:
+        size: int = self.connection.transport.get_write_buffer_size()
+        return size
+
+    def _call(self, step: Callable[[], None]) -> None:
+        async def call() -> None:
+            step()
+
+        asyncio.run_coroutine_threadsafe(call(), self._loop).result(PATIENCE)
 
 
-def test_a_slow_reader_is_not_let_go_for_a_ping_it_cannot_have_read(impatient: Served) -> None:
+def test_a_slow_reader_is_not_let_go_for_a_ping_it_cannot_have_read(served: Served) -> None:
     """It is behind a large answer, which arrives whole, however long that takes."""
-    with Frames(impatient.port, room=4096) as frames:
-        frames.say({"task": "pour", "input": {"name": tasks.gate(), "size": 10_000_000}, "stream": True})
+    name = tasks.gate()
+    with Frames(served.port, room=4096) as frames:
+        watched = Watched(served)
+        frames.say({"task": "pour", "input": {"name": name, "size": 20_000_000}, "stream": True})
+        wait_until(lambda: tasks.came[name] == 2)
         left = int.from_bytes(frames.file.read(10)[2:], "big")
-        for looked_at in five_looks(impatient):
-            while looked_at():
+        watched.ping()
+        for _ in range(5):
+            before = watched.unread()
+            while watched.unread() == before:
                 left -= len(frames.file.read(1_000))
+            watched.miss()
         assert frames.file.read(left)[-2:] == b'"}'
 
 
-def test_a_slow_writer_is_not_let_go_for_a_ping_it_cannot_answer(impatient: Served) -> None:
+def test_a_slow_writer_is_not_let_go_for_a_ping_it_cannot_answer(served: Served) -> None:
     """It is in the middle of a large frame, which is answered once it is there."""
-    with Frames(impatient.port) as frames:
-        call = json.dumps({"task": "echo", "input": "x" * 1_000_000}).encode()
-        frame = as_frame(TEXT, call)
-        position = 0
-        for looked_at in five_looks(impatient):
-            while looked_at():
-                frames.send(frame[position : position + 10])
-                position += 10
-        frames.send(frame[position:])
-        assert len(frames.hear()["result"]) == 1_000_000
+    frame = as_frame(TEXT, json.dumps({"task": "echo", "input": "x" * 100_000}).encode())
+    with Frames(served.port) as frames:
+        watched = Watched(served)
+        assert isinstance(watched.connection, Sockets)
+        watched.ping()
+        for position in range(0, 100, 20):
+            watched.connection._heard = False
+            frames.send(frame[position : position + 20])
+            wait_until(lambda: watched.connection._heard)
+            watched.miss()
+        frames.send(frame[100:])
+        assert len(frames.hear()["result"]) == 100_000
 
 
-def five_looks(server: Served) -> Iterator[Callable[[], bool]]:
-    """Five times: whether the one client has not been looked at again."""
-    (connection,) = server.server.server_state.connections
-    assert isinstance(connection, Sockets)
-    for _ in range(5):
-        last = connection.pong_timer
-        yield lambda last=last: connection.pong_timer is last  # type: ignore[misc]
-
-
-def test_a_client_that_never_reads_is_let_go(impatient: Served) -> None:
-    """Nobody waits for it to read the rest."""
-    with Frames(impatient.port, room=4096) as frames:
-        frames.say({"task": "pour", "input": {"name": tasks.gate(), "size": 20_000_000}, "stream": True})
-        wait_until(lambda: not impatient.server.server_state.connections)
-        wait_until(lambda: impatient.app.desk.under_way == 0)
+def test_a_client_that_never_reads_is_let_go(served: Served) -> None:
+    """Nobody waits for it to read the rest; nor for one that does not answer though it could."""
+    name = tasks.gate()
+    with Frames(served.port, room=4096) as frames:
+        watched = Watched(served)
+        frames.say({"task": "pour", "input": {"name": name, "size": 20_000_000}, "stream": True})
+        wait_until(lambda: tasks.came[name] == 2)
+        watched.ping()
+        watched.miss()  # it has said something before
+        watched.miss()
+        wait_until(lambda: not served.server.server_state.connections)
+        wait_until(lambda: tasks.left[name] == 1)
+    with Frames(served.port) as frames:
+        watched = Watched(served)
+        watched.ping()
+        watched.miss()
+        watched.miss()
+        assert frames.hear() == (CLOSE, 1011)
 
 
 async def test_a_thousand_connections(served: Served) -> None:

@@ -44,7 +44,7 @@ def tell(error: BaseException, *, tracebacks: bool = False) -> Failure:
     if isinstance(error, TaskFailed):
         details |= _cause(error.__cause__)
         if tracebacks:
-            details["traceback"] = error.remote_traceback
+            details["traceback"] = _sayable(error.remote_traceback)
     # Which end broke the protocol depends on the end that says so.
     code = ProtocolError.code if isinstance(error, ProtocolError) else error.code
     return Failure(_sayable(str(error)) or type(error).__name__, code, details)

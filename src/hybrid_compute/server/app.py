@@ -44,6 +44,7 @@ from hybrid_compute.server.meters import CONTENT_TYPE, Meters
 from hybrid_compute.server.notebook import SqliteNotebook
 from hybrid_compute.server.openapi import describe, listing
 from hybrid_compute.server.refusals import STATUS, Refused, failure_for, headers_for
+from hybrid_compute.server.sessions import Sessions
 from hybrid_compute.server.socket import Sockets
 from hybrid_compute.server.tenants import Tenant
 from hybrid_compute.tasks import AnyTask, TaskRegistry
@@ -134,6 +135,7 @@ class App:
         self._compute = Compute(self.desk, self._admit)
         self._sockets = Sockets(self.desk, self._admit)
         self._tools = self._offer(tools)
+        self._sessions = Sessions()
         self._pages = Starlette(routes=self._routes(), exception_handlers=_AS_JSON, lifespan=self._lifespan)
         self._whole: ASGIApp = self._dispatch
         if origins:
@@ -239,7 +241,7 @@ class App:
             return await self._compute(scope, receive, send, name=path.removeprefix(_TASK))
         if kind == "http" and path == "/mcp" and self._tools is not None:
             try:
-                self._admit(scope)
+                send = self._sessions.checked(self._admit(scope).tenant, scope, send)
             except Refused as refused:
                 return await self._compute.refuse(send, refused)
             return await self._tools(scope, receive, send)

@@ -33,7 +33,8 @@ class Counter:
             raise Refused("too_large", f"a batch may have {self._most:,} calls, not more")
 
     def _has_too_many(self, data: Any) -> bool:
-        if not (_TEXT if isinstance(data, str) else _BYTES).match(data):
+        is_list = _TEXT.match(data) if isinstance(data, str) else _BYTES.match(data)
+        if not is_list:
             return False
         self._left = self._most
         try:
