@@ -120,7 +120,7 @@ async def test_a_large_array_is_sent_in_parts_and_counted(make: Make) -> None:
 async def test_a_deadline_is_carried(make: Make, tmp_path: Path) -> None:
     """The server stops the task when its time is up, and not because its client has gone."""
     async with Runtime([make()]) as rt:
-        with pytest.raises(TaskTimeout, match=r"'nap' was not done after 0\.3 s"):
+        with pytest.raises(TaskTimeout, match=r"'nap' was (not done|stopped) after 0\.3 s"):
             await rt.options(timeout=0.3).run(remoting.nap, str(tmp_path))
         await until((tmp_path / "ended").exists)
 

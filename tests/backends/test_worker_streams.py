@@ -246,3 +246,12 @@ def test_progress_is_heard_in_ordinary_code() -> None:
     with BlockingRuntime([WorkerBackend(1)], strategy="worker", hooks=[events.append]) as rt:
         rt.run(tasks.report_from_plain, 3)
         wait_until(lambda: sum(isinstance(event, Progress) for event in events) == 3)
+
+
+async def test_the_end_of_a_stream_does_not_wait_for_the_call_after_it() -> None:
+    """A generator shares its worker with calls on its items: its end, made while such a call comes in, goes out too."""
+    async with Runtime([WorkerBackend(1)], strategy="worker") as rt:
+        for _ in range(100):  # one in three hung, when the end stayed in the worker
+            async with rt.stream(tasks.count_to, 3) as items:
+                pending = [rt.run(tasks.add_one, item) async for item in items]
+            assert await asyncio.gather(*pending) == [1, 2, 3]

@@ -154,6 +154,23 @@ async def test_a_call_that_is_under_way_is_stopped_with_its_caller(tmp_path: Pat
             await until_empty(outbox)
 
 
+@pytest.mark.parametrize("away", [False, True])
+async def test_a_call_may_be_given_up_at_any_moment(away: bool, tmp_path: Path) -> None:
+    """While it is being put, claimed, sent or put back: in the end nothing waits and nothing is under way."""
+    async with Outbox(tmp_path / "calls.db", to=(far := Far(away=away)), synchronous="NORMAL") as outbox:
+        async with Runtime([outbox.place()]) as rt:
+            for turns in range(60):
+                call = asyncio.create_task(rt.run(order, str(turns)))
+                for _ in range(turns):
+                    await asyncio.sleep(0.0001)
+                call.cancel()
+                await asyncio.gather(call, return_exceptions=True)
+            await until(lambda: not outbox._desk.sender._ending)
+        counts = await outbox.counts()
+        assert counts["waiting"] == counts["sent"] == counts["dead"] == 0
+        assert len(far.done) == len({call.args for call in far.done})
+
+
 async def test_giving_up_withdraws_only_a_call_of_ones_own(tmp_path: Path) -> None:
     """A call that was put before, or that another waits for too, stays."""
     async with Outbox(tmp_path / "calls.db", to=(far := Far(away=True)), now=lambda: 1000.0) as outbox:

@@ -163,6 +163,25 @@ def test_an_orphan_that_another_has_adopted_is_left_to_it(tmp_path: Path) -> Non
     db.close()
 
 
+def test_a_call_that_was_given_up_is_forgotten_wherever_it_is_on_its_way(tmp_path: Path) -> None:
+    """Waiting, claimed by this sender, or put back by it; but not while another has it, and not its result."""
+    db = open_file(tmp_path / "calls.db")
+    for key in ("waiting", "claimed", "put back", "elsewhere", "done"):
+        store.put(db, Draft(key, "double", b"\x04"), 1000.0)
+        if key != "waiting":
+            rest = [status.key for status in store.listed(db, ["waiting"]) if status.key != key]
+            db.executemany("UPDATE calls SET due = 1e9 WHERE key = ?", [(each,) for each in rest])
+            assert claim(db, "two" if key == "elsewhere" else "one", 1000.0, True) == [key]
+        if key == "put back":
+            store.put_back(db, "one", key, 1e9, Again(True, False, None, ""))
+        if key == "done":
+            store.settle(db, key, Outcome("done"), 1000.0)
+    for status in store.listed(db):
+        store.withdraw(db, status.key, "one")
+    assert [status.key for status in store.listed(db)] == ["elsewhere", "done"]
+    db.close()
+
+
 def test_a_late_answer_counts_if_there_is_no_other(tmp_path: Path) -> None:
     """Of two senders that both were given a call, the first to answer it has answered it."""
     db = open_file(tmp_path / "calls.db")

@@ -251,6 +251,30 @@ def test_a_chunked_body_that_never_ends(served: Served) -> None:
         assert line.answer().failure() == (413, "too_large")
 
 
+def test_a_head_without_an_end(served: Served) -> None:
+    """It is cut off where it is too large, whoever sends it."""
+    for start in (b"GET /", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nX: "):
+        with Line(served.port) as line:
+            with pytest.raises(ConnectionError):
+                line.send(start)
+                for _ in range(100):
+                    line.send(b"x" * 100_000 if start[-2:] != b"\r\n" else b"X: y\r\n" * 10_000)
+    with Line(served.port) as line:
+        line.send(head("GET", "/healthz", **{f"X{number}": "x" * 100 for number in range(500)}))
+        assert line.answer().status == 200, "50 kB are not too large"
+
+
+def test_what_comes_after_a_body_is_no_header(served: Served) -> None:
+    """Trailers would come past whoever has looked at the headers; and there is no end to them."""
+    trailers = b"Idempotency-Key: x\r\nRequest-Timeout: -1\r\nContent-Type: text/plain\r\nHost: theirs.example\r\n"
+    body = b'{"task": "echo", "input": 1}'
+    with Line(served.port) as line:
+        for times in (1, 1_000):
+            start = head("POST", "/compute", Content_Type=JSON, Transfer_Encoding="chunked")
+            line.send(start + b"%x\r\n%s\r\n0\r\n" % (len(body), body) + trailers * times + b"\r\n")
+            assert line.answer().value == {"result": 1}
+
+
 def test_a_size_that_is_only_claimed(served: Served) -> None:
     """It is refused before any of it is sent."""
     with Line(served.port) as line:
@@ -377,11 +401,29 @@ def test_calls_under_way_when_a_client_breaks_the_protocol(served: Served) -> No
 
 
 def test_a_flood_of_pings(served: Served) -> None:
-    """Each is answered, or the client is let go; nobody else waits."""
+    """They are answered as long as the answers are read; who does not read them leaves nothing behind."""
     with Frames(served.port) as frames:
-        frames.send(as_frame(PING, b"x" * 100) * 10_000)
-        assert frames._read_frame() == (PONG, b"x" * 100)
+        frames.frame(PING, b"are you there?")
+        assert frames._read_frame() == (PONG, b"are you there?")
+    wait_until(lambda: not served.server.server_state.connections)
+    with Frames(served.port, room=4096) as frames:
+        for _ in range(200):  # 20 MB of them
+            frames.send(as_frame(PING, b"x" * 100) * 1_000)
         insist_it_serves(served.port)
+        sizes = [each.transport.get_write_buffer_size() for each in served.server.server_state.connections]
+        assert max(sizes) < 1_000_000
+
+
+def test_a_message_in_countless_pieces(served: Served) -> None:
+    """Each is small, or nothing at all; the connection is closed before they are too many."""
+    with Frames(served.port) as frames:
+        frames.frame(TEXT, b"", last=False)
+        try:
+            for _ in range(20):
+                frames.send(as_frame(0, b"", last=False) * 10_000)
+        except ConnectionError:
+            return
+        assert frames.hear() == (CLOSE, 1008)
 
 
 def test_handshakes_that_are_none(served: Served, complaints: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import pytest
 
+from tests.server import serving as serving_module
 from tests.server import tasks
 from tests.server.serving import Served, serving
-from tests.server.talking import Line, ask, head, insist_it_serves, post, result, wait_until
+from tests.server.talking import Frames, Line, ask, head, insist_it_serves, post, result, wait_until
 
 pytestmark = pytest.mark.usefixtures("complaints")
 
@@ -339,3 +341,21 @@ def test_what_is_not_there_is_not_found_in_json(served: Served, path: str) -> No
     """Every reply has a code."""
     status, code = ask(served.port, "GET", path).failure()
     assert (status, code) in [(404, "not_found"), (405, "method_not_allowed")]
+
+
+def test_an_ordinary_event_loop_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no uvloop: calls, streams and sockets all the same."""
+    monkeypatch.setattr(serving_module, "new_event_loop", asyncio.new_event_loop)
+    with serving(tasks.registry(), workers=1) as served:
+        assert type(served.loop).__module__.startswith("asyncio")
+        insist_it_serves(served.port)
+        assert len(post(served.port, {"task": "count_to", "input": {"stop": 9}}, Accept="text/event-stream").body) > 100
+        name = tasks.gate()
+        with Frames(served.port) as frames:
+            frames.say({"id": 1, "task": "wait_at", "input": name})
+            wait_until(lambda: tasks.came[name] == 1)
+            assert frames.ask({"id": 1, "cancel": True})["code"] == "cancelled"
+            frames.say({"id": 1, "task": "wait_at", "input": name})
+            wait_until(lambda: tasks.came[name] == 2)
+        wait_until(lambda: tasks.left[name] == 2)
+        assert result(served.port, "pid") > 0

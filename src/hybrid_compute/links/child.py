@@ -205,8 +205,9 @@ class Worker:
 
         ledger[STAGE] = LISTENING
         while data := self.next_input() if streams or self._aside else read():
-            # Nearly always one plain call and nothing else; whoever sent it is waiting for this one.
-            if len(data) >= SIZE and not self.frames.partial and ledger[CANCELS] == self._cancels_seen:
+            # Nearly always one plain call and nothing else; whoever sent it is waiting for this one. What a stream has
+            # left in `out` is not to wait for the call after it.
+            if len(data) >= SIZE and not out and not self.frames.partial and ledger[CANCELS] == self._cancels_seen:
                 head, call, number = unpack(data)
                 if head == len(data) - SIZE | PLAIN_CALL and (function := functions[number]).plain:
                     if reply := run_plain(call, function, data[SIZE:]):

@@ -141,8 +141,8 @@ class Desk:
 
     def withdraw(self, key: str) -> None:
         """Stop and forget a call that nobody waits for any more, unless it is under way elsewhere."""
-        if key not in self._waiting and not self.sender.stop(key):
-            self.writer.post(partial(store.withdraw, key=key))
+        if key not in self._waiting:
+            self.sender.give_up(key)
 
     def forget(self, key: str) -> None:
         """Forget a call that has been answered, and the answer used."""

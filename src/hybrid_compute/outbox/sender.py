@@ -22,7 +22,7 @@ from msgspec import Raw
 
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.clock import Clock
-from hybrid_compute.errors import BackendError
+from hybrid_compute.errors import BackendClosed, BackendError
 from hybrid_compute.links.wire import MESSAGE_PACK
 from hybrid_compute.outbox import owners, store
 from hybrid_compute.outbox.deciding import AWAY, Backoff, Reach, judge, nobody_knows, orphaned
@@ -81,7 +81,8 @@ class Sender:
         self._name = owners.new_name()
         self._reach = Reach(rules.backoff)
         self._under_way: dict[str, _Sending] = {}
-        self._stopped: set[asyncio.Task[None]] = set()
+        self._given_up: set[str] = set()
+        self._ending: set[asyncio.Task[None]] = set()
         self._refused: dict[str, int] = {}  # how often in a row a place that is there had no room for a call
         self._stirred = asyncio.Event()
         self._called = False
@@ -103,17 +104,27 @@ class Sender:
         self._called = True
         self._stirred.set()
 
-    def stop(self, key: str) -> bool:
-        """Give up a call that is under way here, and forget it; whether it was."""
+    def give_up(self, key: str) -> None:
+        """Forget a call that has not been sent, and stop it if it is under way here."""
+        self._given_up.add(key)
         sending = self._under_way.pop(key, None)
-        if sending is None:
-            return False
-        sending.work.cancel()
-        self._stopped.add(sending.work)
-        sending.work.add_done_callback(self._stopped.discard)
-        self._writer.post(partial(store.forget_sent, key=key, sender=self._name))
+        if sending is not None:
+            sending.work.cancel()
+            self._hold(sending.work)
+        self._hold(asyncio.create_task(self._forget(key)))
+
+    async def _forget(self, key: str) -> None:
+        try:
+            await self._writer.do(partial(store.withdraw, key=key, sender=self._name))
+        except (OSError, BackendClosed) as error:
+            _log.warning("the call of key %r was given up, and could not be forgotten: %s", key, error)
+        self._given_up.discard(key)
+        self._ended([key])
         self.wake()
-        return True
+
+    def _hold(self, work: asyncio.Task[None]) -> None:
+        self._ending.add(work)
+        work.add_done_callback(self._ending.discard)
 
     def may_repeat(self, task: AnyTask) -> bool:
         """Whether a call that may have begun may be sent again: running it twice is harmless, or cannot happen.
@@ -140,7 +151,7 @@ class Sender:
                 await close_place()
             else:
                 _cancel(under_way)
-            await _end_of([*(each.work for each in under_way), *self._stopped])
+            await _end_of([*(each.work for each in under_way), *self._ending])
         finally:
             _cancel(under_way)
             await _end_of(each.work for each in under_way)
@@ -172,6 +183,8 @@ class Sender:
         if probing and found.claimed:
             self._reach.probing(self._rules.clock.time(), random.random())
         for call in found.claimed:
+            if call.key in self._given_up:  # while it was being claimed: it is forgotten in a moment
+                continue
             task = self._tasks[call.task]
             self._under_way[call.key] = _Sending(task.name, asyncio.create_task(self._send(call, task, probe=probing)))
         self._due, self._look_by = found.due, self._next_look(found)

@@ -120,19 +120,16 @@ def drop(db: Connection, keys: Iterable[str] | None, states: Collection[State] =
     return chosen
 
 
-def withdraw(db: Connection, key: str) -> bool:
-    """Forget a call that has not been sent; whether that was in time."""
-    return db.execute("DELETE FROM calls WHERE key = ? AND state = 'waiting'", (key,)).rowcount > 0
+def withdraw(db: Connection, key: str, sender: str) -> None:
+    """Forget a call that was given up: it has not been sent, or by this sender, which does not send it any more."""
+    db.execute(
+        "DELETE FROM calls WHERE key = ? AND (state = 'waiting' OR (state = 'sent' AND sender = ?))", (key, sender)
+    )
 
 
 def forget(db: Connection, key: str) -> None:
     """Forget a call that was answered."""
     db.execute("DELETE FROM calls WHERE key = ? AND state IN ('done', 'failed')", (key,))
-
-
-def forget_sent(db: Connection, key: str, sender: str) -> None:
-    """Forget a call that was given up while this sender had it under way."""
-    db.execute("DELETE FROM calls WHERE key = ? AND sender = ? AND state = 'sent'", (key, sender))
 
 
 def _chosen(db: Connection, keys: Iterable[str] | None, allowed: Collection[State], otherwise: str) -> list[str]:

@@ -18,6 +18,7 @@ from hybrid_compute.links.arena import LARGE
 from hybrid_compute.links.wire import JSON, MESSAGE_PACK, Encoding, Outcome, Pieces, Request, size_of
 from hybrid_compute.server.desk import Desk
 from hybrid_compute.server.guests import Guest
+from hybrid_compute.server.patience import Patience
 from hybrid_compute.server.refusals import STATUS, Refused, headers_for
 from hybrid_compute.server.streams import Format, format_for
 from hybrid_compute.server.telling import Telling
@@ -39,6 +40,7 @@ class Compute:
     def __init__(self, desk: Desk, admit: Callable[[Mapping[str, Any]], Guest]) -> None:
         self._desk = desk
         self._admit = admit
+        self._patience = Patience(desk.limits.patience)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, name: str | None = None) -> None:
         """Answer one request; `name` is the task, where the body is its input alone."""
@@ -87,12 +89,10 @@ class Compute:
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > most:
             raise Refused("too_large", f"a request of {int(length):,} bytes is too large: {most:,} are the most")
-        patience = self._desk.limits.patience
         try:
-            async with asyncio.timeout(patience):
-                return await self._all_of(receive)
+            return await self._patience.wait_for(self._all_of(receive))
         except TimeoutError:
-            raise Refused("too_slow", f"the body did not arrive within {patience:g} s") from None
+            raise Refused("too_slow", f"the body did not arrive within {self._patience.seconds:g} s") from None
 
     async def _all_of(self, receive: Receive) -> bytes:
         chunks: list[bytes] = []

@@ -9,15 +9,17 @@ import asyncio
 import logging
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame
 
 from hybrid_compute.server.app import App
 from hybrid_compute.server.door import is_loopback
@@ -28,6 +30,12 @@ _log = logging.getLogger("hybrid_compute.server")
 HEAD = 10.0
 """Seconds that the head of a request may take, from the first byte of the connection."""
 
+
+_HEAD_SIZE = 1 << 18
+"""Bytes that it may have, more or less: they are kept before anybody knows whose they are."""
+
+_FRAGMENTS = 100_000
+"""Pieces that a frame of a WebSocket may come in: many small ones are kept at a multiple of their size."""
 
 _LAST_WORD = 1.0
 """Seconds that clients have to read how the calls ended that were given up."""
@@ -51,14 +59,19 @@ class Impatient(HttpToolsProtocol):
     """
 
     _deadline: asyncio.TimerHandle | None = None
+    _size = 0
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
         _without_delay(transport.get_extra_info("socket"))
+        super().connection_made(cast("asyncio.Transport", Joining(transport, self.loop)))
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self._deadline is not None:
+            self._size += len(data)
+            if self._size > _HEAD_SIZE and not self.transport.is_closing():
+                self.send_400_response("The head of this request is too large.")
         is_idle = getattr(self.cycle, "response_complete", True)  # there is none before the first request
         if is_idle and self._deadline is None and self.transport.get_protocol() is self:  # else it is a WebSocket now
             self._await_head()
@@ -66,7 +79,10 @@ class Impatient(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._deadline is not None:
             self._stop_waiting()
+        self._size = 0
         super().on_headers_complete()
+        if not self.parser.should_upgrade():
+            self.headers = deque(maxlen=0)  # type: ignore[assignment]  # else trailers are taken for headers
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
@@ -79,6 +95,53 @@ class Impatient(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+class Joining:
+    """A transport that writes once in each turn of the event loop what is written in it piece by piece.
+
+    The head and the body of an answer are two pieces, and answers to frames that came together are many: a call of the
+    system for each would cost more than all that is done for a small call. All else is the transport's own.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._pieces: list[bytes | memoryview] = []
+        self._size = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes | memoryview) -> None:
+        if self._size + len(data) >= _MUCH:  # so that the transport can say when there is no room for more
+            self._flush()
+            self._transport.write(data)
+            return
+        if not self._pieces:
+            self._loop.call_soon(self._flush)
+        self._pieces.append(data)
+        self._size += len(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._pieces, self._size = [], 0
+        self._transport.abort()
+
+    def get_write_buffer_size(self) -> int:
+        return self._size + self._transport.get_write_buffer_size()
+
+    def _flush(self) -> None:
+        pieces, self._pieces, self._size = self._pieces, [], 0
+        if pieces:
+            self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+
+_MUCH = 1 << 16
+"""Bytes that are written at once, without waiting for the end of the turn."""
 
 
 class Sockets(WebSocketsSansIOProtocol):
@@ -96,6 +159,19 @@ class Sockets(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         self._heard = True
         super().data_received(data)
+
+    def handle_ping(self) -> None:
+        if self.writable.is_set():
+            super().handle_ping()
+        else:  # whoever reads nothing gets no more of those either
+            self.conn.data_to_send()
+
+    def handle_cont(self, event: Frame) -> None:
+        if len(self.frames) < _FRAGMENTS:
+            super().handle_cont(event)
+        elif not self.close_sent:
+            self.conn.fail(CloseCode.POLICY_VIOLATION, "too many fragments")
+            self.handle_parser_exception()
 
     def send_keepalive_ping(self) -> None:
         super().send_keepalive_ping()

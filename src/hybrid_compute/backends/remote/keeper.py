@@ -87,7 +87,8 @@ class Keeper:
         try:
             line = await self._open()
             self._change(line, None)
-            reason = await line.lost
+            await asyncio.wait([line.lost])  # which is the line's: to be cancelled here must not cancel it
+            reason = line.lost.result()
             self._change(None, reason)
             await line.aclose()
             return reason
