@@ -165,7 +165,7 @@ async def test_a_call_may_be_given_up_at_any_moment(away: bool, tmp_path: Path) 
                     await asyncio.sleep(0.0001)
                 call.cancel()
                 await asyncio.gather(call, return_exceptions=True)
-            await until(lambda: not outbox._desk.sender._ending)
+            await until(lambda: not outbox._desk.sender._given_up and len(asyncio.all_tasks()) <= 2)
         counts = await outbox.counts()
         assert counts["waiting"] == counts["sent"] == counts["dead"] == 0
         assert len(far.done) == len({call.args for call in far.done})

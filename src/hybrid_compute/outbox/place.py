@@ -57,20 +57,28 @@ class LaterBackend(Backend):
 
     async def _wait_for(self, call: Call) -> Any:
         self.check_open()
-        kept = await self._keep(call)
+        putting = asyncio.ensure_future(self._keep(call))
         try:
+            kept = await asyncio.shield(putting)
             result = await self._desk.result(kept.key, kept.task)
         except asyncio.CancelledError:
-            if kept.new and not self.closed:  # a place that closes goes on when the program is started again
-                self._desk.withdraw(kept.key)
+            if not self.closed:  # a place that closes goes on when the program is started again
+                putting.add_done_callback(self._take_back)
             raise
         except LookupError as error:
             if isinstance(error, HybridComputeError):
                 raise
-            raise BackendError(f"the call of {kept.task!r} was dropped", backend=self.name, started=True) from error
+            raise BackendError(
+                f"the call of {call.task.name!r} was dropped", backend=self.name, started=True
+            ) from error
         if call.key is None:  # nobody can ask for it again
             self._desk.forget(kept.key)
         return result
+
+    def _take_back(self, putting: asyncio.Future[Kept]) -> None:
+        """Give up a call that this place has put, and nobody before it."""
+        if putting.exception() is None and putting.result().new:
+            self._desk.withdraw(putting.result().key)
 
     async def _keep(self, call: Call) -> Kept:
         options = PutOptions(key=call.key, priority=call.priority, expires=self.time_left(call))

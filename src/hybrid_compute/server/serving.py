@@ -59,6 +59,7 @@ class Impatient(HttpToolsProtocol):
     """
 
     _deadline: asyncio.TimerHandle | None = None
+    _in_head = True
     _size = 0
 
     def connection_made(self, transport: Any) -> None:
@@ -68,7 +69,7 @@ class Impatient(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._deadline is not None:
+        if self._in_head:
             self._size += len(data)
             if self._size > _HEAD_SIZE and not self.transport.is_closing():
                 self.send_400_response("The head of this request is too large.")
@@ -76,12 +77,18 @@ class Impatient(HttpToolsProtocol):
         if is_idle and self._deadline is None and self.transport.get_protocol() is self:  # else it is a WebSocket now
             self._await_head()
 
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        self._size = 0
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
         if self._deadline is not None:
             self._stop_waiting()
-        self._size = 0
+        self._in_head = False
         super().on_headers_complete()
-        if not self.parser.should_upgrade():
+        parser: Any = self.parser
+        if not parser.should_upgrade():
             self.headers = deque(maxlen=0)  # type: ignore[assignment]  # else trailers are taken for headers
 
     def connection_lost(self, exc: Exception | None) -> None:
