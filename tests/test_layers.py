@@ -21,7 +21,7 @@ FLOORS = {
     1: "links",
     2: "backends",
     3: "core pending policy routing runtime strategies timings",
-    4: "__init__ agents blocking engine flow futures lines llm outbox pipelines portal tabletop",
+    4: "__init__ agents blocking engine futures llm outbox pipelines portal tabletop",
     5: "__main__ cli demo monitor server",
     6: "testing",  # beside the house: it may look at all of it, and none of it looks back
 }

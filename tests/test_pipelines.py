@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hybrid_compute import BlockingRuntime, LocalBackend, Runtime, Task, WorkerBackend, pipeline
 from hybrid_compute.clock import ManualClock
 from hybrid_compute.errors import BackendClosed, NoBackendAvailable, TaskFailed, TaskTimeout, WorkerLost
-from hybrid_compute.pipelines import Pipeline
+from hybrid_compute.pipelines.pipeline import Pipeline
 from hybrid_compute.strategies import only
 from hybrid_compute.tasks import AnyTask, Stage
 from hybrid_compute.testing import MockBackend

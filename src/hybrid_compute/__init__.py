@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hybrid_compute.blocking import BlockingRuntime as BlockingRuntime
     from hybrid_compute.futures import WorkerExecutor as WorkerExecutor
     from hybrid_compute.outbox.box import Outbox as Outbox
-    from hybrid_compute.pipelines import pipeline as pipeline
+    from hybrid_compute.pipelines.pipeline import pipeline as pipeline
     from hybrid_compute.reporting import progress as progress
     from hybrid_compute.runtime import Runtime as Runtime
     from hybrid_compute.tasks import Task as Task
@@ -54,7 +54,7 @@ _WHERE = {
     "WorkerBackend": "hybrid_compute.backends.worker",
     "WorkerExecutor": "hybrid_compute.futures",
     "empty": "hybrid_compute.arrays",
-    "pipeline": "hybrid_compute.pipelines",
+    "pipeline": "hybrid_compute.pipelines.pipeline",
     "progress": "hybrid_compute.reporting",
     "task": "hybrid_compute.tasks",
 }

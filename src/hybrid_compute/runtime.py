@@ -335,7 +335,16 @@ class Verbs:
         profile = lane.timings.profile(args, kwargs)
         return partial(self._core.run_now, task, args, kwargs, profile) if profile.choice == "inline" else None
 
-    # For the blocking façade.
+    # For those who build on it: the blocking façade, pipelines.
+
+    @property
+    def settings(self) -> Options:
+        """The options that these verbs are under."""
+        return self._options
+
+    @property
+    def clock(self) -> Clock:
+        return self._core.clock
 
     def find(self, task: Callable[..., Any] | str) -> AnyTask:
         """The task behind a name or a function."""

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, assert_type
 
 from hybrid_compute import BlockingRuntime, Runtime, pipeline, task
-from hybrid_compute.pipelines import Pipeline
+from hybrid_compute.pipelines.pipeline import Pipeline
 from hybrid_compute.strategies import prefer
 from hybrid_compute.tasks import Stage
 

@@ -81,6 +81,8 @@ class Puts:
     async def put(self, task: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Ticket[Any]:
         """Keep a call, to be sent as soon as its place can be reached. When this returns, it is on disk.
 
+        Cancelled meanwhile, the call may be on disk or not: put it again under the same key, and it is kept once.
+
         Raises `InvalidInput` or `NotTransferable` if the arguments do not fit the task or cannot be kept,
         `PolicyRefused` if a private task would leave this machine, `ValueError` if there is a different call under the
         key, and `OSError` if the disk is full; then nothing was accepted.

@@ -77,7 +77,7 @@ class LaterBackend(Backend):
 
     def _take_back(self, putting: asyncio.Future[Kept]) -> None:
         """Give up a call that this place has put, and nobody before it."""
-        if putting.exception() is None and putting.result().new:
+        if not putting.cancelled() and putting.exception() is None and putting.result().new:
             self._desk.withdraw(putting.result().key)
 
     async def _keep(self, call: Call) -> Kept:

@@ -10,7 +10,7 @@ from typing import Any
 
 from hybrid_compute.clock import Timer
 from hybrid_compute.errors import TaskTimeout
-from hybrid_compute.lines import END, Line, Turn
+from hybrid_compute.pipelines.lines import END, Line, Turn
 from hybrid_compute.runtime import Verbs
 from hybrid_compute.tasks import Stage
 
@@ -77,7 +77,7 @@ class Flow:
     ) -> None:
         if not isinstance(rt, Verbs):
             raise TypeError(f"a pipeline is run by a Runtime, in its event loop, not by {rt!r}")
-        options = rt._options  # pyright: ignore[reportPrivateUsage]
+        options = rt.settings
         if options.key is not None:
             raise ValueError(f"a key stands for one call, and {options.key!r} would be given to many: use run")
         self.lines = [Line(ahead, ordered=ordered) for _ in range(len(stages) + 1)]
@@ -86,7 +86,7 @@ class Flow:
         self._source = source
         self._steps = [_Step(self, number, stage, _at(stage, rt)) for number, stage in enumerate(stages, start=1)]
         self._timeout = options.timeout
-        self._clock = rt._core.clock  # pyright: ignore[reportPrivateUsage]
+        self._clock = rt.clock
         self._timer: Timer | None = None
         self._error: BaseException | None = None
 

@@ -23,7 +23,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
-from hybrid_compute.flow import Flow
+from hybrid_compute.pipelines.flow import Flow
 from hybrid_compute.runtime import Verbs
 from hybrid_compute.tasks import Stage, as_task
 
