@@ -173,6 +173,11 @@ class Memory:
             return b"".join(await run()), True
         except asyncio.CancelledError:
             return WITHDRAWN_CALL, True
+        except BackendClosed as error:
+            if not error.started or pure:
+                return self._tell(error), False
+            lost = OutcomeUnknown(f"the call had begun when the server was stopped: {error}", started=True)
+            return self._tell(lost), True
         except Exception as error:
             return self._tell(error), _is_final(error, pure)
 

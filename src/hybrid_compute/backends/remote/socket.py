@@ -122,9 +122,7 @@ class SocketLine:
 
     async def _send(self, written: Pieces) -> None:
         if self.lost.done():
-            raise BackendUnavailable(
-                f"{self._address.base} cannot be reached: {self.lost.result()}", backend=self._name
-            )
+            raise BackendUnavailable(self.lost.result(), backend=self._name)
         data = written[0] if len(written) == 1 else b"".join(written)
         kind = aiohttp.WSMsgType.BINARY if self._encoding.binary else aiohttp.WSMsgType.TEXT
         try:
