@@ -32,8 +32,9 @@ SCHEMES = pytest.mark.parametrize("scheme", ["http", "ws"])
 
 
 @pytest.fixture(scope="module")
-def served() -> Generator[Served]:
-    with serving(TASKS, patience=0.2) as running:  # for calls that outlive their clients, as those with keys do
+def served(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
+    keys = tmp_path_factory.mktemp("keys") / "keys.db"
+    with serving(TASKS, patience=0.2, remember=keys) as running:  # little, for calls that outlive their clients
         yield running
 
 

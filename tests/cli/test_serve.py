@@ -82,7 +82,6 @@ def test_tenants_of_a_file_come_in_with_their_tokens(tmp_path: Path) -> None:
         (["--host", "0.0.0.0"], "0.0.0.0 can be reached from outside, and there are no tokens"),
         (["--host", "nowhere.invalid", "--insecure"], "cannot listen at nowhere.invalid:8000"),
         (["--tenants", "shop.py"], "the tenants in shop.py cannot be read"),
-        (["--remember", "shop.py", "--port", "0"], "shop.py"),
         (["--certificate", "shop.py", "--port", "0"], "shop.py"),
     ],
 )
@@ -92,6 +91,13 @@ def test_what_cannot_be_served_is_said_in_one_line(arguments: list[str], reason:
     assert ran.returncode == 2, ran.stderr
     assert reason in ran.stderr
     assert ran.stderr.count("\n") == 1
+
+
+def test_a_file_of_keys_that_is_none_is_left_alone() -> None:
+    """And named, with what is wrong with it."""
+    ran = hybrid_compute("serve", "shop", "--port", "0", "--remember", "shop.py")
+    assert ran.returncode == 74
+    assert ran.stderr.startswith("hybrid-compute: shop.py: it is not a notebook of keys, and is left alone")
 
 
 def test_a_port_that_is_taken_is_said_in_one_line() -> None:

@@ -13,9 +13,10 @@ import pytest
 
 from hybrid_compute import LocalBackend, Outbox
 from hybrid_compute.clock import ManualClock
+from hybrid_compute.links import database
+from hybrid_compute.links.writer import Writer
 from hybrid_compute.outbox import file, store
 from hybrid_compute.outbox.entries import Draft
-from hybrid_compute.outbox.writer import Writer
 from tests.faults.watching import until
 from tests.outbox.places import Far, double, order
 
@@ -38,7 +39,7 @@ def foreign(path: Path) -> None:
 
 def newer(path: Path) -> None:
     db = file.open_file(path)
-    db.execute(f"PRAGMA user_version = {file.VERSION + 1}")
+    db.execute(f"PRAGMA user_version = {file.FORM.version + 1}")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.close()
 
@@ -133,7 +134,7 @@ async def test_a_file_that_is_locked_for_long_is_an_error_that_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing was accepted; and when the other program has done, all goes on."""
-    monkeypatch.setattr(file, "PATIENCE", 0.05)
+    monkeypatch.setattr(database, "PATIENCE", 0.05)
     async with Outbox(tmp_path / "calls.db") as outbox:
         other = sqlite3.connect(tmp_path / "calls.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -155,7 +156,7 @@ async def test_puts_that_come_together_share_a_transaction(tmp_path: Path) -> No
         db.set_trace_callback(lambda statement: begun.append(statement) if statement == "COMMIT" else None)
         return db
 
-    writer = Writer(tmp_path / "calls.db", watched)
+    writer = Writer(tmp_path / "calls.db", watched, "outbox")
     await writer.start()
     puts = (partial(store.put, draft=Draft(str(x), "double", b"\x04"), now=0.0) for x in range(1000))
     await asyncio.gather(*map(writer.do, puts))

@@ -52,13 +52,7 @@ def serving(served: Any, *, limits: Limits | None = None, patience: float = 10.0
         app = create_app(served, limits=limits, **options)
         server = make_server(app, Address(port=0), limits, patience=patience, log_level="warning")
         made.append((app, server, asyncio.get_running_loop()))
-        startup = server.startup
-
-        async def started(sockets: list[socket.socket] | None = None) -> None:
-            await startup(sockets)
-            begun.set()
-
-        server.startup = started  # type: ignore[method-assign]
+        server.when_listening = begun.set
         try:
             await server._serve([listener])  # `serve` would take the signals, which are the main thread's
         finally:

@@ -17,7 +17,7 @@ from hybrid_compute.errors import BackendUnavailable, OutcomeUnknown, TaskFailed
 from hybrid_compute.links.wire import Failure, Pieces
 from hybrid_compute.server import Tenant, hash_token
 from hybrid_compute.server.memory import Entry, Memory
-from hybrid_compute.server.notebook import SqliteNotebook
+from hybrid_compute.server.notebook import FORM, SqliteNotebook
 from hybrid_compute.server.refusals import AsTold, Refused, failure_for
 from tests.server import tasks
 from tests.server.serving import Served, serving
@@ -337,11 +337,11 @@ def test_a_file_of_another_program_is_left_alone(tmp_path: Path, what: str) -> N
         with sqlite3.connect(path) as database:
             database.execute("create table mine (id)")
             if what == "a later version":
-                database.execute(f"pragma application_id = {0x4843_4B59}")
+                database.execute(f"pragma application_id = {FORM.application}")
                 database.execute("pragma user_version = 99")
         database.close()
     before = path.read_bytes()
-    with pytest.raises(ValueError, match=r"mine\.db"):
+    with pytest.raises(OSError, match=r"mine\.db"):
         SqliteNotebook(path)
     assert path.read_bytes() == before
 

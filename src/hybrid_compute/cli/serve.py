@@ -67,7 +67,8 @@ def serve(
     except OSError as error:
         raise Misuse(error.strerror or str(error)) from error
     url = url_of(address, sockets[0])
-    click.echo(f"{amount(len(tasks), 'task')} at {url}/compute, described at {url}/docs")
+    said = f"{amount(len(tasks), 'task')} at {url}/compute, described at {url}/docs"
+    server.when_listening = lambda: click.echo(said)
     server.run(sockets)
 
 

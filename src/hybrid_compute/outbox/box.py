@@ -19,11 +19,11 @@ from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, overload
 
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.clock import Clock, SystemClock
+from hybrid_compute.links.database import Synchronous
 from hybrid_compute.outbox import store
 from hybrid_compute.outbox.deciding import Backoff
 from hybrid_compute.outbox.desk import Desk, PutOptions
 from hybrid_compute.outbox.entries import GIVEN_UP, STATES, State, Status
-from hybrid_compute.outbox.file import Synchronous
 from hybrid_compute.outbox.place import LaterBackend
 from hybrid_compute.outbox.sender import Order, Rules
 from hybrid_compute.runtime import Runtime

@@ -22,13 +22,14 @@ from hybrid_compute.errors import (
     PolicyRefused,
     TaskNotFound,
 )
+from hybrid_compute.links.database import Synchronous
 from hybrid_compute.links.told import told
 from hybrid_compute.links.wire import MESSAGE_PACK
+from hybrid_compute.links.writer import Writer
 from hybrid_compute.outbox import store
 from hybrid_compute.outbox.entries import GIVEN_UP, Draft, Outcome, State, Status
-from hybrid_compute.outbox.file import Synchronous, open_file
+from hybrid_compute.outbox.file import open_file
 from hybrid_compute.outbox.sender import Rules, Sender
-from hybrid_compute.outbox.writer import Writer
 from hybrid_compute.policy import private_stays_here
 from hybrid_compute.runtime import Runtime
 from hybrid_compute.schema import as_input
@@ -73,7 +74,7 @@ class Desk:
         if self.to is not None:
             known += [self.to.tasks[name] for name in self.to.tasks]
         self.tasks = TaskRegistry(known)
-        self.writer = Writer(path, partial(open_file, path, synchronous=synchronous))
+        self.writer = Writer(path, partial(open_file, path, synchronous=synchronous), "outbox")
         self.sender = Sender(self.writer, self.to, self.places, self.tasks, rules, self._ended)
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self._state = "new"

@@ -1,30 +1,17 @@
-"""The file of an outbox: an SQLite database that knows what it is, opened with care.
-
-What goes wrong with the file is an `OSError` that names it, as from `open`. Nothing here knows what the rows mean.
-"""
+"""The file of an outbox: its tables, and how to open it. `links/database.py` sees to the rest."""
 
 from __future__ import annotations
 
-import errno
-import os
 import sqlite3
-import time
-from collections.abc import Generator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final
 
-Synchronous: TypeAlias = Literal["FULL", "NORMAL"]
-"""`FULL`: what was accepted survives a power cut. `NORMAL`: only a crash of the program, and quicker."""
-
-APPLICATION: Final = 0x68634F42
-"""What SQLite's header says that the file is for: "hcOB"."""
-VERSION: Final = 1
-PATIENCE: Final = 10.0
-"""Seconds to wait while another program writes."""
+from hybrid_compute.links import database
+from hybrid_compute.links.database import Form, Synchronous
 
 # `due` is when a call may be sent next, `runs` how often somebody asked to run it anew though its outcome is unknown.
-_TABLES = f"""
+_TABLES = """
 CREATE TABLE calls (
     number   INTEGER PRIMARY KEY,
     key      TEXT NOT NULL UNIQUE,
@@ -51,107 +38,16 @@ CREATE INDEX expiring ON calls (expires) WHERE state = 'waiting' AND expires IS 
 CREATE INDEX sent ON calls (sender) WHERE state = 'sent';
 CREATE INDEX fetched ON calls (fetched) WHERE fetched IS NOT NULL;
 CREATE TABLE senders (name TEXT PRIMARY KEY, lease REAL NOT NULL);
-PRAGMA application_id = {APPLICATION};
-PRAGMA user_version = {VERSION};
 """
+
+FORM: Final = Form("an outbox", 0x68634F42, 1, _TABLES)  # "hcOB"
 
 
 def open_file(path: Path, *, create: bool = True, synchronous: Synchronous = "FULL") -> sqlite3.Connection:
-    """A connection to the outbox in this file, which only its owner may read.
-
-    Raises `OSError` if there is none and none shall be made, if the file is something else, or if it was written by a
-    newer version; then it is left as it was.
-    """
-    if sqlite3.sqlite_version_info < (3, 35):
-        raise trouble(path, errno.ENOSYS, f"an outbox needs SQLite 3.35, and this is {sqlite3.sqlite_version}")
-    os.close(os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o600))
-    db = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
-    try:
-        _open(db, path, synchronous)
-    except sqlite3.Error as error:
-        db.close()
-        raise told(error, path) from error
-    except BaseException:
-        db.close()
-        raise
-    return db
+    """A connection to the outbox in this file. Raises `OSError`: see `open_database`."""
+    return database.open_database(path, FORM, create=create, synchronous=synchronous)
 
 
-@contextmanager
-def one_step(path: Path) -> Generator[sqlite3.Connection]:
+def one_step(path: Path) -> AbstractContextManager[sqlite3.Connection]:
     """The outbox that is in this file, for one transaction; also while a program has it open. Errors as `open_file`."""
-    with closing(open_file(path, create=False)) as db:
-        try:
-            db.execute("BEGIN IMMEDIATE")
-            yield db
-            db.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise told(error, path) from error
-
-
-def _open(db: sqlite3.Connection, path: Path, synchronous: Synchronous) -> None:
-    db.execute("BEGIN")  # one view of it, though another program may be making it at this moment
-    _insist_on_ours(db, path)
-    db.execute("COMMIT")
-    if _switch_to_wal(db) != "wal":
-        raise trouble(path, errno.ENOTSUP, "its file system cannot hold an outbox: put it on a local disk")
-    db.execute(f"PRAGMA synchronous={synchronous}")
-    db.execute("BEGIN IMMEDIATE")  # of two programs that make the same file, one finds it made
-    if _insist_on_ours(db, path):
-        for statement in _TABLES.split(";\n"):
-            db.execute(statement)
-    db.execute("COMMIT")
-
-
-def _insist_on_ours(db: sqlite3.Connection, path: Path) -> bool:
-    """Whether the file is new. Raises `OSError` if it is no outbox, or not one that this version can read."""
-    application, version = _of(db, "application_id"), _of(db, "user_version")
-    [tables] = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if (application, version, tables) == (0, 0, 0):
-        return True
-    if application != APPLICATION:
-        raise trouble(path, errno.EINVAL, "it is not an outbox but another database, and is left alone")
-    if version > VERSION:
-        known = f"its format is {version}, and this version knows {VERSION}"
-        raise trouble(path, errno.EINVAL, f"it was written by a newer version of hybrid-compute ({known}): update it")
-    return False
-
-
-def _switch_to_wal(db: sqlite3.Connection) -> Any:
-    """The mode that it is in now. Of programs that switch at once SQLite lets one, and does not let the others wait."""
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return _of(db, "journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
-                raise
-            time.sleep(0.001)
-
-
-def _of(db: sqlite3.Connection, pragma: str) -> Any:
-    [value] = db.execute(f"PRAGMA {pragma}").fetchone()
-    return value
-
-
-def told(error: sqlite3.Error, path: Path) -> OSError:
-    """What SQLite says, as an `OSError` for the person who has to do something about it."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    number, text = _MEANING.get(code, (errno.EIO, "SQLite failed"))
-    return trouble(path, number, f"{text} ({error})")
-
-
-_MEANING = {
-    sqlite3.SQLITE_BUSY: (errno.EBUSY, f"another program has kept it locked for {PATIENCE:g} s: nothing was done"),
-    sqlite3.SQLITE_CANTOPEN: (errno.EACCES, "it cannot be opened"),
-    sqlite3.SQLITE_CORRUPT: (errno.EIO, "it is damaged: put it aside and start a new one"),
-    sqlite3.SQLITE_FULL: (errno.ENOSPC, "the disk is full: nothing was kept"),
-    sqlite3.SQLITE_IOERR: (errno.EIO, "reading or writing failed: nothing was kept"),
-    sqlite3.SQLITE_NOTADB: (errno.EINVAL, "it is not an outbox, and is left alone"),
-    sqlite3.SQLITE_READONLY: (errno.EROFS, "it cannot be written"),
-    sqlite3.SQLITE_TOOBIG: (errno.EFBIG, "the call is too large: nothing was kept"),
-}
-
-
-def trouble(path: Path, number: int, text: str) -> OSError:
-    return OSError(number, text, str(path))
+    return database.one_step(path, FORM)

@@ -268,7 +268,7 @@ class App:
 
     async def _tasks(self, request: Request) -> Response:
         guest = self._admit(request.scope)
-        return _json({"tasks": listing(guest.tasks), "remembers_keys": True})
+        return _json({"tasks": listing(guest.tasks), "remembers_keys": self.desk.memory.outlives_us})
 
     async def _openapi(self, request: Request) -> Response:
         guest = self._admit(request.scope)

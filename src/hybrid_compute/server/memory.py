@@ -105,6 +105,11 @@ class Memory:
         self._bytes = 0
         self._closed = False
 
+    @property
+    def outlives_us(self) -> bool:
+        """Whether keys are known after a restart: only then may a client send a call again that may have run."""
+        return self.notebook is not None
+
     async def once(
         self,
         key: Key,

@@ -220,6 +220,12 @@ class Server(uvicorn.Server):
         self._app = app
         self._patience = patience
         self._hurry: Callable[[], object] = lambda: None
+        self.when_listening: Callable[[], object] = lambda: None
+        """Called when it answers, and signals end it in order."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.when_listening()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)

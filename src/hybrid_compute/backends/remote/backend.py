@@ -184,7 +184,7 @@ class RemoteBackend(Backend):
                 return [item async for item in items]
         began = perf_counter()
         try:
-            if call.deadline is None and call.key is None and self._address.by_socket:
+            if call.deadline is None:
                 return await self._untimed(call)
             async with self.within_limits(call):
                 return self._read(call, await self._ask(call))
@@ -214,12 +214,21 @@ class RemoteBackend(Backend):
             raise self._as_closed(error) from error.__cause__
 
     async def _untimed(self, call: Call) -> Any:
-        """A call that only its answer ends, or the end of its socket: a third of the cost of limits."""
+        """A call that ends only with its answer, its line or this place: `within_limits` costs three times as much."""
         self.check_open()
+        limit = asyncio.timeout(None)
         try:
-            return self._read(call, await self._ask(call))
+            async with limit:
+                self._pending.add(limit)  # which is how closing ends it
+                return self._read(call, await self._ask(call))
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise BackendClosed(self._is_closed, backend=self.name, started=True) from None
         except (ConnectionLost, BackendUnavailable) as error:
             raise self._as_closed(error) from error.__cause__
+        finally:
+            self._pending.discard(limit)
 
     def _as_closed(self, error: BackendError) -> BackendError:
         """What a broken line means: if it was closed here, that is the reason."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
 from hybrid_compute.errors import BackendClosed
-from hybrid_compute.outbox.file import told
+from hybrid_compute.links.database import told
 
 T = TypeVar("T")
 Job: TypeAlias = Callable[[sqlite3.Connection], T]
@@ -55,7 +55,7 @@ class _Asked:
         """In the loop."""
         if self.future is None:
             if self.error is not None:
-                _log.warning("the outbox could not note something: %s", self.error)
+                _log.warning("something could not be noted: %s", self.error)
         elif self.future.done():  # whoever asked was cancelled
             return
         elif self.error is not None:
@@ -65,10 +65,14 @@ class _Asked:
 
 
 class Writer:
-    """Does jobs on a file in a thread, many in one transaction. `open_file` makes the connection, over there."""
+    """Does jobs on a file in a thread, many in one transaction. `open_file` makes the connection, over there.
 
-    def __init__(self, path: Path, open_file: Callable[[], sqlite3.Connection]) -> None:
+    `name` is what the file is, for errors and for the name of the thread: "outbox".
+    """
+
+    def __init__(self, path: Path, open_file: Callable[[], sqlite3.Connection], name: str) -> None:
         self._path = path
+        self._name = name
         self._open_file = open_file
         self._jobs: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -80,7 +84,9 @@ class Writer:
         self._over: asyncio.Future[None] = self._loop.create_future()
         opened: asyncio.Future[None] = self._loop.create_future()
         # A daemon, because a program that ends in the middle of something must end; the file survives that.
-        self._thread = threading.Thread(target=self._run, args=(opened,), name="hybrid-compute outbox", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(opened,), name=f"hybrid-compute {self._name}", daemon=True
+        )
         self._thread.start()
         await opened
 
@@ -109,7 +115,7 @@ class Writer:
     async def _ask(self, job: Job[T], *, writes: bool) -> T:
         if self._closed or self._thread is None:
             state = "closed" if self._closed else "not open: enter it with `async with`"
-            raise BackendClosed(f"the outbox {self._path} is {state}", backend="later")
+            raise BackendClosed(f"the {self._name} {self._path} is {state}")
         future: asyncio.Future[T] = self._loop.create_future()
         self._jobs.put(_Asked(job, writes, future))
         return await future
