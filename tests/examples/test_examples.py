@@ -15,6 +15,7 @@ SHOWN = {
     "custom_backend": ["whereabouts ran in thread-backend_0, wait_a_little in MainThread", "not thread: it runs plain"],
     "drop_in_executor": ["run_in_executor: 125", "a crash: worker", "after it: 27"],
     "large_arrays": ["4,194,304 bytes each way", "a shared array in a worker: output array is read-only"],
+    "offline": ["kept: reading-0 reading-1 reading-2", "stored: 3", "at the server: 17.5 18.0 18.5 19.0"],
     "pipeline": ["300 lines, the first read in ", "left with 5", "in stage 1 of 2, price on worker, on item 1"],
     "progressive_enhancement": ["passed on by worker: ", "computed in a worker", "computed in this process"],
     "prompts": ["refused: the prompt is empty", "to_html    ran at worker", "clean      ran at local"],

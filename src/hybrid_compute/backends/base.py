@@ -48,7 +48,7 @@ class Backend(ABC):
     hooks: Hooks = Hooks()
     clock: Clock = SystemClock()
     rank: int = 1
-    """Where `auto` tries this place: workers 0, other places on this machine 1, in-process 2, remote 3."""
+    """Where `auto` tries this place: workers 0, other places on this machine 1, in-process 2, remote 3, an outbox 4."""
     remembers_keys: bool = False
     """Whether a call that is sent again under its `key` is not run again, though it may have begun the first time."""
     closed: bool = False

@@ -124,7 +124,7 @@ class Encoding(Protocol):
         ...
 
     def write_value(self, value: Any) -> Pieces:
-        """A result. Raises `NotTransferable`, naming the path to what cannot be said."""
+        """A result, or an input. Raises `NotTransferable`, saying what cannot be said."""
         ...
 
     def write_outcome(self, id: bytes | None, kind: Outcome, value: Pieces) -> Pieces:
@@ -228,7 +228,7 @@ class MessagePack:
         try:
             return _pack_pieces(value)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise NotTransferable(f"the result cannot be MessagePack: {_reason(error)}") from error
+            raise NotTransferable(f"the value cannot be MessagePack: {_reason(error)}") from error
 
     def write_outcome(self, id: bytes | None, kind: Outcome, value: Pieces) -> Pieces:
         name = _PACKED_NAMES[kind]
