@@ -56,7 +56,7 @@ def failure_for(error: BaseException, *, tracebacks: bool = False) -> Failure:
     if isinstance(error, AsTold):
         return error.failure
     if isinstance(error, Refused):
-        return Failure(str(error), error.code, error.details)
+        return Failure(str(error), error.code, {"started": False, **error.details})
     return tell(error, tracebacks=tracebacks)
 
 

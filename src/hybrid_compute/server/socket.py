@@ -137,9 +137,14 @@ class Conversation:
         try:
             self._insist_on_room()
         except Refused as error:
-            return encoding.write_failure(encoding.null, self._desk.report(error))
-        self._begin(self._answer_all(asked, batch, encoding), named, Running(None))
+            return self._refuse_all(ids, error, encoding)
+        self._begin(self._answer_all(asked, ids, batch, encoding), named, Running(None))
         return None
+
+    def _refuse_all(self, ids: Sequence[bytes | None], error: Refused, encoding: Encoding) -> Pieces:
+        """The same answer to each call of a batch, so that whoever waits for one knows."""
+        failure = self._desk.report(error)
+        return encoding.write_batch([encoding.write_failure(id, failure) for id in ids])
 
     def _begin(self, work: Coroutine[Any, Any, None], named: dict[bytes, Running | Member], running: Running) -> None:
         """Start the work on calls, which are known by these ids until it is done."""
@@ -174,11 +179,13 @@ class Conversation:
         running.settled = True
         await self._say(answer, encoding)
 
-    async def _answer_all(self, asked: Sequence[Request], batch: Batch, encoding: Encoding) -> None:
+    async def _answer_all(
+        self, asked: Sequence[Request], ids: Sequence[bytes | None], batch: Batch, encoding: Encoding
+    ) -> None:
         try:
             answers = await self._desk.answer_all(self._guest, asked, encoding, encoding, batch)
         except Refused as error:
-            return await self._say(encoding.write_failure(encoding.null, self._desk.report(error)), encoding)
+            return await self._say(self._refuse_all(ids, error, encoding), encoding)
         await self._say(encoding.write_batch(answers), encoding)
 
     async def _stream(self, asked: Request, id: bytes | None, encoding: Encoding, running: Running) -> None:

@@ -34,7 +34,6 @@ from hybrid_compute.errors import (
     BackendUnavailable,
     ConnectionLost,
     HybridComputeError,
-    LimitExceeded,
     NotTransferable,
     RemoteProtocolError,
     TaskNotFound,
@@ -338,8 +337,6 @@ class RemoteBackend(Backend):
 
     def _told(self, call: Call, reply: Reply) -> HybridComputeError:
         error = told(Failure(reply.error or "no reason given", reply.code, reply.details), call.task, self.name)
-        if isinstance(error, LimitExceeded) and "started" not in reply.details:
-            error.started = False  # a limit of the server itself, which lets nothing begin; a place of it would say so
         if not isinstance(error, TaskNotFound):
             return error
         # It is there for its caller, so it is the server that lacks it, and another place may do.
