@@ -1,6 +1,7 @@
 # make demo    set up, then run the main job
 # make test    set up, then lint and test
 # make bench   set up, then measure beside the peers
+# make soak    set up, then ten minutes of calls to servers that are killed and stopped
 # make lint    only ruff, mypy and pyright
 # make clean   back to a fresh checkout
 
@@ -8,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench soak lint clean
 
 demo: .venv/dev
 	$(BIN)/hybrid-compute demo
@@ -18,6 +19,9 @@ test: lint
 
 bench: .venv/bench
 	$(BIN)/python -m benchmarks
+
+soak: .venv/bench
+	$(BIN)/python -m benchmarks.soak --minutes 10
 
 lint: .venv/dev
 	$(BIN)/ruff check

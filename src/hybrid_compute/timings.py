@@ -8,6 +8,7 @@ place costs besides. `decide` turns one profile into a choice; everything else h
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from time import perf_counter
@@ -218,12 +219,11 @@ def _nbytes(value: Any) -> int | None:
     return nbytes if isinstance(nbytes, int) else None
 
 
-def _weigh_parts(count: int, parts: Any, most: int) -> int:
+def _weigh_parts(count: int, parts: Iterable[Any], most: int) -> int:
     if not most:
         return count.bit_length()
-    looked_at = max(1, min(count, most))
     total = 0
-    for part in islice(parts, looked_at):
+    for part in parts if count <= most else islice(parts, most):
         kind = type(part)
         if kind is str or kind is bytes:
             bits = len(part).bit_length()
@@ -232,7 +232,7 @@ def _weigh_parts(count: int, parts: Any, most: int) -> int:
         else:
             bits = weigh((part,), {}) if kind in _PLAIN else _weigh_any(part, most // 4)
         total += 1 << min(60, bits)
-    return int(total * count / looked_at).bit_length()
+    return (total if count <= most else total * count // most).bit_length()
 
 
 _PLAIN = frozenset({int, str, bytes, float, bool, type(None)})
