@@ -100,7 +100,9 @@ def as_input(task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
     """
     if not args and not kwargs:
         return UNSET
-    plan = _plans[task]
+    plan = _plans.known.get(id(task)) or _plans[task]
+    if plan.plain and not kwargs and len(args) == len(plan.names):
+        return dict(zip(plan.names, args, strict=True)) if plan.is_object else args[0]
     given = plan.by_name(task, args, kwargs)
     return given if plan.is_object else next(iter(given.values()))
 
@@ -156,7 +158,8 @@ def result_from_json(task: AnyTask, data: bytes) -> Any:
 
 def result_from_value(task: AnyTask, value: Any) -> Any:
     """A result of the task, from plain values. Raises `InvalidInput` or an error of msgspec if it is none."""
-    return _convert(value, _plans[task].returned)
+    returned = _plans[task].returned
+    return value if returned is Any else _convert(value, returned)
 
 
 def encode_json(value: Any) -> bytes:
@@ -191,6 +194,7 @@ class _Plan:
     decoder: msgspec.json.Decoder[Any]
     several: bool
     extra: Any  # the type of `**kwargs` beside other parameters, or UNSET
+    names: tuple[str, ...]
     plain: bool  # all parameters can go by position, and none takes more than one argument
 
     def spread(self, value: Any, fields: Callable[[], Any]) -> Arguments:
@@ -317,6 +321,7 @@ def _plan(task: AnyTask) -> _Plan:
         msgspec.json.Decoder(expected, dec_hook=_accept),
         several=len(parameters) > 1,
         extra=extra,
+        names=tuple(signature.parameters),
         plain=bool(parameters) and all(each.kind <= Parameter.POSITIONAL_OR_KEYWORD for each in parameters),
     )
 

@@ -314,30 +314,41 @@ _MOST = (1 << 32) - 1  # bytes that one value may have
 
 def _pack_pieces(value: Any) -> Pieces:
     """A value, its large parts as the memory they lie in, if they are not far down."""
-    numpy = sys.modules.get("numpy")
+    if not _has_large_parts(value):
+        return [_pack.encode(value)]
     kind = type(value)
-    if kind in (bytes, bytearray, memoryview) and memoryview(value).nbytes >= LARGE:
+    if kind is dict:
+        head = bytes([0x80 | len(value)])
+        return [head, *(piece for name, each in value.items() for piece in (_pack.encode(name), *_pack_pieces(each)))]
+    if kind in (list, tuple):
+        return [_array_head(len(value)), *(piece for each in value for piece in _pack_pieces(each))]
+    if kind in _BYTES:
         memory = memoryview(value).cast("B")
         return [b"\xc6" + _length(memory), memory]
-    if numpy is not None and kind is numpy.ndarray and value.nbytes >= LARGE and value.dtype.char in NUMBERS:
-        head, memory = _array(value)
-        return [b"\xc9" + _length(head, memory) + bytes([ARRAY]) + head, memory]
-    if kind is dict and len(value) <= _FEW:
-        pieces: Pieces = [bytes([0x80 | len(value)])]
-        for name, each in value.items():
-            pieces += (_pack.encode(name), *_pack_pieces(each))
-        return _compact(pieces)
-    if kind in (list, tuple) and len(value) <= _FEW:
-        return _compact([_array_head(len(value)), *(piece for each in value for piece in _pack_pieces(each))])
-    return [_pack.encode(value)]
+    head, memory = _array(value)
+    return [b"\xc9" + _length(head, memory) + bytes([ARRAY]) + head, memory]
 
 
+def _has_large_parts(value: Any) -> bool:
+    """Whether there is an array or a string of bytes in it that had better not be copied."""
+    kind = type(value)
+    if kind in _SMALL:
+        return False
+    if kind is dict or kind is list or kind is tuple:
+        if len(value) > _FEW:
+            return False
+        return any(
+            type(each) not in _SMALL and _has_large_parts(each) for each in (value.values() if kind is dict else value)
+        )
+    if kind in _BYTES:
+        return memoryview(value).nbytes >= LARGE
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and kind is numpy.ndarray and value.nbytes >= LARGE and value.dtype.char in NUMBERS
+
+
+_SMALL = frozenset({int, float, str, bool, type(None)})
+_BYTES = frozenset({bytes, bytearray, memoryview})
 _FEW = 15  # what the shortest head of a map or an array can count
-
-
-def _compact(pieces: Pieces) -> Pieces:
-    """One piece, if there is nothing large among them."""
-    return pieces if any(type(each) is memoryview for each in pieces) else [b"".join(pieces)]
 
 
 def _array_head(count: int) -> bytes:
