@@ -258,8 +258,15 @@ class _Herald:
 
 async def serve(tools: Tools, lines: AsyncIterator[bytes], write: Callable[[bytes], Awaitable[None]]) -> None:
     """Talk to one client until it has no more to say: a line for each message, in and out, without its end."""
-    async with stdio_server(cast(Any, _Incoming(lines)), cast(Any, _Outgoing(write))) as (received, sent):
-        await tools.server.run(received, sent, tools.server.create_initialization_options())
+    try:
+        async with stdio_server(cast(Any, _Incoming(lines)), cast(Any, _Outgoing(write))) as (received, sent):
+            await tools.server.run(received, sent, tools.server.create_initialization_options())
+    except ExceptionGroup:
+        # The SDK's reader may have a message in hand when its other tasks have been cancelled, and complains of that.
+        here = asyncio.current_task()
+        if here is not None and here.cancelling():
+            raise asyncio.CancelledError from None
+        raise
 
 
 class _Incoming:

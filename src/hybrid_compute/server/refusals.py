@@ -56,7 +56,9 @@ def failure_for(error: BaseException, *, tracebacks: bool = False) -> Failure:
     if isinstance(error, AsTold):
         return error.failure
     if isinstance(error, Refused):
-        return Failure(str(error), error.code, {"started": False, **error.details})
+        # Of the other codes a client knows that nothing has begun; a limit may also be that of a place behind the door.
+        begun = {"started": False} if error.code == "limit_exceeded" else {}
+        return Failure(str(error), error.code, begun | error.details)
     return tell(error, tracebacks=tracebacks)
 
 
