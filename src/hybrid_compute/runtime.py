@@ -40,7 +40,7 @@ from hybrid_compute.pending import Pending
 from hybrid_compute.policy import Policy, may_pass_on
 from hybrid_compute.reporting import asker, listener
 from hybrid_compute.routing import Explanation, Lane, Route, because, may_retry, route
-from hybrid_compute.strategies import CHANGING, Strategy, auto, resolve
+from hybrid_compute.strategies import CHANGING, Strategy, auto, resolve, unlearned
 from hybrid_compute.tasks import AnyTask, PerTask, Task, TaskRegistry
 from hybrid_compute.timings import Choice, Profile, Tally, TaskTimings, Timings
 
@@ -58,6 +58,10 @@ class Options:
     queue_timeout: float | None = None
     priority: int = 0
     key: str | None = None
+
+
+_PROMISED = Profile()
+"""Of a task that promises to be quick nothing is learned."""
 
 
 class Verbs:
@@ -324,16 +328,16 @@ class Verbs:
         measured = {name: repr(estimate) for name, estimate in profile.places.items()}
         return Explanation(known.name, place, why, tuple(order), decided.refusals, learned, measured)
 
-    def at_once(self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Any] | None:
-        """What runs this call here and now, if it is best run right in the event loop; else None: then `run` it.
-
-        It is for those who answer many small calls, and give the event loop its turns in between.
-        """
+    def promised(self, task: AnyTask) -> bool:
+        """Whether calls of this task run right in the event loop, because its author has promised `cost="trivial"`."""
+        if task.cost != "trivial" or task.kind != "function":
+            return False
         lane = self.lanes.known.get(id(task)) or self.lanes[task]
-        if not lane.learns:
-            return None
-        profile = lane.timings.profile(args, kwargs)
-        return partial(self._core.run_now, task, args, kwargs, profile) if profile.choice == "inline" else None
+        return lane.first is not None and lane.first is self._core.inline
+
+    def run_promised(self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run such a call here and now, for who answers many of them and gives the event loop its turns in between."""
+        return self._core.run_now(task, args, kwargs, _PROMISED)
 
     # For those who build on it: the blocking façade, pipelines.
 
@@ -382,7 +386,7 @@ class Verbs:
         core = self._core
         timings = core.timings[task]
         name = self._options.strategy
-        steady = self._strategy is auto or (isinstance(name, str) and name not in CHANGING)
+        steady = self._strategy in (auto, unlearned) or (isinstance(name, str) and name not in CHANGING)
         fixed = core.fixed_rules and steady
         decided = route(task, core.backends, self._strategy, core.policies) if fixed else None
         first = decided.order[0] if decided is not None and decided.order else None

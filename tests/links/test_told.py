@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from typing import Any
 
 import pytest
@@ -111,7 +113,7 @@ def failed(cause: BaseException) -> TaskFailed:
     "cause", [ValueError("oh"), KeyError("a", 1), ZeroDivisionError(), OSError(2, "gone"), Tricky("mine")]
 )
 def test_a_known_cause_arrives_with_its_arguments(cause: Exception) -> None:
-    """A builtin exception, or one of the caller's own module; its making is not run."""
+    """Of a class that the caller has loaded; its making is not run."""
     ran.clear()
     found = across(failed(cause))
     assert type(found.__cause__) is type(cause)
@@ -120,10 +122,40 @@ def test_a_known_cause_arrives_with_its_arguments(cause: Exception) -> None:
     assert ran == []
 
 
+def test_what_handlers_look_at_arrives_too() -> None:
+    """The number of an `OSError`, and the attributes of a class of somebody's own, as far as they are plain."""
+    cause = across(failed(FileNotFoundError(2, "gone"))).__cause__
+    assert isinstance(cause, FileNotFoundError)
+    assert (cause.errno, cause.strerror) == (2, "gone")
+    broken = json.JSONDecodeError("odd", "{", 1)
+    back = across(failed(broken)).__cause__
+    assert isinstance(back, json.JSONDecodeError)
+    assert (back.msg, back.doc, back.pos, back.lineno) == ("odd", "{", 1, 1)
+
+
+@pytest.mark.parametrize("odd", [2**70, -(2**70), math.nan, math.inf, b"x", [1], "x" * 100_000, "\ud800"], ids=repr)
+@pytest.mark.parametrize("encoding", [JSON, MESSAGE_PACK])
+def test_what_cannot_travel_takes_no_answer_away(odd: object, encoding: Encoding) -> None:
+    """An exception that was raised with it is named all the same."""
+    failure = tell(failed(ValueError(odd)), tracebacks=True)
+    found = encoding.read_replies(b"".join(encoding.write_failure(None, failure)))
+    assert not isinstance(found, list)
+    assert (found.code, found.details["type"]) == ("task_failed", "ValueError")
+
+
+@pytest.mark.parametrize("encoding", [JSON, MESSAGE_PACK])
+def test_a_failure_that_cannot_be_written_is_written_without_its_details(encoding: Encoding) -> None:
+    """Whoever waits for an answer gets one, whatever somebody has put into it."""
+    written = b"".join(encoding.write_failure(encoding.null, Failure("odd \ud800", "x", {"y": object()})))
+    found = encoding.read_replies(written)
+    assert not isinstance(found, list)
+    assert (found.error, found.code, found.details) == ("odd ?", "x", {})
+
+
 @pytest.mark.parametrize(
     ("module", "name"),
     [
-        ("subprocess", "CalledProcessError"),
+        ("subprocess", "Popen"),
         ("os", "system"),
         ("builtins", "eval"),
         ("builtins", "SystemExit"),

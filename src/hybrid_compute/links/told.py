@@ -2,15 +2,16 @@
 
     an error ── tell ──> {error, code, details} ── told ──> the same error, as far as it may be known
 
-The code says which error of ours it is. What a task's own code raised is named, and its plain arguments travel, but
-nothing is imported and nothing is called to make it anew: only builtin exceptions, and those that the caller's own
-module defines, come back as they were. Tracebacks are sent only where the server allows it.
+The code says which error of ours it is. What a task's own code raised is named, and its plain arguments and attributes
+travel, but nothing is imported and no code is run to make it anew: an exception comes back as it was if its class is in
+a module that the caller has loaded. Tracebacks are sent only where the server allows it.
 """
 
 from __future__ import annotations
 
-import builtins
+import math
 import sys
+from types import FunctionType
 from typing import Any
 
 from hybrid_compute.errors import (
@@ -25,7 +26,6 @@ from hybrid_compute.errors import (
     TaskFailed,
     WorkerLost,
 )
-from hybrid_compute.links.layouts import ATOMS
 from hybrid_compute.links.wire import Failure
 from hybrid_compute.tasks import AnyTask
 
@@ -101,29 +101,64 @@ def _by_code() -> dict[str, type[HybridComputeError]]:
 
 
 def _cause(cause: BaseException | None) -> dict[str, Any]:
+    """What is told of the exception that a task raised: its name, and its plain arguments and attributes."""
     if cause is None:
         return {}
-    named = {"type": type(cause).__qualname__, "module": type(cause).__module__}
-    if all(type(each) in ATOMS - {bytes, complex} for each in cause.args):
-        return {**named, "args": [_sayable(each) if type(each) is str else each for each in cause.args]}
-    return named
+    told: dict[str, Any] = {"type": _sayable(type(cause).__qualname__), "module": _sayable(type(cause).__module__)}
+    if all(map(_is_plain, cause.args)):
+        told["args"] = [_as_said(each) for each in cause.args]
+    state = {name: _as_said(each) for name, each in vars(cause).items() if name != "__notes__" and _is_plain(each)}
+    return {**told, "state": state} if state else told
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether every encoding has a form for it, and not too long a one."""
+    if isinstance(value, str):
+        return type(value) is str and len(value) <= _LONGEST
+    if type(value) is int:
+        return -(1 << 63) <= value < 1 << 63
+    return value is None or type(value) is bool or (type(value) is float and math.isfinite(value))
+
+
+_LONGEST = 10_000
+
+
+def _as_said(value: Any) -> Any:
+    return _sayable(value) if type(value) is str else value
 
 
 def _known_cause(details: dict[str, Any], task: AnyTask) -> BaseException | None:
-    module, name, args = details.get("module"), details.get("type"), details.get("args")
-    if not isinstance(name, str) or not isinstance(args, list):
+    """The exception anew, if this program knows its class. No code of that class is run on what came from a network."""
+    kind = _known_class(details.get("module"), details.get("type"), task)
+    args, state = details.get("args"), details.get("state", {})
+    if kind is None or not isinstance(args, list) or not isinstance(state, dict):
         return None
-    if module == "builtins":
-        kind = getattr(builtins, name, None)
-    elif module == getattr(task.fn, "__module__", None) and isinstance(module, str):
-        kind = getattr(sys.modules.get(module), name, None)
+    if issubclass(kind, OSError) and not _has_code(kind, "__init__"):
+        cause: Exception = kind(*args)  # which is how it comes by its `errno`
     else:
-        return None
-    if not isinstance(kind, type) or not issubclass(kind, Exception):
-        return None
-    cause = kind.__new__(kind)  # not `kind(*args)`: that would run code on what came from a network
-    cause.args = tuple(args)
+        cause = kind.__new__(kind)
+        cause.args = tuple(args)
+    cause.__dict__.update(state)
     return cause
+
+
+def _known_class(module: object, name: object, task: AnyTask) -> type[Exception] | None:
+    """The class of this name in a module that is loaded already: nothing is imported because a server says so."""
+    if not isinstance(module, str) or not isinstance(name, str):
+        return None
+    if module == "__main__" and getattr(task.fn, "__module__", None) != "__main__":
+        return None  # that of the server
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not isinstance(found, type) or not issubclass(found, Exception) or found.__module__ != module:
+        return None
+    return None if _has_code(found, "__new__") else found
+
+
+def _has_code(kind: type, method: str) -> bool:
+    """Whether a method of the class is somebody's code, not Python's own."""
+    return any(isinstance(vars(each).get(method), FunctionType | staticmethod) for each in kind.__mro__)
 
 
 def _sayable(text: str) -> str:

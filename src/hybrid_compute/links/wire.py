@@ -181,7 +181,7 @@ class Json:
         return [head, *value, b"}"]
 
     def write_failure(self, id: bytes | None, failure: Failure) -> Pieces:
-        body = _json.encode(failure)
+        body = _encoded(_json, failure)
         return [body if id is None else b'{"id":%b,' % id + body[1:]]
 
     def write_request(self, fields: Mapping[str, Any], value: Pieces | None) -> Pieces:
@@ -235,7 +235,7 @@ class MessagePack:
         return [b"\x81" + name if id is None else b"\x82\xa2id" + id + name, *value]
 
     def write_failure(self, id: bytes | None, failure: Failure) -> Pieces:
-        body = _pack.encode(failure)
+        body = _encoded(_pack, failure)
         return [body if id is None else bytes([body[0] + 1]) + b"\xa2id" + id + body[1:]]
 
     def write_request(self, fields: Mapping[str, Any], value: Pieces | None) -> Pieces:
@@ -259,6 +259,15 @@ MESSAGE_PACK: Final[Encoding] = MessagePack()
 def size_of(pieces: Pieces) -> int:
     """Bytes in a message."""
     return sum(map(len, pieces))
+
+
+def _encoded(encoder: Any, failure: Failure) -> bytes:
+    """A failure, whatever is in it: whoever waits for an answer gets one."""
+    try:
+        return encoder.encode(failure)  # type: ignore[no-any-return]
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        text = failure.error.encode("utf-8", "replace").decode()
+        return encoder.encode(Failure(text, failure.code))  # type: ignore[no-any-return]
 
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError)
@@ -381,8 +390,10 @@ def _as_extension(value: Any) -> Any:
 def _from_extension(code: int, data: memoryview) -> Any:
     if code != ARRAY:
         raise msgspec.ValidationError(f"Unknown extension type {code}")
-    import numpy as np
-
+    try:
+        import numpy as np
+    except ImportError as error:
+        raise msgspec.ValidationError("There is no numpy here to make an array with") from error
     try:
         kind, dimensions = _ARRAY_HEAD.unpack_from(data)
         shape = struct.unpack_from(f">{dimensions}Q", data, _ARRAY_HEAD.size)

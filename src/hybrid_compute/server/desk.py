@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any
 
 from hybrid_compute.clock import Clock
-from hybrid_compute.errors import BackendClosed, InvalidInput, ProtocolError
+from hybrid_compute.errors import BackendClosed, ProtocolError
 from hybrid_compute.links.wire import Encoding, Failure, Outcome, Pieces, Request
 from hybrid_compute.reporting import Reporter, heard_by
 from hybrid_compute.server.counting import Counter
@@ -78,23 +78,20 @@ class Desk:
     def answer_at_once(self, guest: Guest, request: Request, encoding: Encoding, answer_in: Encoding) -> Pieces | None:
         """The result of a call that is over before anybody could wait for it; None for all others.
 
-        Raises what went wrong. Most small calls end here: to make a task for each would cost more than they do.
+        Raises what went wrong. Calls of tasks that promise to be trivial end here: to make a task of the event loop for
+        each would cost more than they do.
         """
         if request.key is not None or request.timeout is not None or request.traceparent is not None:
             return None
         task = guest.find(request.task)
-        try:
-            args, kwargs = encoding.bind(task, request.input)
-        except InvalidInput:
-            return None  # it is said, and counted, as for all others
-        run = guest.at_once(task, args, kwargs)
-        if run is None:
+        if not guest.answers_at_once(task):
             return None
         self._let_in(guest)
         began = perf_counter()
         code: str | None = CANCELLED
         try:
-            written = answer_in.write_value(run())
+            args, kwargs = encoding.bind(task, request.input)
+            written = answer_in.write_value(guest.run_at_once(task, args, kwargs))
             code = None
             return written
         except Exception as error:

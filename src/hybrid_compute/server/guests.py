@@ -11,6 +11,7 @@ from hybrid_compute.runtime import Runtime, Verbs
 from hybrid_compute.server.limits import Limits, Turnstile
 from hybrid_compute.server.meters import Meter, Meters
 from hybrid_compute.server.tenants import Tenant
+from hybrid_compute.strategies import auto, unlearned
 from hybrid_compute.tasks import AnyTask, TaskRegistry
 
 
@@ -21,15 +22,18 @@ class Guest:
         self, tenant: Tenant, tasks: TaskRegistry, runtime: Runtime, limits: Limits, meters: Meters, clock: Clock
     ) -> None:
         self.tenant = tenant
-        self.runtime = runtime
         self.turnstile = Turnstile(
             f"tenant {tenant.name!r}", clock, at_once=tenant.at_once, rate=tenant.rate, burst=tenant.burst
         )
         self._longest = limits.longest
         self._registry = tasks
         self._meters = meters
-        self._verbs = runtime.options(timeout=limits.longest) if limits.longest else runtime
-        self.at_once = self._verbs.at_once
+        # Who sends the input decides how long a task takes, so nothing is learned from it: an author's promise counts,
+        # and what was quick so far does not.
+        self.runtime = runtime.options(strategy=unlearned) if runtime.settings.strategy in ("auto", auto) else runtime
+        self._verbs = self.runtime.options(timeout=limits.longest) if limits.longest else self.runtime
+        self.answers_at_once = self.runtime.promised
+        self.run_at_once = self.runtime.run_promised
         self._metered: dict[AnyTask, Meter] = {}
         meters.watch(tenant.name, self.turnstile)
 
