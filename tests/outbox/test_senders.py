@@ -12,7 +12,7 @@ import pytest
 from hybrid_compute import Outbox, Runtime
 from hybrid_compute.clock import ManualClock
 from hybrid_compute.errors import OutcomeUnknown
-from hybrid_compute.outbox import owners
+from hybrid_compute.links import owners
 from tests.faults.watching import until
 from tests.outbox.places import Far, comes_to, double, order
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ import msgspec
 import pytest
 
 from hybrid_compute.errors import BackendUnavailable, OutcomeUnknown, TaskFailed, WorkerLost
+from hybrid_compute.links import database
 from hybrid_compute.links.wire import Failure, Pieces
 from hybrid_compute.server import Tenant, hash_token
 from hybrid_compute.server.memory import Entry, Memory
@@ -239,6 +244,8 @@ async def run(
         return b"".join(await memory.once(("t", key), b"digest", work, pure=pure)), ran
     except AsTold as told:
         return told.failure, ran
+    except (BackendUnavailable, WorkerLost, Refused) as error:
+        return failure_for(error), ran
 
 
 async def test_memory_is_given_back() -> None:
@@ -251,7 +258,7 @@ async def test_memory_is_given_back() -> None:
     assert await run(kept, "0", b"new") == (b"new", 1)
     now[0] = 200.0
     assert await run(kept, "19", b"newer") == (b"newer", 1)
-    assert len(kept._known) == 1
+    assert list(kept._shelves["t"].known) == ["19"]
 
 
 @pytest.mark.parametrize(
@@ -273,6 +280,89 @@ async def test_what_may_have_begun_is_kept(tmp_path: Path, error: Exception, aga
     assert isinstance(first, Failure)
     second, ran = await run(kept, "k", b"done")
     assert (second, ran) == ((b"done", 1) if again else (first, 0))
+    await kept.aclose()
+
+
+async def test_one_tenant_does_not_cost_another_its_keys() -> None:
+    """Each has room of its own."""
+    kept = memory(most=10_000)
+    once = partial(kept.once, call=b"digest", pure=False)
+    assert await once(("b", "k"), run=partial(result_bytes, b"mine")) == [b"mine"]
+    for number in range(50):
+        await once(("a", str(number)), run=partial(result_bytes, b"x" * 1_000))
+    assert await once(("b", "k"), run=partial(result_bytes, b"another")) == [b"mine"]
+
+
+async def result_bytes(data: bytes) -> Pieces:
+    return [data]
+
+
+async def test_when_to_come_again_is_told_of_keyed_calls_too() -> None:
+    """What is turned away is turned away as it is, with its time."""
+    kept = memory()
+
+    async def full() -> Pieces:
+        raise Refused("limit_exceeded", "full", retry_after=99)
+
+    for _ in range(2):
+        with pytest.raises(Refused) as caught:
+            await kept.once(("t", "k"), b"digest", full, pure=False)
+        assert caught.value.retry_after == 99
+
+
+async def test_a_notebook_that_was_locked_is_opened_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call fails for it, not all that follow."""
+    kept = memory(SqliteNotebook(tmp_path / "keys.db"))
+    monkeypatch.setattr(database, "PATIENCE", 0.05)
+    with contextlib.closing(sqlite3.connect(tmp_path / "keys.db", isolation_level=None)) as other:
+        other.execute("begin exclusive")
+        with pytest.raises(OSError, match="locked"):
+            await kept.once(("t", "k"), b"digest", partial(result_bytes, b"1"), pure=False)
+        other.execute("rollback")
+    assert await run(kept, "k", b"1") == (b"1", 1)
+    await kept.aclose()
+
+
+async def test_a_clock_that_is_wrong_for_a_moment_costs_few_keys(tmp_path: Path) -> None:
+    """What is too old goes a little at a time."""
+    now = [0.0]
+    kept = memory(SqliteNotebook(tmp_path / "keys.db", keep=100), now=lambda: now[0])
+    for number in range(20):
+        await run(kept, str(number), b"first")
+    now[0] = 1e6
+    await run(kept, "meanwhile", b"x")
+    now[0] = 1.0
+    again = [await run(kept, str(number), b"second") for number in range(20)]
+    assert again.count((b"first", 0)) == 18
+    await kept.aclose()
+
+
+async def test_a_key_under_way_at_another_server_is_not_begun_here(tmp_path: Path) -> None:
+    """Two servers may share a notebook: while the other lives, it is asked again later, pure or not."""
+    program = (
+        "import asyncio, sys\n"
+        "from hybrid_compute.server.notebook import SqliteNotebook\n"
+        "async def main():\n"
+        "    book = SqliteNotebook(sys.argv[1])\n"
+        "    await book.begin(('t', 'k'), b'digest', 1e12, again=False)\n"
+        "    print('begun', flush=True)\n"
+        "    sys.stdin.read()\n"
+        "asyncio.run(main())\n"
+    )
+    path = tmp_path / "keys.db"
+    kept = memory(SqliteNotebook(path), now=lambda: 1e12)
+    command = [sys.executable, "-c", program, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"begun\n"
+        for pure in (False, True):
+            with pytest.raises(BackendUnavailable, match="at another server"):
+                await kept.once(("t", "k"), b"digest", partial(result_bytes, b"1"), pure=pure)
+        other.kill()
+        other.wait()
+    with pytest.raises(OutcomeUnknown):
+        await kept.once(("t", "k"), b"digest", partial(result_bytes, b"1"), pure=False)
+    assert await run(kept, "k", b"1", pure=True) == (b"1", 1)
     await kept.aclose()
 
 

@@ -23,9 +23,10 @@ from msgspec import Raw
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.clock import Clock
 from hybrid_compute.errors import BackendClosed, BackendError
+from hybrid_compute.links import owners
 from hybrid_compute.links.wire import MESSAGE_PACK
 from hybrid_compute.links.writer import Job, Writer
-from hybrid_compute.outbox import owners, store
+from hybrid_compute.outbox import store
 from hybrid_compute.outbox.deciding import AWAY, Backoff, Reach, judge, nobody_knows, orphaned
 from hybrid_compute.outbox.entries import AT_ONCE, Again, Claimed, Outcome, Verdict
 from hybrid_compute.outbox.store import Found, Orphan, Wish

@@ -268,7 +268,8 @@ class App:
 
     async def _tasks(self, request: Request) -> Response:
         guest = self._admit(request.scope)
-        return _json({"tasks": listing(guest.tasks), "remembers_keys": self.desk.memory.outlives_us})
+        notebook = self.desk.memory.notebook_id
+        return _json({"tasks": listing(guest.tasks), "remembers_keys": notebook is not None, "notebook": notebook})
 
     async def _openapi(self, request: Request) -> Response:
         guest = self._admit(request.scope)

@@ -57,6 +57,8 @@ class Entry:
 class Notebook(Protocol):
     """Where keys are remembered beyond this process."""
 
+    id: str
+
     async def begin(self, key: Key, call: bytes, now: float, *, again: bool) -> Entry | None:
         """What is known of this key; None if nothing was (or `again`, and no outcome): then it is noted as begun."""
         ...
@@ -84,8 +86,31 @@ class _Known:
             self.running.cancel()
 
 
+@dataclass(slots=True)
+class _Shelf:
+    """The keys of one tenant, in the order in which they began, and how much room they take."""
+
+    known: dict[str, _Known] = field(default_factory=dict[str, "_Known"])
+    bytes: int = 0
+
+    def make_room(self, old: float, most: int) -> None:
+        """Forget what is too old, and the oldest of what is too much."""
+        forgotten: list[str] = []
+        for key, known in self.known.items():
+            if self.bytes < most and known.began > old:
+                break
+            if known.running.done():
+                self.bytes -= _size(known.running.result())
+                forgotten.append(key)
+        for key in forgotten:
+            del self.known[key]
+
+
 class Memory:
-    """The keys of one app. Outcomes are kept for `keep` seconds, and `most` bytes of them; a notebook keeps all."""
+    """The keys of one app. Outcomes are kept for `keep` seconds, `most` bytes of each tenant; a notebook keeps all.
+
+    To wait for a call under way, or to hear its outcome again, costs nothing of a quota.
+    """
 
     def __init__(
         self,
@@ -93,7 +118,7 @@ class Memory:
         notebook: Notebook | None = None,
         *,
         keep: float = 86_400,
-        most: int = 256 << 20,
+        most: int = 64 << 20,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.notebook = notebook
@@ -101,14 +126,16 @@ class Memory:
         self._keep = keep
         self._most = most
         self._now = now
-        self._known: dict[Key, _Known] = {}
-        self._bytes = 0
+        self._shelves: dict[str, _Shelf] = {}
         self._closed = False
 
     @property
-    def outlives_us(self) -> bool:
-        """Whether keys are known after a restart: only then may a client send a call again that may have run."""
-        return self.notebook is not None
+    def notebook_id(self) -> str | None:
+        """Which notebook knows the keys after a restart; None if they are forgotten with the server.
+
+        A client may send a call again that may have run only to where this is what it was.
+        """
+        return None if self.notebook is None else self.notebook.id
 
     async def once(
         self,
@@ -123,11 +150,12 @@ class Memory:
             raise ProtocolError(f"a key has 1 to {LONGEST} characters, not {len(key[1])}")
         if self._closed:
             raise BackendClosed("this server is shutting down")
-        self._make_room()
-        known = self._known.get(key)
+        shelf = self._shelves.setdefault(key[0], _Shelf())
+        shelf.make_room(self._now() - self._keep, self._most)
+        known = shelf.known.get(key[1])
         if known is None:
-            known = self._known[key] = _Known(call, self._now())
-            known.running = asyncio.create_task(self._carry_out(key, known, run, pure))
+            known = shelf.known[key[1]] = _Known(call, self._now())
+            known.running = asyncio.create_task(self._carry_out(key, known, shelf, run, pure))
             known.running.add_done_callback(_look_at_it)
         _insist_on_one_call(key, call, known.call)
         try:
@@ -143,11 +171,14 @@ class Memory:
     async def aclose(self) -> None:
         """Wait for what is under way, and close the notebook."""
         self._closed = True
-        await asyncio.gather(*(known.running for known in self._known.values()), return_exceptions=True)
+        known = [each.running for shelf in self._shelves.values() for each in shelf.known.values()]
+        await asyncio.gather(*known, return_exceptions=True)
         if self.notebook is not None:
             await self.notebook.aclose()
 
-    async def _carry_out(self, key: Key, known: _Known, run: Callable[[], Awaitable[Pieces]], pure: bool) -> Outcome:
+    async def _carry_out(
+        self, key: Key, known: _Known, shelf: _Shelf, run: Callable[[], Awaitable[Pieces]], pure: bool
+    ) -> Outcome:
         notebook = self.notebook
         kept = False
         try:
@@ -155,49 +186,37 @@ class Memory:
                 entry = await notebook.begin(key, known.call, self._now(), again=pure)
                 if entry is not None:
                     return _outcome_of(key, known.call, entry)
-            outcome: Outcome
             if known.withdrawn:
-                outcome, keep = WITHDRAWN_CALL, False
+                outcome: Outcome | Exception = AsTold(WITHDRAWN_CALL)
             else:
                 known.stoppable = True
-                outcome, keep = await self._outcome(run, pure)
+                outcome = await self._outcome(run, pure)
                 known.stoppable = False
             if notebook is not None:
-                await notebook.end(key, outcome if keep else None)
-            elif keep:
+                await notebook.end(key, None if isinstance(outcome, Exception) else outcome)
+            if isinstance(outcome, Exception):
+                raise outcome
+            if notebook is None:
                 kept = True
-                self._bytes += _size(outcome)
+                shelf.bytes += _size(outcome)
             return outcome
         finally:
             if not kept:
-                del self._known[key]
+                del shelf.known[key[1]]
 
-    async def _outcome(self, run: Callable[[], Awaitable[Pieces]], pure: bool) -> tuple[Outcome, bool]:
-        """What came of a call, and whether to keep it."""
+    async def _outcome(self, run: Callable[[], Awaitable[Pieces]], pure: bool) -> Outcome | Exception:
+        """What came of a call, to be kept; or the error of one that may begin again."""
         try:
-            return b"".join(await run()), True
+            return b"".join(await run())
         except asyncio.CancelledError:
-            return WITHDRAWN_CALL, True
+            return WITHDRAWN_CALL
         except BackendClosed as error:
             if not error.started or pure:
-                return self._tell(error), False
+                return error
             lost = OutcomeUnknown(f"the call had begun when the server was stopped: {error}", started=True)
-            return self._tell(lost), True
+            return self._tell(lost)
         except Exception as error:
-            return self._tell(error), _is_final(error, pure)
-
-    def _make_room(self) -> None:
-        """Forget what is too old, and the oldest of what is too much."""
-        old = self._now() - self._keep
-        forgotten: list[Key] = []
-        for key, known in self._known.items():  # in the order in which they began
-            if self._bytes < self._most and known.began > old:
-                break
-            if known.running.done():
-                self._bytes -= _size(known.running.result())
-                forgotten.append(key)
-        for key in forgotten:
-            del self._known[key]
+            return self._tell(error) if _is_final(error, pure) else error
 
 
 def _size(outcome: Outcome) -> int:

@@ -1,7 +1,7 @@
-"""Who sends: names for senders, and whether the bearer of a name still lives.
+"""Names for those who share a file, and whether the bearer of a name still lives.
 
-All who have an outbox open share its memory, so they run under one kernel: a process is known by its id, the time
-of its start and the namespace that its id belongs to. Where that cannot be told, its lease has to run out.
+All who have a database of ours open share its memory, so they run under one kernel: a process is known by its id, the
+time of its start and the namespace that its id belongs to.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ _numbers = itertools.count(1)
 
 
 def new_name() -> str:
-    """A name for a sender in this process, unlike any other."""
+    """A name for somebody in this process, unlike any other."""
     return f"{_here()} {os.getpid()} {_started(os.getpid())} {next(_numbers)} {os.urandom(4).hex()}"
 
 
 def alive(name: str) -> bool | None:
-    """Whether the process of this sender runs. None where that cannot be known from here."""
+    """Whether the process with this name runs. None where that cannot be known from here."""
     here, pid, started, *_ = name.split(" ")
     if here == "unknown" or here.partition("/")[0] != _here().partition("/")[0]:
         return None if here == "unknown" else False  # the machine was started anew
