@@ -340,20 +340,24 @@ def test_a_generator_without_a_hint_gives_anything() -> None:
 # Types that msgspec does not know.
 
 
-def test_an_array_has_an_empty_schema_with_its_name() -> None:
-    """The schema promises nothing, and making it does not fail."""
+def test_the_schema_of_an_array_is_a_list() -> None:
+    """That is what JSON gives; of what numbers, only the name says."""
     schema = json_schema(blur)
-    assert schema["input"]["properties"]["image"] == {"description": "numpy.ndarray"}
-    assert schema["output"] == {"description": "numpy.ndarray"}
+    described = {"type": "array", "description": "numpy.ndarray"}
+    assert schema["input"]["properties"]["image"] == described
+    assert schema["output"] == described
 
 
-def test_an_array_is_taken_as_itself_and_not_from_json() -> None:
-    """A caller in Python may give it; JSON cannot, and is told so with the path."""
+def test_an_array_is_taken_as_itself_and_from_lists() -> None:
+    """A caller in Python may give it; from JSON it comes as lists of numbers, and as nothing else."""
     image = np.zeros(3)
     args, _ = bind_value(blur, {"image": image})
     assert args[0] is image
-    with pytest.raises(InvalidInput, match=r"Expected `numpy\.ndarray.*got `list` - at `\$\.image`"):
-        bind_json(blur, b'{"image": [1.0]}')
+    args, _ = bind_json(blur, b'{"image": [[1.5, 2], [3, 4]]}')
+    assert args[0].tolist() == [[1.5, 2.0], [3.0, 4.0]]
+    for odd in (b'"x"', b"5", b'["x"]', b"[[1], [2, 3]]", b"[null]", b'[{"a": 1}]'):
+        with pytest.raises(InvalidInput, match=r"Expected .* at `\$\.image`"):
+            bind_json(blur, b'{"image": %b}' % odd)
 
 
 def test_paths_come_from_text() -> None:

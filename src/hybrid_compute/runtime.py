@@ -339,18 +339,6 @@ class Verbs:
         """Run such a call here and now, for who answers many of them and gives the event loop its turns in between."""
         return self._core.run_now(task, args, kwargs, _PROMISED)
 
-    def may_be_at_once(self, task: AnyTask) -> bool:
-        """Whether some calls of this task run right in the event loop. If not, `at_once` need not be asked.
-
-        It can be said before the arguments are known, which may be large.
-        """
-        lane = self.lanes.known.get(id(task)) or self.lanes[task]
-        if lane.learns:
-            for profile in lane.timings.profiles.values():
-                if profile.choice == "inline":
-                    return True
-        return False
-
     # For those who build on it: the blocking façade, pipelines.
 
     @property

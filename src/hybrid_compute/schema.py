@@ -23,6 +23,7 @@ import inspect
 import itertools
 import math
 import os
+import sys
 import typing
 from collections import OrderedDict
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
@@ -429,7 +430,27 @@ def _accept(wanted: Any, value: Any) -> Any:
         return value
     if issubclass(origin, Enum) or (issubclass(origin, PurePath) and isinstance(value, str)):
         return origin(value)
+    if _is_array(origin) and isinstance(value, list):
+        return _array(value)
     raise TypeError(f"Expected `{_name(hint)}`, which JSON cannot give, got `{type(value).__name__}`")
+
+
+def _is_array(kind: Any) -> bool:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and kind is numpy.ndarray
+
+
+def _array(value: list[Any]) -> Any:
+    """The array of these numbers. Raises `TypeError` if they are none, or make no rectangle."""
+    import numpy as np
+
+    try:
+        array = np.array(value)
+    except (ValueError, OverflowError) as error:
+        raise TypeError(f"Expected an array of numbers: {error}") from error
+    if array.dtype.kind not in "biuf":
+        raise TypeError("Expected an array of numbers, got a list of something else")
+    return array
 
 
 def _first_fitting(union: Any, value: Any) -> Any:
@@ -469,6 +490,8 @@ def _describe_custom(wanted: Any) -> dict[str, Any]:
     hint = wanted.hint if isinstance(wanted, _Opaque) else wanted
     if isinstance(hint, type) and issubclass(hint, PurePath):
         return {"type": "string", "format": "path"}
+    if _is_array(typing.get_origin(hint) or hint):
+        return {"type": "array", "description": _name(hint)}
     return {"description": _name(hint)}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from hybrid_compute.server import serving as serving_module
+from hybrid_compute.server import impatient
 from hybrid_compute.server.limits import Limits
 from tests.server import tasks
 from tests.server.serving import Served, serving
@@ -75,8 +75,6 @@ BODIES: dict[str, tuple[str, bytes, str]] = {
     "two calls": (JSON, b'{"task": "nothing"}{"task": "nothing"}', "protocol_error"),
     "a number": (JSON, b"7", "protocol_error"),
     "null": (JSON, b"null", "protocol_error"),
-    "a list of numbers": (JSON, b"[1, 2]", "protocol_error"),
-    "a list of lists": (JSON, b'[[{"task": "nothing"}]]', "protocol_error"),
     "a task that is a number": (JSON, b'{"task": 1}', "protocol_error"),
     "a task that is an object": (JSON, b'{"task": {"name": "add"}}', "protocol_error"),
     "a task of another language": (JSON, b'{"task": "__import__(\'os\').getpid()"}', "task_not_found"),
@@ -143,6 +141,27 @@ def test_a_hostile_body(served: Served, kind: str) -> None:
         assert line.answer().failure()[1] == code
         line.send(head("GET", "/healthz"))
         assert line.answer().status == 200
+
+
+@pytest.mark.parametrize(
+    "odd", [1, None, "add", [{"task": "add"}], {"task": 5}, {"task": "add", "timeout": "soon"}], ids=repr
+)
+@pytest.mark.parametrize("packs", [False, True], ids=["JSON", "MessagePack"])
+def test_an_odd_item_of_a_batch_is_refused_alone(served: Served, odd: Any, packs: bool) -> None:
+    """Over HTTP and in a frame: whoever waits for the others gets their answers."""
+    write, read = (
+        (msgspec.msgpack.encode, msgspec.msgpack.decode) if packs else (msgspec.json.encode, msgspec.json.decode)
+    )
+    good = {"task": "add", "input": {"a": 1, "b": 2}}
+    named = {**odd, "id": "odd"} if isinstance(odd, dict) else odd
+    batch = write([{**good, "id": 1}, named, {**good, "id": 2}])
+    answer = ask(served.port, "POST", "/compute", batch, {"Content-Type": PACKED if packs else JSON})
+    with Frames(served.port) as frames:
+        frames.frame(BINARY if packs else TEXT, batch)
+        for first, second, third in (read(answer.body), frames.hear()):
+            assert (first, third) == ({"id": 1, "result": 3}, {"id": 2, "result": 3})
+            assert second["code"] == "protocol_error"
+            assert second.get("id") == ("odd" if isinstance(odd, dict) else None)
 
 
 def fits_in_a_frame(kind: str) -> bool:
@@ -293,7 +312,7 @@ def test_a_body_that_never_comes(served: Served, start: bytes) -> None:
 
 def test_a_head_that_never_comes(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither at first, nor after an answer, nor as a trickle of what means nothing; an idle connection may stay."""
-    monkeypatch.setattr(serving_module, "HEAD", 0.2)
+    monkeypatch.setattr(impatient, "HEAD", 0.2)
     with (
         Frames(served.port) as frames,
         Line(served.port) as silent,
@@ -324,7 +343,7 @@ def test_a_head_that_never_comes(served: Served, monkeypatch: pytest.MonkeyPatch
 
 def test_a_body_that_trickles_on_after_its_answer(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody reads it any more, so the connection is closed before long."""
-    monkeypatch.setattr(serving_module, "HEAD", 0.2)
+    monkeypatch.setattr(impatient, "HEAD", 0.2)
     with Line(served.port) as line:
         line.send(head("POST", "/compute", Content_Type="text/plain", Content_Length=10**6))
         assert line.answer().failure() == (415, "unsupported_media_type")

@@ -175,8 +175,8 @@ def Failure(reason: str) -> None:  # noqa: N802
 
 
 @task
-def average(values: NDArray[Any]) -> float:
-    return float(values.mean())
+def amount(values: NDArray[Any]) -> int:
+    return int(values.size)
 
 
 FUZZED: list[AnyTask] = [
@@ -197,7 +197,7 @@ FUZZED: list[AnyTask] = [
     anything,
     compute,
 ]
-FORMATS: list[AnyTask] = [next_day, blob, average]
+FORMATS: list[AnyTask] = [next_day, blob, amount]
 """Texts in a format that the schema names and JSON Schema cannot enforce: what fits the schema may still be refused."""
 EVERY: list[AnyTask] = [*FUZZED, *FORMATS, Failure]
 

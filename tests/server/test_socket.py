@@ -10,8 +10,8 @@ import aiohttp
 import msgspec
 import pytest
 
+from hybrid_compute.server.frames import Framing
 from hybrid_compute.server.limits import Limits
-from hybrid_compute.server.serving import Sockets
 from tests.server import tasks
 from tests.server.serving import Served, serving
 from tests.server.talking import BINARY, CLOSE, PATIENCE, TEXT, Frames, as_frame, insist_it_serves, wait_until
@@ -259,7 +259,7 @@ def test_no_more_calls_than_there_may_be_on_one_connection() -> None:
         for id in (1, 2):
             frames.say({"id": id, "task": "wait_at", "input": name})
         wait_until(lambda: tasks.came[name] == 2)
-        found = frames.ask({"id": 3, **ADD})
+        found = frames.ask({"id": 3, "task": "wait_at", "input": name})
         assert (found["id"], found["code"]) == (3, "limit_exceeded")
         with Frames(served.port) as others:
             assert others.ask({"id": 3, **ADD}) == {"id": 3, "result": 3}
@@ -289,12 +289,12 @@ class Watched:
         self._loop = served.loop
 
     def ping(self) -> None:
-        assert isinstance(self.connection, Sockets)
+        assert isinstance(self.connection, Framing)
         self._call(self.connection.send_keepalive_ping)
 
     def miss(self) -> None:
         """The time for the answer is over."""
-        assert isinstance(self.connection, Sockets)
+        assert isinstance(self.connection, Framing)
         self._call(self.connection.keepalive_timeout)
 
     def unread(self) -> int:
@@ -330,7 +330,7 @@ def test_a_slow_writer_is_not_let_go_for_a_ping_it_cannot_answer(served: Served)
     frame = as_frame(TEXT, json.dumps({"task": "echo", "input": "x" * 100_000}).encode())
     with Frames(served.port) as frames:
         watched = Watched(served)
-        assert isinstance(watched.connection, Sockets)
+        assert isinstance(watched.connection, Framing)
         watched.ping()
         for position in range(0, 100, 20):
             watched.connection._heard = False

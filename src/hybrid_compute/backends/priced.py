@@ -10,7 +10,7 @@ refused with the reason.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.backends.wrappers import Wrapper
 from hybrid_compute.calls import Call
-from hybrid_compute.errors import BackendError, InvalidInput, LimitExceeded
+from hybrid_compute.errors import BackendError, HybridComputeError, InvalidInput, LimitExceeded, NotTransferable
 from hybrid_compute.tasks import AnyTask
 
 
@@ -36,7 +36,7 @@ class Budget:
     Given to a runtime as a policy, it forbids the `Priced` places that it pays for, once it cannot pay one more call.
     """
 
-    def __init__(self, amount: float) -> None:
+    def __init__(self, amount: float | Decimal) -> None:
         if not amount >= 0:
             raise ValueError(f"a budget is an amount, not {amount!r}")
         self._amount = exact(amount)
@@ -84,10 +84,10 @@ class Priced(Wrapper):
 
     It is paid when the call is handed over, so that no number of calls at once can spend more than there is, and given
     back if the call never began. A call that cannot be paid gets `LimitExceeded`, unless the budget is also a policy
-    of the runtime: then it is forbidden before. A stream is one call.
+    of the runtime: then it is forbidden before. A stream is one call, and has begun with its first item.
     """
 
-    def __init__(self, inner: Backend, *, per_call: float, budget: Budget) -> None:
+    def __init__(self, inner: Backend, *, per_call: float | Decimal, budget: Budget) -> None:
         if not per_call >= 0:
             raise ValueError(f"a call costs an amount, not {per_call!r}")
         super().__init__(inner)
@@ -96,34 +96,61 @@ class Priced(Wrapper):
         self.batches = inner.batches
 
     async def run_call(self, call: Call, /) -> Any:
-        with self._paid(call.task, 1):
+        self._pay(call, 1)
+        with self._given_back(call, 1):
             return await self.inner.run_call(call)
 
     async def run_batch(self, call: Call, inputs: Sequence[tuple[Any, ...]], limit: int | None, /) -> list[Any]:
-        with self._paid(call.task, len(inputs)):
+        self._pay(call, len(inputs))
+        with self._given_back(call, len(inputs)):
             return await self.inner.run_batch(call, inputs, limit)
 
     @asynccontextmanager
     async def stream_call(self, call: Call, /) -> AsyncGenerator[AsyncIterator[Any]]:
-        with self._paid(call.task, 1):
-            async with self.inner.stream_call(call) as items:
-                yield items
+        self._pay(call, 1)
+        async with AsyncExitStack() as stack:
+            with self._given_back(call, 1):
+                items = await stack.enter_async_context(self.inner.stream_call(call))
+            yield await stack.enter_async_context(aclosing(self._items(call, items)))
+
+    async def _items(self, call: Call, items: AsyncIterator[Any]) -> AsyncGenerator[Any]:
+        with self._given_back(call, 1):
+            first = await anext(items, _END)
+        if first is _END:
+            return
+        yield first
+        async for item in items:
+            yield item
+
+    def _pay(self, call: Call, calls: int) -> None:
+        amount, name = self.price * calls, call.task.name
+        if not self.budget.can_pay(amount):
+            text = f"{calls} of {name!r} would cost {amount:f}, and {self.budget.left:g} is left in the budget"
+            raise LimitExceeded(text, backend=self.name)
+        self.budget.pay(name, calls, amount)
 
     @contextmanager
-    def _paid(self, task: AnyTask, calls: int) -> Generator[None]:
-        amount = self.price * calls
-        if not self.budget.can_pay(amount):
-            text = f"{calls} of {task.name!r} would cost {amount:f}, and {self.budget.left:g} is left in the budget"
-            raise LimitExceeded(text, backend=self.name)
-        self.budget.pay(task.name, calls, amount)
+    def _given_back(self, call: Call, calls: int) -> Generator[None]:
+        """Give back what was paid, if what is raised inside says that nothing began."""
         try:
             yield
-        except (BackendError, InvalidInput) as error:
-            if isinstance(error, InvalidInput) or not error.started:
-                self.budget.pay(task.name, -calls, -amount)
+        except (BackendError, InvalidInput, NotTransferable) as error:
+            if self._never_began(error, call, calls):
+                self.budget.pay(call.task.name, -calls, -self.price * calls)
             raise
 
+    def _never_began(self, error: HybridComputeError, call: Call, calls: int) -> bool:
+        if isinstance(error, BackendError):
+            return not error.started
+        if isinstance(error, InvalidInput) and calls == 1:
+            return True
+        # It may be about one input of many, or about a result. Only places elsewhere count what they send beforehand.
+        return not (self.inner.on_this_machine or call.ran is not None or call.sent or call.received)
 
-def exact(amount: float) -> Decimal:
+
+_END: Any = object()
+
+
+def exact(amount: float | Decimal) -> Decimal:
     """The number as it was typed: a thousand times 0.001 is 1."""
-    return Decimal(repr(amount))
+    return amount if isinstance(amount, Decimal) else Decimal(repr(float(amount)))

@@ -57,7 +57,8 @@ class PerTenant(Group):
         return place
 
     def _place(self) -> Backend | None:
-        return self._places.get(self._who() or "")
+        who = self._who()
+        return None if who is None else self._places.get(who)
 
     def _who(self) -> str | None:
         try:

@@ -68,6 +68,8 @@ class Request(msgspec.Struct):
     key: str | None = None
     """Calls of one key are one call."""
     traceparent: str | None = None
+    fault: str | None = None
+    """Why this item of a batch is no call, if it is none. Nobody says this; it is found."""
 
 
 class Reply(msgspec.Struct):
@@ -164,7 +166,7 @@ class Json:
     null = b"null"
 
     def read_requests(self, data: bytes) -> Request | list[Request]:
-        return _read(_json_requests, data, "call")  # type: ignore[no-any-return]
+        return _requests(_json_requests, _json_items, _json_identity, data)
 
     def read_id(self, data: bytes) -> bytes | None:
         return _identity(_json_identity, data) or _identity_at_least(data)
@@ -209,7 +211,7 @@ class MessagePack:
     null = b"\xc0"
 
     def read_requests(self, data: bytes) -> Request | list[Request]:
-        return _read(_pack_requests, data, "call")  # type: ignore[no-any-return]
+        return _requests(_pack_requests, _pack_items, _pack_identity, data)
 
     def read_id(self, data: bytes) -> bytes | None:
         return _identity(_pack_identity, data)
@@ -278,6 +280,34 @@ def _read(decoder: Any, data: bytes, what: str) -> Any:
         return decoder.decode(data)
     except _UNREADABLE as error:
         raise RemoteProtocolError(f"this is not a {what}: {_reason(error)}") from error
+
+
+def _requests(decoder: Any, items: Any, identities: Any, data: bytes) -> Request | list[Request]:
+    """A call or a batch. An item of a batch that is no call becomes one with a `fault`, and the others stay calls."""
+    try:
+        found: Request | list[Request] = _read(decoder, data, "call")
+    except RemoteProtocolError as error:
+        try:
+            several = items.decode(data)
+        except _UNREADABLE:
+            raise error from None
+        return [_item(decoder, identities, bytes(each)) for each in several]
+    for each in found if isinstance(found, list) else [found]:
+        each.fault = None
+    return found
+
+
+def _item(decoder: Any, identities: Any, data: bytes) -> Request:
+    try:
+        found = _read(decoder, data, "call")
+        if isinstance(found, Request):
+            found.fault = None
+            return found
+        reason = "this is not a call, but a list of them"
+    except RemoteProtocolError as error:
+        reason = str(error)
+    id = _identity(identities, data)
+    return Request(id=UNSET if id is None else Raw(id), fault=reason)
 
 
 def _identity(decoder: Any, data: bytes) -> bytes | None:
@@ -413,6 +443,8 @@ _pack = msgspec.msgpack.Encoder(enc_hook=_as_extension)
 _pack_values = msgspec.msgpack.Decoder(ext_hook=_from_extension)
 _json_requests = msgspec.json.Decoder(Request | list[Request])
 _pack_requests = msgspec.msgpack.Decoder(Request | list[Request])
+_json_items = msgspec.json.Decoder(list[Raw])
+_pack_items = msgspec.msgpack.Decoder(list[Raw])
 _json_replies = msgspec.json.Decoder(Reply | list[Reply])
 _pack_replies = msgspec.msgpack.Decoder(Reply | list[Reply], ext_hook=_from_extension)
 _json_identity = msgspec.json.Decoder(_Identity)

@@ -218,7 +218,7 @@ class _Step:
 
 def _at(stage: Stage[..., Any], rt: Verbs) -> Verbs:
     """The runtime's verbs for the calls of one stage. Its time is the whole pipeline's, so tasks keep their own."""
-    options = rt._options  # pyright: ignore[reportPrivateUsage]
+    options = rt.settings
     place = options.strategy if stage.place is None else stage.place
     try:
         return Verbs(rt._core, replace(options, strategy=place, timeout=None))  # pyright: ignore[reportPrivateUsage]

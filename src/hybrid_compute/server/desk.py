@@ -138,6 +138,8 @@ class Desk:
     ) -> Pieces:
         """The whole reply to a call, with its id, whatever comes of it."""
         try:
+            if request.fault is not None:
+                raise ProtocolError(request.fault)
             if request.stream:
                 raise ProtocolError("a call in a batch is answered as a whole: ask for a stream by itself")
             value = await self.answer(guest, request, encoding, answer_in)
@@ -153,25 +155,11 @@ class Desk:
     async def _run(
         self, guest: Guest, task: AnyTask, request: Request, encoding: Encoding, answer_in: Encoding
     ) -> Pieces:
-        self._let_in(guest)
-        self._working.add(worker := asyncio.current_task())
-        began = perf_counter()
-        code: str | None = CANCELLED
-        try:
+        with self.counted(guest, task):
             args, kwargs = encoding.bind(task, request.input)
             with in_trace(request.traceparent):
                 result = await guest.verbs(task, request.timeout).run(task, *args, **kwargs)
-            written = answer_in.write_value(result)
-            code = None
-            return written
-        except asyncio.CancelledError as error:
-            raise _reason_of(error) from None
-        except Exception as error:
-            code = self.tell(error).code
-            raise
-        finally:
-            self._working.discard(worker)
-            self._let_out(guest, task, began, code)
+            return answer_in.write_value(result)
 
     @asynccontextmanager
     async def outcomes(

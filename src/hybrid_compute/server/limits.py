@@ -22,7 +22,9 @@ class Limits:
     calls: int = 10_000
     """Calls under way at once, of everybody."""
     per_socket: int = 1_000
-    """Calls under way at once on one WebSocket."""
+    """Frames under way at once on one WebSocket. A batch is one of them: up to 256 of its calls run at a time."""
+    onlookers: int = 16
+    """Readers of `/events` at once, of each tenant."""
     patience: float = 30.0
     """For the body of a request to arrive, once it has begun."""
     longest: float | None = None

@@ -56,10 +56,15 @@ def failure_for(error: BaseException, *, tracebacks: bool = False) -> Failure:
     if isinstance(error, AsTold):
         return error.failure
     if isinstance(error, Refused):
-        # Of the other codes a client knows that nothing has begun; a limit may also be that of a place behind the door.
-        begun = {"started": False} if error.code == "limit_exceeded" else {}
-        return Failure(str(error), error.code, begun | error.details)
+        return Failure(str(error), error.code, _of_a_limit(error) | error.details)
     return tell(error, tracebacks=tracebacks)
+
+
+def _of_a_limit(error: Refused) -> dict[str, Any]:
+    """What a client is told besides: of other codes it knows that nothing has begun, and when to come again."""
+    if error.code != "limit_exceeded":
+        return {}
+    return {"started": False} if error.retry_after is None else {"started": False, "retry_after": error.retry_after}
 
 
 def headers_for(error: BaseException, failure: Failure) -> list[tuple[bytes, bytes]]:

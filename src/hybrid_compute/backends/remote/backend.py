@@ -151,13 +151,14 @@ class RemoteBackend(Backend):
 
     async def aclose(self) -> None:
         await super().aclose()
-        keeper, session, looking = self._keeper, self._session, self._looking
-        self._keeper = self._session = self._looking = None
+        keeper, looking = self._keeper, self._looking
+        self._keeper = self._looking = None
         if looking is not None:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
         if keeper is not None:
             await keeper.aclose()
+        session, self._session = self._session, None  # only now: until it was closed, the keeper may have opened one
         if session is not None:
             await session.close()
 
@@ -181,14 +182,10 @@ class RemoteBackend(Backend):
         if call.task.streams:
             async with self.stream_call(call) as items:
                 return [item async for item in items]
-        began = perf_counter()
-        try:
-            if call.deadline is None:
-                return await self._untimed(call)
-            async with self.within_limits(call):
-                return self._read(call, await self._ask(call))
-        finally:
-            call.ran = perf_counter() - began  # with the way there and back: only the server could tell them apart
+        if call.deadline is None:
+            return await self._untimed(call)
+        async with self.within_limits(call):
+            return self._read(call, await self._ask(call))
 
     @asynccontextmanager
     async def stream_call(self, call: Call, /) -> AsyncGenerator[AsyncIterator[Any]]:
@@ -196,12 +193,20 @@ class RemoteBackend(Backend):
             async with self.within_limits(call):
                 message = self._written(call, call.args)
                 message.fields.pop("key", None)  # a server remembers results, not streams
-                answers = await stack.enter_async_context((await self._line()).stream(message))
+                line = await self._line()
+                call.sent += _size(message)
+                answers = await stack.enter_async_context(line.stream(message))
             yield await stack.enter_async_context(aclosing(self._items(call, answers)))
 
     async def run_batch(self, call: Call, inputs: Sequence[tuple[Any, ...]], limit: int | None, /) -> list[Any]:
         async with self.within_limits(call):
-            batch = Batch(await self._line(), lambda answer: self._read(call, answer), limit)
+            line = await self._line()
+
+            async def ask(messages: list[Message]) -> list[Answer]:
+                call.sent += sum(_size(each) for each in messages)
+                return await line.ask_many(messages)
+
+            batch = Batch(ask, lambda answer: self._read(call, answer), limit, self._listing)
             return await batch.run(self._written(call, args) for args in inputs)
 
     @asynccontextmanager
@@ -236,12 +241,17 @@ class RemoteBackend(Backend):
     async def _ask(self, call: Call) -> Answer:
         message = self._written(call, call.args)  # before anything is opened: what cannot be sent costs nothing
         line = await self._line()
+        known = self._listing
+        call.sent += _size(message)
+        began = perf_counter()
         try:
             return await self._carry(line, message, call)
         except ConnectionLost as lost:
-            if call.key is None or not self.remembers_keys:
+            if call.key is None or not self._still_remembers(known):
                 raise
-            return await self._ask_again(call, message, lost)
+            return await self._ask_again(call, message, known, lost)
+        finally:
+            call.ran = perf_counter() - began  # with the way there and back: only the server could tell them apart
 
     async def _carry(self, line: Line, message: Message, call: Call) -> Answer:
         """The answer to a call. If somebody wants to hear how far it is, it is asked for as a stream that says so."""
@@ -253,16 +263,32 @@ class RemoteBackend(Backend):
                     return answer
         raise self._broken_off(call)
 
-    async def _ask_again(self, call: Call, message: Message, lost: ConnectionLost) -> Answer:
-        """Ask once more for a call that may have run, which the server knows by its key. Raises `lost` in the end."""
+    async def _ask_again(self, call: Call, message: Message, known: Listing | None, lost: ConnectionLost) -> Answer:
+        """Ask once more for a call that may have run, which the server knows by its key. Raises `lost` in the end.
+
+        The list is asked for on each try, and after the line was opened: whoever answers there may be another server.
+        """
         for tried in range(_AGAIN):
             line = await self._back(call, tried, lost)
+            try:
+                await self._look()
+            except BackendUnavailable:
+                continue
+            if not self._still_remembers(known):
+                raise lost
             message.fields.update(self._limits(call))
             try:
                 return await self._carry(line, message, call)
             except (ConnectionLost, BackendUnavailable):
                 continue
         raise lost
+
+    def _still_remembers(self, known: Listing | None) -> bool:
+        """Whether the server as it is now has the keys that it was given when its list was `known`."""
+        now = self._listing
+        if not self.remembers_keys or known is None or now is None:
+            return False
+        return known.remembers_keys and now.notebook == known.notebook
 
     async def _back(self, call: Call, tried: int, lost: ConnectionLost) -> Line:
         """A line again, after a pause. A call without a deadline has the upkeep's patience; then `lost` is raised."""
@@ -286,8 +312,8 @@ class RemoteBackend(Backend):
             if answer is None:
                 raise self._broken_off(call)
             reply = answer.reply
+            call.received += answer.size
             if not isinstance(reply.chunk, UnsetType):
-                call.received += answer.size
                 yield answer.encoding.read_result(call.task, reply.chunk)
             elif reply.error is not None:
                 raise self._told(call, reply)
@@ -317,7 +343,6 @@ class RemoteBackend(Backend):
         except NotTransferable as error:
             text = f"the input of task {task.name!r} cannot go to {self.name}: {error}"
             raise NotTransferable(text) from error
-        call.sent += size_of(written or [])
         return Message({"task": task.name, **self._limits(call), **_context(call)}, written)
 
     def _limits(self, call: Call) -> Fields:
@@ -365,8 +390,14 @@ class RemoteBackend(Backend):
             self._session = http.open_session(self._address, self._token, self._ssl, self._upkeep)
         await self._look()
         if self._address.by_socket:
-            return await socket.open_socket(self._session, self._address, self._encoding, self.name, self._upkeep)
-        return http.HttpLine(self._session, self._address, self._encoding, self.name, self._upkeep)
+            return await socket.open_socket(
+                self._session, self._address, self._encoding, self.name, self._upkeep, self._most
+            )
+        return http.HttpLine(self._session, self._address, self._encoding, self.name, self._upkeep, self._most)
+
+    def _most(self) -> int | None:
+        """Bytes that the server takes in one message, as far as it is known."""
+        return None if self._listing is None else self._listing.body
 
     async def _look(self) -> None:
         """Get the server's list of its tasks. Raises `BackendUnavailable`."""
@@ -383,7 +414,7 @@ class RemoteBackend(Backend):
             loop.call_soon_threadsafe(self._look_again)  # it may be a waiting thread that asks
 
     def _look_again(self) -> None:
-        if self._session is not None and (self._looking is None or self._looking.done()):
+        if self._session is not None and not self.closed and (self._looking is None or self._looking.done()):
             self._listed_at = self.clock.time()
             self._looking = asyncio.create_task(self._try_to_look())
 
@@ -400,6 +431,11 @@ class RemoteBackend(Backend):
 
 _AGAIN = 5
 """Times that a call with a key is sent again: what takes its server down each time should not do so for ever."""
+
+
+def _size(message: Message) -> int:
+    """Bytes of its input."""
+    return size_of(message.value or [])
 
 
 def _context(call: Call) -> Fields:

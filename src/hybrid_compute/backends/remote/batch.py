@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any, TypeAlias
 
-from hybrid_compute.backends.remote.line import Answer, Line, Message
+import msgspec
+
+from hybrid_compute.backends.remote.line import Answer, Message
+from hybrid_compute.backends.remote.listing import Listing
 from hybrid_compute.errors import BackendError
 from hybrid_compute.links.wire import size_of
+
+Ask: TypeAlias = Callable[[list[Message]], Awaitable[list[Answer]]]
+"""Sends calls as one message, and waits for their answers."""
 
 CALLS = 128
 """Calls in one message, at the most."""
@@ -18,13 +24,18 @@ AT_ONCE = 4
 """Messages on their way."""
 
 
-def chunks(messages: Iterable[Message], most: int) -> Iterator[list[Message]]:
-    """The calls in groups of at most so many, and of not much more than `BYTES`."""
+def chunks(messages: Iterable[Message], most: int, room: int | None = None) -> Iterator[list[Message]]:
+    """The calls in groups of at most so many, and of not much more than `BYTES`; of less than `room`, if possible."""
     chunk: list[Message] = []
     size = 0
     for message in messages:
+        value = size_of(message.value or [])
+        more = value if room is None else value + _beside(message)
+        if chunk and room is not None and size + more > room:
+            yield chunk
+            chunk, size = [], 0
         chunk.append(message)
-        size += size_of(message.value or [])
+        size += more
         if len(chunk) >= most or size >= BYTES:
             yield chunk
             chunk, size = [], 0
@@ -32,20 +43,26 @@ def chunks(messages: Iterable[Message], most: int) -> Iterator[list[Message]]:
         yield chunk
 
 
+def _beside(message: Message) -> int:
+    """Bytes that a call has besides its input, at the most."""
+    return len(msgspec.json.encode(message.fields)) + 64  # its id is still to come
+
+
 class Batch:
     """One `map` in progress. `read` makes a result of an answer, or raises what it tells."""
 
-    def __init__(self, line: Line, read: Callable[[Answer], Any], limit: int | None) -> None:
-        self._line = line
+    def __init__(self, ask: Ask, read: Callable[[Answer], Any], limit: int | None, listing: Listing | None) -> None:
+        self._ask = ask
         self._read = read
-        self._most = min(CALLS, limit or CALLS)
+        self._room = listing.body if listing is not None else None
+        self._most = min(CALLS, limit or CALLS, (listing and listing.batch) or CALLS)
         self._at_once = min(AT_ONCE, (limit or AT_ONCE * CALLS) // self._most)
         self._sent = 0
         self._results: dict[int, list[Any]] = {}
 
     async def run(self, messages: Iterable[Message]) -> list[Any]:
         """All results in order, or the first failure; nothing is left running either way."""
-        todo = enumerate(chunks(messages, self._most))
+        todo = enumerate(chunks(messages, self._most, self._room))
         workers = [asyncio.create_task(self._work(todo)) for _ in range(self._at_once)]
         try:
             await asyncio.gather(*workers)
@@ -60,7 +77,7 @@ class Batch:
             alone = self._sent == 0
             self._sent += 1
             try:
-                answers = await self._line.ask_many(chunk)
+                answers = await self._ask(chunk)
                 alone = alone and len(chunk) == 1
                 self._results[index] = [self._read(answer) for answer in answers]
             except BackendError as error:

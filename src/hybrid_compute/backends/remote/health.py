@@ -50,6 +50,9 @@ class Circuit:
     closed     it is asked. After `failures` in a row: open
     open       it is left alone for `rest` seconds. After that: half-open
     half-open  one may try. It went well: closed. It failed: open, for twice as long, up to `longest`
+
+    Each call that goes there gets a token from `tries`, by which the one that may try is told from those that were on
+    their way before.
     """
 
     def __init__(self, *, failures: int = 3, rest: float = 1.0, longest: float = 60.0) -> None:
@@ -60,7 +63,7 @@ class Circuit:
         self._longest = longest
         self._in_a_row = 0
         self._until: float | None = None
-        self._trying = False
+        self._trying: object | None = None
 
     def state(self, now: float) -> State:
         if self._until is None:
@@ -70,26 +73,31 @@ class Circuit:
     def may_try(self, now: float) -> bool:
         """Whether a call may go there now."""
         state = self.state(now)
-        return state == "closed" or (state == "half-open" and not self._trying)
+        return state == "closed" or (state == "half-open" and self._trying is None)
 
-    def tries(self, now: float) -> None:
-        """A call goes there now: in a circuit that is half open, it is the one."""
-        self._trying = self.state(now) == "half-open"
+    def tries(self, now: float) -> object:
+        """A call goes there now: in a circuit that is half open, it is the one. Its token."""
+        token = object()
+        if self.state(now) == "half-open" and self._trying is None:
+            self._trying = token
+        return token
 
     def worked(self) -> None:
-        self._in_a_row, self._until, self._rest, self._trying = 0, None, self._first, False
+        """A call was answered, whichever it was: somebody is there."""
+        self._in_a_row, self._until, self._rest, self._trying = 0, None, self._first, None
 
-    def failed(self, now: float) -> None:
+    def failed(self, now: float, token: object) -> None:
         self._in_a_row += 1
-        if self.state(now) == "half-open":
+        if token is self._trying:
             self._rest = min(self._longest, 2 * self._rest)
         elif self._until is not None or self._in_a_row < self._failures:
             return  # of a call that was on its way when the circuit opened; or one failure is none
-        self._until, self._trying = now + self._rest, False
+        self._until, self._trying = now + self._rest, None
 
-    def withdrawn(self) -> None:
+    def withdrawn(self, token: object) -> None:
         """A call that went there was given up: it has told nothing."""
-        self._trying = False
+        if token is self._trying:
+            self._trying = None
 
 
 def nearest(places: Sequence[tuple[Distance, Circuit]], now: float) -> list[int]:

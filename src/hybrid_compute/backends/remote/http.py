@@ -19,7 +19,7 @@ from aiohttp.payload import Payload
 
 from hybrid_compute.backends.remote.address import Address
 from hybrid_compute.backends.remote.cutting import Cutter, Lines, Measured
-from hybrid_compute.backends.remote.line import ENCODINGS, Answer, Message
+from hybrid_compute.backends.remote.line import ENCODINGS, Answer, Message, fitting
 from hybrid_compute.backends.remote.listing import Listing, read_listing
 from hybrid_compute.backends.remote.upkeep import Upkeep
 from hybrid_compute.errors import BackendError, BackendUnavailable, ConnectionLost, RemoteProtocolError
@@ -81,15 +81,14 @@ async def fetch_listing(session: aiohttp.ClientSession, address: Address, name: 
     """The tasks of a server; None if it is there and lists none. Raises `BackendUnavailable`."""
     try:
         async with asyncio.timeout(upkeep.connect), session.get(address.tasks, allow_redirects=False) as response:
-            data = await response.read()
+            data = await _whole(response, min(_LISTING, upkeep.largest), name)
+        if response.status in (404, 405):
+            return None
+        if response.status != 200:  # nothing was asked for that could have begun
+            raise BackendUnavailable(str(refusal(response, data, address, name)), backend=name)
+        return read_listing(data)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise BackendUnavailable(f"{address.base} cannot be reached: {reason_of(error)}", backend=name) from error
-    if response.status in (404, 405):
-        return None
-    if response.status != 200:
-        raise refusal(response, data, address, name)
-    try:
-        return read_listing(data)
     except RemoteProtocolError as error:
         raise BackendUnavailable(f"{address.tasks} is no such server: {error}", backend=name) from error
 
@@ -98,7 +97,13 @@ class HttpLine:
     """A line that is a new request each time."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, address: Address, encoding: Encoding, name: str, upkeep: Upkeep
+        self,
+        session: aiohttp.ClientSession,
+        address: Address,
+        encoding: Encoding,
+        name: str,
+        upkeep: Upkeep,
+        most: Callable[[], int | None] = lambda: None,
     ) -> None:
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._session = session
@@ -106,6 +111,7 @@ class HttpLine:
         self._encoding = encoding
         self._name = name
         self._upkeep = upkeep
+        self._most = most
 
     async def ask(self, message: Message, /) -> Answer:
         (answer,) = await self._post(self._encoding.write_request(*message), 1)
@@ -133,13 +139,15 @@ class HttpLine:
         """Nothing: connections belong to the session."""
 
     def _request(self, written: Pieces, headers: dict[str, str]) -> Any:
+        """A request that is not sent yet. Raises `LimitExceeded`."""
         headers["Content-Type"] = self._encoding.content_type
-        return self._session.post(self._address.calls, data=_body(written), headers=headers, allow_redirects=False)
+        body = _body(fitting(written, self._most(), self._name))
+        return self._session.post(self._address.calls, data=body, headers=headers, allow_redirects=False)
 
     async def _post(self, written: Pieces, count: int) -> list[Answer]:
         try:
             async with self._request(written, {}) as response:
-                data = await self._whole(response)
+                data = await _whole(response, self._upkeep.largest, self._name)
         except (aiohttp.ClientError, OSError) as error:
             raise self._failure(error) from error
         return self._read(response, data, count)
@@ -159,7 +167,7 @@ class HttpLine:
         """The messages of a stream as they come."""
         try:
             if response.status != 200 or response.content_type not in _CUTTERS:
-                yield self._read(response, await self._whole(response))[0]
+                yield self._read(response, await _whole(response, self._upkeep.largest, self._name))[0]
                 return
             make, encoding = _CUTTERS[response.content_type]
             cutter = make(self._upkeep.largest)
@@ -172,21 +180,6 @@ class HttpLine:
         except (aiohttp.ClientError, OSError) as error:
             raise self._failure(error) from error
 
-    async def _whole(self, response: aiohttp.ClientResponse) -> bytes:
-        """The whole body, if it is not too long."""
-        size, most = response.content_length, self._upkeep.largest
-        if size is not None and size <= most:
-            return await response.read()
-        parts: list[bytes] = []
-        left = most if size is None else -1
-        while left >= 0 and (part := await response.content.readany()):
-            parts.append(part)
-            left -= len(part)
-        if left < 0:
-            response.close()
-            raise RemoteProtocolError(f"{self._name} answers with more than {most:,} bytes")
-        return b"".join(parts)
-
     def _failure(self, error: Exception) -> BackendError:
         """What a failed request means for its call."""
         if not isinstance(error, _NEVER_CONNECTED):
@@ -198,6 +191,22 @@ class HttpLine:
         return BackendUnavailable(text, backend=self._name)
 
 
+async def _whole(response: aiohttp.ClientResponse, most: int, name: str) -> bytes:
+    """The whole body, if it is not too long, whatever it says of its length."""
+    parts: list[bytes] = []
+    left = most if (response.content_length or 0) <= most else -1
+    while left >= 0 and (part := await response.content.readany()):
+        parts.append(part)
+        left -= len(part)
+    if left < 0:
+        response.close()
+        raise RemoteProtocolError(f"{name} answers with more than {most:,} bytes")
+    return b"".join(parts)
+
+
+_LISTING = 64 << 20
+"""Bytes that the list of a server's tasks may have."""
+
 _NEVER_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 """What aiohttp raises before a byte of the request was written."""
 
@@ -208,14 +217,22 @@ _CUTTERS: Mapping[str, tuple[Callable[[int], Cutter], Encoding]] = {
 
 
 def refusal(response: aiohttp.ClientResponse, data: bytes, address: Address, name: str) -> BackendError:
-    """What to make of an answer that is none of a server of ours, or of one that says no to everything."""
+    """What to make of an answer that is none of a server of ours, or of one that says no to everything.
+
+    Whoever gives it may stand before a server at which the call has begun, unless its status says that it has not.
+    """
     said = _said(response, data)
     if response.status in (502, 504):  # of a gateway, behind which the call may have begun
         return ConnectionLost(f"behind {address.base} somebody is missing: {said}", backend=name, started=True)
     if 300 <= response.status < 400:
         where = response.headers.get("Location", "elsewhere")
         return BackendUnavailable(f"{address.base} sends callers on to {where}: give that address", backend=name)
-    return BackendUnavailable(f"{address.base} refuses: {said}", backend=name, started=response.status in (200, 500))
+    started = response.status not in _NOT_BEGUN
+    return BackendUnavailable(f"{address.base} refuses: {said}", backend=name, started=started)
+
+
+_NOT_BEGUN = frozenset({400, 401, 403, 404, 405, 411, 413, 414, 415, 421, 426, 429, 431})
+"""Statuses that are given before anything is done."""
 
 
 def _said(response: aiohttp.ClientResponse, data: bytes) -> str:

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from hybrid_compute.links.wire import JSON, MESSAGE_PACK, Encoding, Pieces, Reply
+from hybrid_compute.errors import LimitExceeded
+from hybrid_compute.links.wire import JSON, MESSAGE_PACK, Encoding, Pieces, Reply, size_of
 
 Fields: TypeAlias = dict[str, Any]
 """What a call says besides its input."""
@@ -35,6 +36,15 @@ class Answer(NamedTuple):
     reply: Reply
     encoding: Encoding
     size: int
+
+
+def fitting(written: Pieces, most: int | None, name: str) -> Pieces:
+    """The message, if the server takes one so large, as far as that is known. Raises `LimitExceeded`."""
+    size = size_of(written)
+    if most is not None and size > most:
+        text = f"{name} takes messages of at most {most:,} bytes, and this one would have {size:,}: nothing was sent"
+        raise LimitExceeded(text, backend=name)
+    return written
 
 
 class Line(Protocol):

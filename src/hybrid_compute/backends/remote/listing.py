@@ -1,4 +1,4 @@
-"""What a server says it can do: the names of its tasks, and whether it remembers keys."""
+"""What a server says it can do: the names of its tasks, whether it remembers keys, and what it takes at a time."""
 
 from __future__ import annotations
 
@@ -13,17 +13,35 @@ class _Listed(msgspec.Struct):
     name: str
 
 
+class _Limits(msgspec.Struct, frozen=True):
+    body: int | None = None
+    batch: int | None = None
+
+
 class _List(msgspec.Struct):
     tasks: list[_Listed]
     remembers_keys: bool = False
+    notebook: str | None = None
+    limits: _Limits = _Limits()
 
 
 class Listing:
     """The tasks of a server, as it listed them, or as somebody said."""
 
-    def __init__(self, tasks: Iterable[str], *, remembers_keys: bool = False) -> None:
+    def __init__(
+        self,
+        tasks: Iterable[str],
+        *,
+        remembers_keys: bool = False,
+        notebook: str | None = None,
+        body: int | None = None,
+        batch: int | None = None,
+    ) -> None:
         self.tasks = frozenset(tasks)
         self.remembers_keys = remembers_keys
+        self.notebook = notebook  # where it remembers them
+        self.body = body  # bytes that it takes in one message; None where it does not say
+        self.batch = batch  # calls that it takes in one message
 
     def __contains__(self, task: str) -> bool:
         return task in self.tasks
@@ -38,7 +56,13 @@ def read_listing(data: bytes) -> Listing:
         found = _decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise RemoteProtocolError(f"this is no list of tasks: {error}") from error
-    return Listing((each.name for each in found.tasks), remembers_keys=found.remembers_keys)
+    return Listing(
+        (each.name for each in found.tasks),
+        remembers_keys=found.remembers_keys,
+        notebook=found.notebook,
+        body=found.limits.body,
+        batch=found.limits.batch,
+    )
 
 
 _decoder = msgspec.json.Decoder(_List)

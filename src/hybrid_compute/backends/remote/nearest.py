@@ -123,14 +123,14 @@ class Nearest(Group):
         """What the server answers; its circuit learns how it went. Any answer is one, also an error of the task."""
         self._measure_if_old()
         circuit, clock = server.circuit, self.clock
-        circuit.tries(clock.time())
+        token = circuit.tries(clock.time())
         try:
             result = await asked
         except (BackendUnavailable, ConnectionLost):
-            circuit.failed(clock.time())
+            circuit.failed(clock.time(), token)
             raise
         except (asyncio.CancelledError, TaskTimeout):
-            circuit.withdrawn()
+            circuit.withdrawn(token)
             raise
         except BaseException:
             circuit.worked()

@@ -5,7 +5,8 @@
     left    {id, cancel}                               nobody waits for what still comes
 
 One reader takes what arrives and gives it to whom it belongs; it never waits for any of them. Whoever streams grants
-the server credit as it reads, so that one slow reader does not hold up the others.
+the server credit as it reads, so that one slow reader does not hold up the others. One sender sends what is handed
+to it; it alone waits where the server is slow to read, so that no call is held up, or cancelled, by another.
 """
 
 from __future__ import annotations
@@ -22,25 +23,24 @@ from msgspec import UNSET, UnsetType
 
 from hybrid_compute.backends.remote.address import Address
 from hybrid_compute.backends.remote.http import reason_of
-from hybrid_compute.backends.remote.line import CREDIT, Answer, Fields, Message
+from hybrid_compute.backends.remote.line import CREDIT, Answer, Fields, Message, fitting
 from hybrid_compute.backends.remote.upkeep import Upkeep
-from hybrid_compute.errors import (
-    BackendError,
-    BackendUnavailable,
-    ConnectionLost,
-    HybridComputeError,
-    RemoteProtocolError,
-)
-from hybrid_compute.links.wire import JSON, MESSAGE_PACK, Encoding, Pieces
+from hybrid_compute.errors import BackendUnavailable, ConnectionLost, HybridComputeError, RemoteProtocolError
+from hybrid_compute.links.wire import JSON, MESSAGE_PACK, Encoding, Pieces, Reply
 
 _CLOSING = aiohttp.ClientWSTimeout(ws_close=1.0)  # pyright: ignore[reportCallIssue]  # it cannot read attrs
 """What a server may take to say goodbye."""
 
 
 async def open_socket(
-    session: aiohttp.ClientSession, address: Address, encoding: Encoding, name: str, upkeep: Upkeep
+    session: aiohttp.ClientSession,
+    address: Address,
+    encoding: Encoding,
+    name: str,
+    upkeep: Upkeep,
+    most: Callable[[], int | None] = lambda: None,
 ) -> SocketLine:
-    """A line on a WebSocket. Raises `BackendUnavailable`."""
+    """A line on a WebSocket, for messages of at most so many bytes. Raises `BackendUnavailable`."""
     try:
         async with asyncio.timeout(upkeep.connect):
             socket = await session.ws_connect(
@@ -50,24 +50,32 @@ async def open_socket(
         raise BackendUnavailable(f"{address.calls} is no WebSocket for us: {error.status}", backend=name) from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise BackendUnavailable(f"{address.base} cannot be reached: {reason_of(error)}", backend=name) from error
-    return SocketLine(socket, address, encoding, name)
+    return SocketLine(socket, address, encoding, name, most)
 
 
 class SocketLine:
     """A line that is one WebSocket. When it breaks, exactly the calls on it are lost."""
 
     def __init__(
-        self, socket: aiohttp.ClientWebSocketResponse, address: Address, encoding: Encoding, name: str
+        self,
+        socket: aiohttp.ClientWebSocketResponse,
+        address: Address,
+        encoding: Encoding,
+        name: str,
+        most: Callable[[], int | None],
     ) -> None:
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._socket = socket
         self._address = address
         self._encoding = encoding
         self._name = name
+        self._most = most
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[list[Answer] | None]] = {}
         self._streams: dict[int, _Arriving] = {}
-        self._saying: set[asyncio.Future[None]] = set()
+        self._unanswered: set[int] = set()  # also those withdrawn: the server answers them all the same
+        self._outgoing: asyncio.Queue[bytes] = asyncio.Queue()
+        self._sender = asyncio.create_task(self._write())
         self._reader = asyncio.create_task(self._read())
 
     async def ask(self, message: Message, /) -> Answer:
@@ -86,9 +94,9 @@ class SocketLine:
     async def stream(self, message: Message, /) -> AsyncGenerator[AsyncIterator[Answer]]:
         id = message.fields["id"] = next(self._ids)
         message.fields.update(stream=True, credit=CREDIT)
+        self._send(id, self._encoding.write_request(*message))
         arriving = self._streams[id] = _Arriving(lambda room: self._say({"id": id, "credit": room}))
         try:
-            await self._send(self._encoding.write_request(*message))
             yield arriving
         finally:
             del self._streams[id]
@@ -98,15 +106,16 @@ class SocketLine:
     async def aclose(self) -> None:
         self._lose("it was closed here")
         self._reader.cancel()
-        await asyncio.gather(self._reader, *self._saying, return_exceptions=True)
+        self._sender.cancel()
+        await asyncio.gather(self._reader, self._sender, return_exceptions=True)
         await self._socket.close()
 
     async def _ask(self, written: Pieces, ids: list[int]) -> list[Answer]:
         """Send one frame with the calls of these ids, and wait for the frame that answers them."""
+        self._send(ids[0], written)
         answered: asyncio.Future[list[Answer] | None] = self.lost.get_loop().create_future()
         self._waiting[ids[0]] = answered
         try:
-            await self._send(written)
             answers = await answered
         except asyncio.CancelledError:
             for id in ids:
@@ -116,32 +125,44 @@ class SocketLine:
             del self._waiting[ids[0]]
         if answers is None:
             raise self._loss()
+        if _is_nameless(answers[0].reply):  # one answer to many calls is that of each: none of them was looked at
+            answers = answers * len(ids)
         if len(answers) != len(ids):
             raise RemoteProtocolError(f"{self._name} gave {len(answers)} answers to {len(ids)} calls")
         return answers
 
-    async def _send(self, written: Pieces) -> None:
+    # What is sent.
+
+    def _send(self, id: int, written: Pieces) -> None:
+        """Hand over the frame of a call. Raises `BackendUnavailable` or `LimitExceeded`, and then it is not sent."""
         if self.lost.done():
             raise BackendUnavailable(self.lost.result(), backend=self._name)
-        data = written[0] if len(written) == 1 else b"".join(written)
-        kind = aiohttp.WSMsgType.BINARY if self._encoding.binary else aiohttp.WSMsgType.TEXT
-        try:
-            await self._socket.send_frame(bytes(data), kind)
-        except (aiohttp.ClientError, OSError) as error:
-            self._lose(reason_of(error))
-            raise self._loss() from error
+        self._outgoing.put_nowait(b"".join(fitting(written, self._most(), self._name)))
+        self._unanswered.add(id)
 
     def _say(self, fields: Fields) -> None:
-        """Send a word about a call that nobody waits for. If the line is lost, the server knows by that."""
-        saying = asyncio.ensure_future(self._send_if_open(self._encoding.write_request(fields, None)))
-        self._saying.add(saying)
-        saying.add_done_callback(self._saying.discard)
+        """Hand over a word about a call that nobody waits for. If the line is lost, the server knows by that."""
+        if not self.lost.done():
+            self._outgoing.put_nowait(b"".join(self._encoding.write_request(fields, None)))
 
-    async def _send_if_open(self, written: Pieces) -> None:
+    async def _write(self) -> None:
+        reason = "the sender was stopped"
         try:
-            await self._send(written)
-        except BackendError:
-            pass
+            await self._write_all()
+        except (aiohttp.ClientError, OSError) as error:
+            reason = reason_of(error)
+        finally:
+            self._lose(reason)
+
+    async def _write_all(self) -> None:
+        """Send every frame, one after the other.
+
+        If each call sent its own, all who wait for room would wait for one future of aiohttp, and the first that is
+        cancelled would cancel it for all.
+        """
+        kind = aiohttp.WSMsgType.BINARY if self._encoding.binary else aiohttp.WSMsgType.TEXT
+        while True:
+            await self._socket.send_frame(await self._outgoing.get(), kind)
 
     # What arrives.
 
@@ -174,15 +195,23 @@ class SocketLine:
         replies = encoding.read_replies(data)
         found = replies if isinstance(replies, list) else [replies]
         answers = [Answer(reply, encoding, len(data) // len(found)) for reply in found]
-        id = _id_of(answers[0]) if answers else None
-        if id is None:
-            raise RemoteProtocolError(
-                f"it answers to no call: {answers[0].reply.error if answers else 'an empty list'}"
-            )
+        id = self._whose(replies, _id_of(answers[0]) if answers else None)
+        self._unanswered.discard(id)
         if id in self._streams:
             self._streams[id].put(answers[0])
         elif id in self._waiting and not self._waiting[id].done():
             self._waiting[id].set_result(answers)
+
+    def _whose(self, replies: Reply | list[Reply], id: int | None) -> int:
+        """The call that a frame is for. Raises `RemoteProtocolError` if it could be for several, or for none."""
+        if id is not None:
+            return id
+        if isinstance(replies, list):
+            raise RemoteProtocolError(f"it answers to no call: {replies[0].error if replies else 'an empty list'}")
+        if replies.error is None or not _is_nameless(replies) or len(self._unanswered) != 1:
+            raise RemoteProtocolError(f"it answers to no call: {replies.error}")
+        (only,) = self._unanswered  # it could not read which call this was, and there is only one
+        return only
 
     def _lose(self, reason: str) -> None:
         """Tell all who wait that nothing more will come."""
@@ -258,6 +287,11 @@ def _id_of(answer: Answer) -> int | None:
     decode = msgspec.msgpack.decode if answer.encoding is MESSAGE_PACK else msgspec.json.decode
     found = decode(raw)
     return found if type(found) is int else None
+
+
+def _is_nameless(reply: Reply) -> bool:
+    """Whether it has no id, or one that is null: so a server answers a frame that it could not read."""
+    return isinstance(reply.id, UnsetType) or bytes(reply.id) in (JSON.null, MESSAGE_PACK.null)
 
 
 def _meaning(code: int | None, words: str | None) -> str:

@@ -1,0 +1,53 @@
+"""Fewer calls of the system: what is written in one turn of the event loop goes out together."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+
+class Joining:
+    """A transport that writes once in each turn of the event loop what is written in it piece by piece.
+
+    The head and the body of an answer are two pieces, and answers to frames that came together are many: a call of the
+    system for each would cost more than all that is done for a small call. All else is the transport's own.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._pieces: list[bytes | memoryview] = []
+        self._size = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes | memoryview) -> None:
+        if self._size + len(data) >= _MUCH:  # so that the transport can say when there is no room for more
+            self._flush()
+            self._transport.write(data)
+            return
+        if not self._pieces:
+            self._loop.call_soon(self._flush)
+        self._pieces.append(data)
+        self._size += len(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._pieces, self._size = [], 0
+        self._transport.abort()
+
+    def get_write_buffer_size(self) -> int:
+        return self._size + self._transport.get_write_buffer_size()
+
+    def _flush(self) -> None:
+        pieces, self._pieces, self._size = self._pieces, [], 0
+        if pieces:
+            self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+
+_MUCH = 1 << 16
+"""Bytes that are written at once, without waiting for the end of the turn."""
