@@ -82,6 +82,7 @@ def test_tenants_of_a_file_come_in_with_their_tokens(tmp_path: Path) -> None:
         (["--host", "0.0.0.0"], "0.0.0.0 can be reached from outside, and there are no tokens"),
         (["--host", "nowhere.invalid", "--insecure"], "cannot listen at nowhere.invalid:8000"),
         (["--tenants", "shop.py"], "the tenants in shop.py cannot be read"),
+        (["--tool", "nothing"], "no task is named 'nothing', so it cannot be a tool"),
         (["--certificate", "shop.py", "--port", "0"], "shop.py"),
     ],
 )
@@ -91,6 +92,24 @@ def test_what_cannot_be_served_is_said_in_one_line(arguments: list[str], reason:
     assert ran.returncode == 2, ran.stderr
     assert reason in ran.stderr
     assert ran.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "there is no tenant in"),
+        (
+            f'[tenant.acme]\ntokens = ["{hash_token("t")}"]\ntasks = ["dobule"]\n',
+            "names tasks that are not in shop: dobule",
+        ),
+    ],
+)
+def test_tenants_that_could_do_nothing_are_a_mistake(tmp_path: Path, text: str, reason: str) -> None:
+    """An empty file opens no door, and a task that is misspelt is told before somebody misses it."""
+    (tmp_path / "tenants.toml").write_text(text)
+    ran = hybrid_compute("serve", "shop", "--port", "0", "--tenants", tmp_path / "tenants.toml")
+    assert ran.returncode == 2
+    assert reason in ran.stderr
 
 
 def test_a_file_of_keys_that_is_none_is_left_alone() -> None:

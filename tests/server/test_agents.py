@@ -11,7 +11,11 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
+from hybrid_compute.clock import ManualClock
 from hybrid_compute.server import Tenant, hash_token
+from hybrid_compute.server.http import Message
+from hybrid_compute.server.refusals import Refused
+from hybrid_compute.server.sessions import IDLE, MOST, Sessions
 from hybrid_compute.tasks import task
 from tests.server.serving import Served, serving
 
@@ -88,3 +92,37 @@ async def test_a_session_belongs_to_the_tenant_that_began_it(server: Served) -> 
         for headers in (zoo | session, acme | {"Mcp-Session-Id": "0" * 32}):
             async with client.post(f"{server.url}/mcp", json=ping, headers=headers) as answer:
                 assert (answer.status, (await answer.json())["code"]) == (404, "not_found")
+
+
+class Room:
+    """What a request of MCP needs, without a server."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.sessions = Sessions(self.clock)
+
+    async def ask(self, tenant: Tenant, *, session: bytes | None = None, begins: bytes | None = None) -> None:
+        async def send(_message: Message) -> None: ...
+
+        headers = [] if session is None else [(b"mcp-session-id", session)]
+        answer = self.sessions.checked(tenant, {"method": "POST", "headers": headers}, send)
+        given = [] if begins is None else [(b"mcp-session-id", begins)]
+        await answer({"type": "http.response.start", "headers": given})
+
+
+async def test_one_tenant_cannot_take_all_the_sessions() -> None:
+    """Each has its own number; those that are not used any more make room."""
+    room, (acme, zoo) = Room(), TENANTS
+    for number in range(MOST):
+        await room.ask(acme, begins=b"%d" % number)
+    with pytest.raises(Refused, match="has 100 sessions") as caught:
+        await room.ask(acme)
+    assert caught.value.retry_after == IDLE
+    await room.ask(zoo, begins=b"z")
+    room.clock.advance(IDLE / 2)
+    await room.ask(acme, session=b"7")
+    room.clock.advance(IDLE / 2 + 1)
+    await room.ask(acme, begins=b"new")
+    await room.ask(acme, session=b"7")
+    with pytest.raises(Refused, match="no such session"):
+        await room.ask(acme, session=b"8")

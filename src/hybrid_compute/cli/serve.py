@@ -20,6 +20,7 @@ def serve(
     port: int,
     tenants: str | None,
     origins: Collection[str],
+    tools: Collection[str],
     remember: str | None,
     workers: int | None,
     certificate: str | None,
@@ -47,6 +48,10 @@ def serve(
     address = Address(host=host, port=port, certificate=certificate, key=key)
     try:
         parties = load_tenants(tenants) if tenants is not None else []
+        if tenants is not None and not parties:
+            raise Misuse(f"there is no tenant in {tenants}, so nobody could come in")
+        if unknown := {name for party in parties for name in party.tasks or ()} - set(tasks):
+            raise Misuse(f"{tenants} names tasks that are not in {module}: {', '.join(sorted(unknown))}")
         insist_on_tokens(address, has_tenants=bool(parties), insecure=insecure)
         app = create_app(
             tasks,
@@ -54,6 +59,7 @@ def serve(
             limits=limits,
             tenants=parties,
             origins=origins,
+            tools=tools or None,
             remember=remember,
             insecure=insecure,
             tracebacks=tracebacks,

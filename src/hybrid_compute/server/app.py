@@ -13,8 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Generator, Iterable, Mapping
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,8 +39,10 @@ from starlette.types import ASGIApp
 from hybrid_compute.backends.local import LocalBackend
 from hybrid_compute.backends.worker import WorkerBackend
 from hybrid_compute.clock import Clock, SystemClock
+from hybrid_compute.errors import BackendClosed
 from hybrid_compute.links.wire import Failure
 from hybrid_compute.runtime import Runtime, Verbs
+from hybrid_compute.server.answering import Answering
 from hybrid_compute.server.desk import Desk
 from hybrid_compute.server.door import EVERYBODY, Door
 from hybrid_compute.server.feed import Feed
@@ -130,12 +140,16 @@ class App:
         self._title = title
         self._closing = AsyncExitStack()
         self._runtimes = [runtime] if owned else []
+        self._listening = AsyncExitStack()  # for those who only listen: it is closed before the rest
         self._started: asyncio.Task[None] | None = None
+        self._is_up = False
         self._guests = {tenant.name: self._welcome(tenant) for tenant in door.tenants or (EVERYBODY,)}
-        self._compute = Compute(self.desk, self._admit)
+        self._answering = Answering()
+        self._onlookers: Counter[str] = Counter()
+        self._compute = Compute(self.desk, self._admit, self._answering)
         self._sockets = Sockets(self.desk, self._admit)
         self._tools = self._offer(tools)
-        self._sessions = Sessions()
+        self._sessions = Sessions(clock)
         self._pages = Starlette(routes=self._routes(), exception_handlers=_AS_JSON, lifespan=self._lifespan)
         self._whole: ASGIApp = self._dispatch
         if origins:
@@ -150,25 +164,30 @@ class App:
         await self._whole(scope, receive, send)
 
     async def start(self) -> None:
-        """Start the places that run tasks. The first request does it otherwise."""
+        """Start the places that run tasks. The first request does it otherwise.
+
+        There is one start: what it raises is raised to all who ask for it. Raises `BackendClosed` after `aclose`.
+        """
         if self._started is None:
+            if self.desk.closing:
+                raise BackendClosed("this server is shutting down")
             self._started = asyncio.create_task(self._start())
-        try:
-            await asyncio.shield(self._started)
-        except Exception:
-            self._started = None  # the next request tries again
-            raise
+        await asyncio.shield(self._started)
 
     async def drain(self) -> None:
-        """Take no more calls, and wait until those under way are answered."""
+        """Take no more calls, wait until those under way are answered, and let go of those who only listen."""
         await self.desk.drain()
+        await self._answering.drain()
         await self._sockets.drain()
         self.feed.close()
+        await self._listening.aclose()
 
     async def aclose(self) -> None:
         """Close what was opened; what is still under way ends with `backend_closed`."""
         self.desk.closing = True
         self.feed.close()
+        if self._started is not None:
+            await asyncio.wait([self._started])  # what it opens must be closed
         await self._closing.aclose()
 
     async def __aenter__(self) -> App:
@@ -182,8 +201,10 @@ class App:
         self._closing.push_async_callback(self.desk.memory.aclose)
         for runtime in self._runtimes:
             await self._closing.enter_async_context(runtime)
+        await self._closing.enter_async_context(self._listening)
         if self._tools is not None:
-            await self._closing.enter_async_context(_in_one_task(self._tools.running()))
+            await self._listening.enter_async_context(_in_one_task(self._tools.running()))
+        self._is_up = True
 
     def _welcome(self, tenant: Tenant) -> Guest:
         """The guest that a tenant is from now on, with the places it runs in."""
@@ -229,8 +250,11 @@ class App:
         kind = scope["type"]
         if kind == "lifespan":
             return await self._pages(scope, receive, send)
-        if self._started is None or not self._started.done():
-            await self.start()
+        if not self._is_up:
+            try:
+                await self.start()
+            except Exception as error:
+                return await self._refuse(scope, receive, send, error)
         path = _path(scope)
         if path in _COMPUTE:
             if kind == "websocket":
@@ -240,12 +264,23 @@ class App:
         if kind == "http" and path.startswith(_TASK):
             return await self._compute(scope, receive, send, name=path.removeprefix(_TASK))
         if kind == "http" and path == "/mcp" and self._tools is not None:
-            try:
-                send = self._sessions.checked(self._admit(scope).tenant, scope, send)
-            except Refused as refused:
-                return await self._compute.refuse(send, refused)
-            return await self._tools(scope, receive, send)
+            return await self._answer_agent(self._tools, scope, receive, send)
         await self._pages({**scope, "path": scope.get("root_path", "") + (path or "/")}, receive, send)
+
+    async def _answer_agent(self, tools: ToolsApp, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            if self.desk.closing and not self.desk.under_way:
+                raise BackendClosed("this server is shutting down")
+            send = self._sessions.checked(self._admit(scope).tenant, scope, send)
+        except (Refused, BackendClosed) as error:
+            return await self._compute.refuse(send, error)
+        with self._answering if scope["method"] == "POST" else nullcontext():  # who gets only listens
+            await tools(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, error: Exception) -> None:
+        if scope["type"] == "websocket":
+            return await self._sockets.refuse(scope, receive, send, error)
+        await self._compute.refuse(send, error)
 
     def _routes(self) -> list[Route]:
         return [
@@ -269,7 +304,9 @@ class App:
     async def _tasks(self, request: Request) -> Response:
         guest = self._admit(request.scope)
         notebook = self.desk.memory.notebook_id
-        return _json({"tasks": listing(guest.tasks), "remembers_keys": notebook is not None, "notebook": notebook})
+        limits = {"body": self._limits.body, "batch": self._limits.batch}
+        said = {"remembers_keys": notebook is not None, "notebook": notebook, "limits": limits}
+        return _json({"tasks": listing(guest.tasks), **said})
 
     async def _openapi(self, request: Request) -> Response:
         guest = self._admit(request.scope)
@@ -284,7 +321,19 @@ class App:
 
     async def _events(self, request: Request) -> Response:
         guest = self._admit(request.scope)
-        return StreamingResponse(self._calls_of(guest), media_type="text/event-stream", headers=_AS_IT_COMES)
+        return _Counted(self._looking_on(guest), self._calls_of(guest))
+
+    @contextmanager
+    def _looking_on(self, guest: Guest) -> Generator[None]:
+        """One more looks on. Raises `Refused` if this tenant has too many who do."""
+        name, most = guest.tenant.name, self._limits.onlookers
+        if self._onlookers[name] >= most:
+            raise Refused("limit_exceeded", f"{most} clients of tenant {name!r} read the events, which is the limit")
+        self._onlookers[name] += 1
+        try:
+            yield
+        finally:
+            self._onlookers[name] -= 1
 
     async def _calls_of(self, guest: Guest) -> AsyncIterator[bytes]:
         yield b": calls as they end\n\n"
@@ -311,6 +360,18 @@ _ITS_OWN_ONLY = {
     "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 }
 _AS_IT_COMES = {"cache-control": "no-store", "x-accel-buffering": "no"}
+
+
+class _Counted(StreamingResponse):
+    """A stream of events; the context is open while it is sent."""
+
+    def __init__(self, context: AbstractContextManager[None], events: AsyncIterator[bytes]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers=_AS_IT_COMES)
+        self._context = context
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._context:
+            await super().__call__(scope, receive, send)
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""How many calls are in a batch, before any of them is made.
+"""How many calls are in a batch, and whose they are, before any of them is made.
 
 In memory a call takes a hundred times the room that it may take in a message, so a batch that is far too long would do
 its harm while it is read.
@@ -24,6 +24,12 @@ class Counter:
         self._left = most
         call = msgspec.defstruct("Call", [], namespace={"__post_init__": self._count})
         self._decoder = msgspec.json.Decoder(list[call])  # type: ignore[valid-type]
+        self._ids: list[bytes] = []
+        named = msgspec.defstruct(
+            "Named", [("id", msgspec.Raw, msgspec.Raw())], namespace={"__post_init__": self._note}
+        )
+        self._json = msgspec.json.Decoder(list[named])  # type: ignore[valid-type]
+        self._packed = msgspec.msgpack.Decoder(list[named])  # type: ignore[valid-type]
 
     def insist_on_few(self, data: Any, encoding: Encoding) -> None:
         """Raise `Refused` for a batch of too many calls. What is no batch at all is for others to say."""
@@ -31,6 +37,22 @@ class Counter:
             return
         if _length_of(data) > self._most if encoding.binary else self._has_too_many(data):
             raise Refused("too_large", f"a batch may have {self._most:,} calls, not more")
+
+    def first_ids(self, data: Any, encoding: Encoding) -> list[bytes]:
+        """The ids, as they are written, in the first calls of a batch: in no more than it may have."""
+        self._left = self._most
+        self._ids = []
+        try:
+            (self._packed if encoding.binary else self._json).decode(data)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            pass  # too many, as was to be expected, or no batch
+        found, self._ids = self._ids, []
+        return found
+
+    def _note(self, call: Any) -> None:
+        self._count(call)
+        if id := bytes(call.id):
+            self._ids.append(id)
 
     def _has_too_many(self, data: Any) -> bool:
         is_list = _TEXT.match(data) if isinstance(data, str) else _BYTES.match(data)

@@ -24,7 +24,7 @@ from hybrid_compute.reporting import Reporter, heard_by
 from hybrid_compute.server.counting import Counter
 from hybrid_compute.server.feed import Ended, Feed
 from hybrid_compute.server.guests import Guest
-from hybrid_compute.server.ids import id_of
+from hybrid_compute.server.ids import id_of, usable
 from hybrid_compute.server.limits import Limits, Turnstile
 from hybrid_compute.server.memory import WITHDRAWN, WITHDRAWN_CALL, Memory, digest
 from hybrid_compute.server.refusals import Refused, failure_for, is_expected
@@ -65,6 +65,10 @@ class Desk:
         """What a body or a frame asks for. Raises `RemoteProtocolError`, and `Refused` if that is too much."""
         self._counter.insist_on_few(data, encoding)
         return encoding.read_requests(data)
+
+    def ids_of_batch(self, data: Any, encoding: Encoding) -> list[bytes]:
+        """The ids in a batch that is not read: at most as many as it may have calls. None if it is no batch."""
+        return usable(self._counter.first_ids(data, encoding), encoding)
 
     async def answer(self, guest: Guest, request: Request, encoding: Encoding, answer_in: Encoding) -> Pieces:
         """The result of a call, written. Raises what went wrong."""

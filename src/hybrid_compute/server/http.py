@@ -16,6 +16,7 @@ from msgspec import Raw
 from hybrid_compute.errors import ProtocolError
 from hybrid_compute.links.arena import LARGE
 from hybrid_compute.links.wire import JSON, MESSAGE_PACK, Encoding, Outcome, Pieces, Request, size_of
+from hybrid_compute.server.answering import Answering
 from hybrid_compute.server.desk import Desk
 from hybrid_compute.server.guests import Guest
 from hybrid_compute.server.patience import Patience
@@ -37,9 +38,10 @@ _LOOK_AFTER: Final = 0.02
 class Compute:
     """`POST /compute`, and `POST /tasks/{name}`."""
 
-    def __init__(self, desk: Desk, admit: Callable[[Mapping[str, Any]], Guest]) -> None:
+    def __init__(self, desk: Desk, admit: Callable[[Mapping[str, Any]], Guest], answering: Answering) -> None:
         self._desk = desk
         self._admit = admit
+        self._answering = answering
         self._patience = Patience(desk.limits.patience)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, name: str | None = None) -> None:
@@ -53,6 +55,25 @@ class Compute:
             encoding = _written_in(headers)
             answer_in = answer_in or encoding
             body = await self._body(headers, receive)
+        except Gone:
+            return  # nobody is left to tell
+        except Exception as error:
+            return await self._refuse(send, error, answer_in or JSON)
+        with self._answering:
+            await self._answer(guest, name, body, headers, encoding, answer_in, receive, send)
+
+    async def _answer(
+        self,
+        guest: Guest,
+        name: str | None,
+        body: bytes,
+        headers: Headers,
+        encoding: Encoding,
+        answer_in: Encoding,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        try:
             asked = self._desk.read(body, encoding) if name is None else Request(task=name, input=Raw(body))
             if isinstance(asked, list):
                 _say_of_all(asked, headers)
@@ -70,9 +91,9 @@ class Compute:
                 value = await self._while_connected(receive, self._desk.answer(guest, asked, encoding, answer_in))
             await _reply(send, 200, answer_in.content_type, answer_in.write_outcome(None, "result", value))
         except Gone:
-            return  # nobody is left to tell
+            return
         except Exception as error:
-            await self._refuse(send, error, answer_in or JSON)
+            await self._refuse(send, error, answer_in)
 
     async def refuse(self, send: Send, error: Exception) -> None:
         """Answer with an error."""
@@ -156,6 +177,7 @@ class _Response:
         self._how = how
         self._silence = silence
         self._said_something = False
+        self._writing = asyncio.Lock()  # the head comes first, whoever has to wait with it
 
     async def say(self, message: Pieces) -> None:
         """One message; returns when there is room for the next."""
@@ -185,15 +207,18 @@ class _Response:
                 await self._write(self._how.sign_of_life)
 
     async def _write(self, data: bytes) -> None:
-        if not self.begun:
-            self.begun = True
-            headers = [
-                (b"content-type", self._how.content_type.encode()),
-                (b"cache-control", b"no-store"),
-                (b"x-accel-buffering", b"no"),  # nginx would collect it
-            ]
-            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        async with self._writing:
+            if not self.begun:
+                await self._send({"type": "http.response.start", "status": 200, "headers": self._headers()})
+                self.begun = True
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        return [
+            (b"content-type", self._how.content_type.encode()),
+            (b"cache-control", b"no-store"),
+            (b"x-accel-buffering", b"no"),  # nginx would collect it
+        ]
 
 
 @asynccontextmanager

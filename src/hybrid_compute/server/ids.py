@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -34,6 +35,17 @@ def id_in(data: Any, encoding: Encoding) -> bytes:
         return _checked(found, encoding, encoding)
     except ProtocolError:
         return encoding.null
+
+
+def usable(ids: Iterable[bytes], encoding: Encoding) -> list[bytes]:
+    """Those among these ids that can go back, and are not null."""
+    found: list[bytes] = []
+    for id in ids:
+        try:
+            found.append(_checked(id, encoding, encoding))
+        except ProtocolError:
+            continue  # such a call cannot be answered by its id, whatever comes of it
+    return [id for id in found if id != encoding.null]
 
 
 def _checked(id: bytes, encoding: Encoding, answer_in: Encoding) -> bytes:

@@ -51,6 +51,7 @@ from hybrid_compute.links.wire import Failure
 from hybrid_compute.reporting import heard_by
 from hybrid_compute.runtime import Verbs
 from hybrid_compute.schema import bind_object, encode_json, object_schema
+from hybrid_compute.server.sessions import IDLE
 from hybrid_compute.tasks import AnyTask, PerTask, TaskRegistry
 
 Scope: TypeAlias = Mapping[str, Any]
@@ -234,10 +235,12 @@ class _Herald:
         await self._send(done, total, note)
 
     async def _tell_latest(self) -> None:
-        while (latest := self._latest) is not None:
-            self._latest = None
-            await self._send(*latest)
-        self._telling = None
+        try:
+            while (latest := self._latest) is not None:
+                self._latest = None
+                await self._send(*latest)
+        finally:
+            self._telling = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -310,7 +313,10 @@ class ToolsApp:
         """Open for requests; leaving the block stops the calls of every session. To be left where it was entered."""
         # Sessions, because only they let older clients withdraw a call; a stream, because only that is seen to end.
         sessions = StreamableHTTPSessionManager(
-            self._tools.server, security_settings=self._security, max_request_body_size=self._body
+            self._tools.server,
+            security_settings=self._security,
+            max_request_body_size=self._body,
+            session_idle_timeout=IDLE,
         )
         async with sessions.run():
             self._sessions = sessions

@@ -87,7 +87,8 @@ class Server(uvicorn.Server):
         """Wait for the clients that still read their answers, though not beyond the end of patience."""
         loop = asyncio.get_running_loop()
         end = max(end, loop.time() + _LAST_WORD)
-        while (unread := self._unread()) and loop.time() < end and not self.force_exit:  # noqa: ASYNC110  # as below
+        # Nobody says when the last byte has gone.
+        while (unread := self._unread()) and loop.time() < end and not self.force_exit:  # noqa: ASYNC110
             await asyncio.sleep(_A_MOMENT)
         for transport in unread:
             transport.abort()

@@ -38,6 +38,11 @@ class Sockets:
         if self._answering:
             await asyncio.wait(set(self._answering))
 
+    async def refuse(self, scope: Scope, receive: Receive, send: Send, error: Exception) -> None:
+        """Answer the handshake with an error."""
+        await receive()  # "websocket.connect"
+        await _turn_away(scope, send, self._desk.report(error))
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # "websocket.connect"
         try:
@@ -89,7 +94,9 @@ class Conversation:
             if len(data) > self._desk.limits.body:
                 raise Refused("too_large", f"a frame may have {self._desk.limits.body:,} bytes, not {len(data):,}")
             asked = self._desk.read(data, encoding)
-        except (Refused, ProtocolError) as error:
+        except Refused as error:
+            return self._refuse_unread(data, error, encoding)
+        except ProtocolError as error:
             return encoding.write_failure(id_in(data, encoding), self._desk.report(error))
         try:
             if isinstance(asked, list):
@@ -140,6 +147,13 @@ class Conversation:
             return self._refuse_all(ids, error, encoding)
         self._begin(self._answer_all(asked, ids, batch, encoding), named, Running(None))
         return None
+
+    def _refuse_unread(self, data: Any, error: Refused, encoding: Encoding) -> Pieces:
+        """The answer to a frame that is too much to be read, under the ids that it has: of a batch, the first ones."""
+        ids = [id for id in self._desk.ids_of_batch(data, encoding) if id not in self._by_id]
+        if ids:
+            return self._refuse_all(ids, error, encoding)
+        return encoding.write_failure(id_in(data, encoding), self._desk.report(error))
 
     def _refuse_all(self, ids: Sequence[bytes | None], error: Refused, encoding: Encoding) -> Pieces:
         """The same answer to each call of a batch, so that whoever waits for one knows."""
