@@ -207,6 +207,10 @@ class Relay:
         """Pass nothing on any more, and end nothing: the line looks open from both ends."""
         self._passing.clear()
 
+    def go_on(self) -> None:
+        """Pass on again, also what has come meanwhile."""
+        self._passing.set()
+
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._busy += 1
         try:
@@ -247,7 +251,7 @@ async def relay(port: int) -> AsyncGenerator[Relay]:
     try:
         yield made
     finally:
-        made._passing.set()
+        made.go_on()
         await made.stop()
 
 

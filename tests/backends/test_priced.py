@@ -1,29 +1,35 @@
 """Places that cost something, and the budget they are paid from: never more is spent than there is."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_compute.backends.local import LocalBackend
 from hybrid_compute.backends.priced import Budget, Priced, Spent, exact
+from hybrid_compute.backends.remote.backend import RemoteBackend
 from hybrid_compute.backends.wrappers import Limited, Retrying
+from hybrid_compute.calls import Call
 from hybrid_compute.errors import (
     BackendUnavailable,
     ConnectionLost,
     HybridComputeError,
     InvalidInput,
     LimitExceeded,
+    NotTransferable,
     PolicyRefused,
     TaskFailed,
 )
 from hybrid_compute.runtime import Runtime
-from hybrid_compute.tasks import AnyTask, Task
+from hybrid_compute.tasks import AnyTask, Task, TaskRegistry, task
 from hybrid_compute.testing import MockBackend
+from tests.server.serving import serving
 
 
 def work(x: int = 0) -> int:
@@ -116,6 +122,77 @@ async def test_what_never_began_costs_nothing(error: HybridComputeError, paid: i
         assert budget.spent == paid
 
 
+@task
+def same(x: Any) -> Any:
+    return x
+
+
+@task
+def odd(x: int) -> Any:
+    return object()
+
+
+@task
+def steps(upto: int) -> Iterator[int]:
+    yield from range(upto)
+
+
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+async def test_a_value_that_cannot_be_sent_costs_nothing(scheme: str) -> None:
+    """A result that cannot come back does: its task has run."""
+    budget = Budget(1000)
+    with serving(TaskRegistry([same, odd])) as served:
+        place = RemoteBackend(f"{scheme}://127.0.0.1:{served.port}")
+        async with Runtime([Priced(place, per_call=1, budget=budget)]) as rt:
+            for verb in (rt.run(same, lambda: 1), rt.map(same, [1, lambda: 1])):
+                with pytest.raises(NotTransferable):
+                    await verb
+            assert budget.spent == 0
+            with pytest.raises(NotTransferable):
+                await rt.run(odd, 1)
+            assert budget.spent == 1
+            with pytest.raises(NotTransferable):
+                await rt.map(odd, [1, 2])
+            assert budget.spent == 3
+            with pytest.raises(NotTransferable):
+                await rt.map(same, [*range(300), lambda: 1])
+            assert budget.spent == 304
+
+
+@pytest.mark.parametrize("seen", [0, 1, 4])
+async def test_an_error_of_the_reader_gives_no_stream_back(seen: int) -> None:
+    """However it looks: the stream was begun."""
+    budget = Budget(10)
+    with serving(TaskRegistry([steps])) as served:
+        async with Runtime([place := Priced(RemoteBackend(served.url), per_call=1, budget=budget)]):
+            with pytest.raises(BackendUnavailable, match="something else"):
+                async with place.stream_call(Call(steps, (5,))) as items:
+                    for number in range(seen):
+                        assert await anext(items) == number
+                    raise BackendUnavailable("something else")
+            assert budget.spent == 1
+
+
+async def test_a_stream_that_fails_after_its_first_item_is_paid() -> None:
+    """Though the error says that nothing has begun."""
+
+    class Breaking(MockBackend):
+        @asynccontextmanager
+        async def stream_call(self, call: Call, /) -> AsyncGenerator[AsyncIterator[Any]]:
+            async def items() -> AsyncGenerator[Any]:
+                yield 0
+                raise BackendUnavailable("it went away")
+
+            yield items()
+
+    budget = Budget(10)
+    async with Runtime([Priced(Breaking(name="remote"), per_call=1, budget=budget)]) as rt:
+        with pytest.raises(BackendUnavailable, match="it went away"):
+            async with rt.stream(NUMBERS, 3) as items:
+                assert [item async for item in items] == [0]
+    assert budget.spent == 1
+
+
 async def test_a_map_costs_as_many_calls_as_it_has() -> None:
     """All of it is paid first, or none."""
     budget = Budget(10)
@@ -171,6 +248,13 @@ def test_sums_are_exact(cents: int, calls: int) -> None:
     assert paid == calls
     assert budget.left == 0
     assert budget.spent == float(Decimal(cents * calls) / 1000)
+
+
+def test_amounts_are_numbers_of_any_kind() -> None:
+    """As they come from settings, from tables, from a till."""
+    assert exact(np.float64(0.1)) == exact(Decimal("0.1")) == exact(0.1) == Decimal("0.1")
+    assert exact(3) == exact(np.int64(3)) == 3
+    assert Budget(np.float64(1.5)).left == Budget(Decimal("1.5")).left == 1.5
 
 
 def test_amounts_below_nothing_are_refused() -> None:

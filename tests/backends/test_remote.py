@@ -301,6 +301,27 @@ def test_a_batch_is_cut_by_count_and_by_bytes() -> None:
     assert list(batch.chunks([], 128)) == []
 
 
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+@pytest.mark.parametrize("encoding", ["msgpack", "json"])
+async def test_what_a_server_does_not_take_is_not_sent(scheme: str, encoding: Any, tmp_path: Path) -> None:
+    """A map goes in messages that it takes. An input that is too large is refused here, and disturbs no other call."""
+    limits = Limits(batch=10, body=4000)
+    with serving(TASKS, limits=limits) as small:
+        place = RemoteBackend(f"{scheme}://127.0.0.1:{small.port}", encoding=encoding)
+        async with Runtime([place]) as rt:
+            other = asyncio.create_task(rt.run(remoting.nap, str(tmp_path)))
+            await until((tmp_path / "begun").exists)
+            assert await rt.map(remoting.double, range(100)) == [*range(0, 200, 2)]
+            texts = ["x" * 900] * 20
+            assert await rt.map(remoting.twice, texts) == ["x" * 1800] * 20
+            for verb in (rt.run(remoting.twice, "x" * 5000), rt.map(remoting.twice, ["x" * 5000])):
+                with pytest.raises(LimitExceeded, match="takes messages of at most 4,000 bytes") as caught:
+                    await verb
+                assert not caught.value.started
+            assert not other.done()
+            other.cancel()
+
+
 # What it knows.
 
 
@@ -515,9 +536,12 @@ async def test_a_server_that_is_none_of_ours_is_away(
             assert await rt.run(remoting.double, 21) == 42
 
 
-@pytest.mark.parametrize(("status", "started"), [(502, True), (504, True), (500, True), (404, False), (503, False)])
+@pytest.mark.parametrize(
+    ("status", "started"),
+    [(404, False), (429, False), *((each, True) for each in (200, 202, 408, 499, 500, 502, 503, 504, 520))],
+)
 async def test_what_a_gateway_says_in_place_of_a_server_is_no_answer(status: int, started: bool) -> None:
-    """Some of it may be said after the call had begun, and some only before."""
+    """It may be said after the call had begun, unless the status is one that is given before."""
     async with answering(b"<html>", "Content-Type: text/html", status=status, lists=True) as host:
         async with Runtime([RemoteBackend(f"http://{host}")]) as rt:
             with pytest.raises(BackendError, match=f"{status} So, as text/html") as caught:
@@ -553,6 +577,28 @@ async def test_an_answer_that_is_too_long_is_not_read(chunked: bool) -> None:
         async with Runtime([RemoteBackend(f"http://{host}", upkeep=Upkeep(largest=1000))]) as rt:
             with pytest.raises(RemoteProtocolError, match="more than 1,000 bytes"):
                 await rt.run(remoting.double, 1)
+
+
+async def test_a_list_that_is_too_long_is_not_read() -> None:
+    """Nobody fills this program's memory with what should be names."""
+    body = json.dumps({"tasks": [{"name": "x" * 5000}]}).encode()
+    async with answering(body, "Content-Type: application/json") as host:
+        async with Runtime([place := RemoteBackend(f"http://{host}", upkeep=Upkeep(largest=1000))]):
+            assert "more than 1,000 bytes" in place.why_not(remoting.double)
+
+
+@pytest.mark.parametrize("status", [500, 502, 504])
+async def test_a_list_that_a_gateway_refuses_is_of_a_server_that_is_away(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That is nothing unexpected, and nothing has begun."""
+    async with answering(b"<html>", "Content-Type: text/html", status=status) as host:
+        async with Runtime([place := RemoteBackend(f"http://{host}")]):
+            assert f"{status} So" in place.why_not(remoting.double)
+            with pytest.raises(BackendUnavailable) as caught:
+                await place.probe()
+            assert not caught.value.started
+    assert not caplog.records
 
 
 async def test_without_aiohttp_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,8 +58,7 @@ def test_a_distance_follows_what_has_changed() -> None:
 
 def failed(circuit: Circuit, times: int, now: float = 0.0) -> Circuit:
     for _ in range(times):
-        circuit.tries(now)
-        circuit.failed(now)
+        circuit.failed(now, circuit.tries(now))
     return circuit
 
 
@@ -105,19 +104,32 @@ def test_a_try_that_fails_doubles_the_rest() -> None:
 def test_a_try_that_was_given_up_tells_nothing() -> None:
     """Another may try."""
     circuit = failed(Circuit(failures=1, rest=1.0), 1)
-    circuit.tries(1.0)
-    circuit.withdrawn()
+    circuit.withdrawn(circuit.tries(1.0))
     assert circuit.may_try(1.0)
 
 
 def test_a_call_that_was_on_its_way_when_it_opened_changes_nothing() -> None:
     """Many fail together when a server goes; the rest is not longer for that."""
     circuit = Circuit(failures=1, rest=1.0)
-    for _ in range(10):
-        circuit.tries(0.0)
-    for _ in range(10):
-        circuit.failed(0.5)
+    for token in [circuit.tries(0.0) for _ in range(10)]:
+        circuit.failed(0.5, token)
     assert circuit.state(1.5) == "half-open"
+
+
+def test_a_call_from_before_it_opened_lets_no_second_one_try() -> None:
+    """Whether it is given up or fails, while the one that may try is under way or before."""
+    circuit = Circuit(failures=1, rest=1.0)
+    old = [circuit.tries(0.0) for _ in range(4)]
+    failed(circuit, 1)
+    circuit.failed(1.0, old[0])
+    assert circuit.may_try(1.0)
+    trying = circuit.tries(1.0)
+    circuit.withdrawn(old[1])
+    circuit.failed(1.0, old[2])
+    assert not circuit.may_try(1.0)
+    circuit.failed(1.0, trying)
+    assert circuit.state(2.9) == "open"
+    assert circuit.state(3.0) == "half-open"
 
 
 @pytest.mark.parametrize("options", [{"failures": 0}, {"rest": 0.0}, {"rest": 2.0, "longest": 1.0}])
@@ -127,26 +139,33 @@ def test_a_circuit_that_could_not_work_is_refused(options: dict[str, float]) -> 
         Circuit(**options)  # type: ignore[arg-type]
 
 
-EVENTS = st.lists(st.tuples(st.sampled_from(["try", "worked", "failed", "withdrawn"]), st.floats(0, 10)), max_size=60)
+EVENTS = st.lists(
+    st.tuples(st.sampled_from(["try", "worked", "failed", "withdrawn"]), st.floats(0, 10), st.integers(0)), max_size=60
+)
 
 
 @given(EVENTS)
-def test_a_circuit_always_comes_back(events: list[tuple[str, float]]) -> None:
+def test_a_circuit_always_comes_back(events: list[tuple[str, float, int]]) -> None:
     """Whatever has happened: after the longest rest there is a call that may try, once those under way have ended."""
     circuit, now = Circuit(failures=2, rest=1.0, longest=8.0), 0.0
-    for event, seconds in events:
+    under_way: list[object] = []
+    for event, seconds, which in events:
         now += seconds
+        if event == "try" and circuit.may_try(now):
+            under_way.append(circuit.tries(now))
+            assert circuit.state(now) == "closed" or not circuit.may_try(now)
+        if event == "try" or not under_way:
+            continue
+        token = under_way.pop(which % len(under_way))
         match event:
-            case "try":
-                if circuit.may_try(now):
-                    circuit.tries(now)
             case "failed":
-                circuit.failed(now)
+                circuit.failed(now, token)
             case "worked":
                 circuit.worked()
             case _:
-                circuit.withdrawn()
-    circuit.withdrawn()
+                circuit.withdrawn(token)
+    for token in under_way:
+        circuit.withdrawn(token)
     assert circuit.may_try(now + 8.0)
 
 

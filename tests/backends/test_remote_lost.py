@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hybrid_compute.backends.local import LocalBackend
@@ -146,6 +147,58 @@ async def test_a_line_that_only_looks_open_is_found_out(served: Served, tmp_path
                 await call
 
 
+# A line that is full.
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_call_that_ends_while_the_line_is_full_ends_alone(late: bool, served: Served) -> None:
+    """Cancelled, or because its time is up: the others are answered as soon as the server reads again."""
+    values, clock = np.ones(1 << 20), ManualClock()
+    async with relay(served.port) as line:
+        async with Runtime([place := remote("ws", line.port)], clock=clock) as rt:
+            assert await rt.run(remoting.double, 21) == 42
+            opened: Any = await place._line()
+            line.stall()
+            ends = rt.options(timeout=5.0) if late else rt
+            ending = asyncio.create_task(ends.run(remoting.total, values))
+            others = [asyncio.create_task(rt.run(remoting.total, values)) for _ in range(4)]
+            counted = asyncio.create_task(_all(rt, 20))
+            await until(lambda: len(opened._waiting) == 5 and len(opened._streams) == 1)
+            await until(lambda: opened._socket._writer.protocol.writing_paused)
+            if late:
+                clock.advance(5.0)
+                with pytest.raises(TaskTimeout, match="5 s"):
+                    await ending
+            else:
+                ending.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await ending
+            assert not any(each.done() for each in (*others, counted))
+            line.go_on()
+            assert await asyncio.gather(*others) == [float(len(values))] * 4
+            assert await counted == list(range(20))
+            assert await place._line() is opened
+
+
+async def _all(rt: Runtime, upto: int) -> list[int]:
+    async with rt.stream(remoting.numbers, upto) as items:
+        return [item async for item in items]
+
+
+async def test_a_line_that_breaks_while_it_is_full_loses_the_calls_on_it(served: Served) -> None:
+    """Also those whose frame still waits for its turn; none of them waits for ever."""
+    async with relay(served.port) as line:
+        async with Runtime([place := remote("ws", line.port)]) as rt:
+            opened: Any = await place._line()
+            line.stall()
+            calls = [asyncio.create_task(rt.run(remoting.total, np.ones(1 << 20))) for _ in range(4)]
+            await until(lambda: opened._outgoing.qsize() == 3)
+            line.cut()
+            for call in calls:
+                with pytest.raises(ConnectionLost):
+                    await call
+
+
 # Keys.
 
 
@@ -250,12 +303,31 @@ async def test_a_server_that_died_with_a_call_tells_what_it_knows(scheme: str, t
     with program(remember=notebook) as first:
         async with Runtime([remote(scheme, first.port)]) as rt:
             call = asyncio.create_task(rt.options(key="k-1").run(remoting.note_and_hold, str(tmp_path), "x"))
-            await until((tmp_path / "log").exists)
+            await until(lambda: lines(tmp_path / "log") == ["x"])
             first.kill()
             with program(first.port, notebook):
                 with pytest.raises(OutcomeUnknown) as caught:
                     await call
                 assert caught.value.started
+    assert lines(tmp_path / "log") == ["x"]
+
+
+@pytest.mark.parametrize("notebook", ["", "another"])
+@SCHEMES
+async def test_a_call_with_a_key_is_not_sent_to_a_server_that_knows_nothing_of_it(
+    scheme: str, notebook: str, tmp_path: Path
+) -> None:
+    """What comes back at the same address may remember no keys, or others: to it the call would be new."""
+    with program(remember=str(tmp_path / "notebook")) as first:
+        async with Runtime([remote(scheme, first.port)]) as rt:
+            call = asyncio.create_task(rt.options(key="k-1").run(remoting.note_and_hold, str(tmp_path), "x"))
+            await until(lambda: lines(tmp_path / "log") == ["x"])
+            first.kill()
+            with program(first.port, notebook and str(tmp_path / notebook)):
+                with pytest.raises(ConnectionLost) as caught:
+                    await call
+                assert caught.value.started
+                assert await rt.run(remoting.double, 21) == 42
     assert lines(tmp_path / "log") == ["x"]
 
 
@@ -303,6 +375,26 @@ async def test_closing_ends_calls_that_wait_for_the_server(scheme: str, served: 
         await rt.aclose()
         with pytest.raises(BackendClosed):
             await call
+
+
+async def test_closing_leaves_no_session_that_was_opened_meanwhile(served: Served) -> None:
+    """The server is tried again in the very moment of closing."""
+    clock = ManualClock()
+    async with relay(served.port) as line:
+        place = remote("http", line.port)
+        place.clock = clock
+        await place.start()
+        await line.stop()
+        with pytest.raises((ConnectionLost, BackendUnavailable)):
+            await place.run_call(Call(remoting.double_again, (21,)))
+        with pytest.raises((ConnectionLost, BackendUnavailable)):
+            await place.run_call(Call(remoting.double_again, (21,)))
+        await until(lambda: clock.waiting == 1)
+        place._look_again()
+        closing = asyncio.create_task(place.aclose())
+        clock.advance(60.0)
+        await closing
+        assert place._session is None
 
 
 async def test_closing_tells_all_who_wait_for_a_server() -> None:
@@ -409,3 +501,32 @@ async def test_a_line_that_is_lost_is_closed_and_opened_again() -> None:
     clock.advance(1.0)
     assert await waiting is made[1]  # type: ignore[comparison-overlap]
     await keeper.aclose()
+
+
+class ClosedSlowly(Opened):
+    """A line that says goodbye to a server which does not answer; asked again, it just ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closing = asyncio.Event()
+
+    async def aclose(self) -> None:
+        if not self.closing.is_set():
+            self.closing.set()
+            await asyncio.Event().wait()
+        self.closed = True
+
+
+async def test_a_lost_line_is_closed_to_the_end() -> None:
+    """Also where the place is closed in the middle of that."""
+    made = ClosedSlowly()
+
+    async def open() -> Any:
+        return made
+
+    keeper = Keeper(open, Upkeep(), ManualClock(), "remote")
+    await keeper.again()
+    made.lost.set_result("a cut")
+    await made.closing.wait()
+    await keeper.aclose()
+    assert made.closed

@@ -12,7 +12,7 @@ from aiohttp import web
 from hybrid_compute.backends.remote.backend import RemoteBackend
 from hybrid_compute.backends.remote.line import CREDIT
 from hybrid_compute.calls import Call
-from hybrid_compute.errors import ConnectionLost, RemoteProtocolError
+from hybrid_compute.errors import ConnectionLost, LimitExceeded, RemoteProtocolError
 from hybrid_compute.runtime import Runtime
 from tests.backends import remoting
 from tests.backends.remoting import QUICK
@@ -53,7 +53,9 @@ async def answering(answers: Answers, *, close: int | None = None) -> AsyncGener
 BROKEN: dict[str, Answers] = {
     "garbage": lambda asked: [b"\xc1garbage"],
     "no id": lambda asked: [{"result": 42}],
-    "an id that is null": lambda asked: [{"id": None, "error": "this is not a call", "code": "protocol_error"}],
+    "a result for nobody": lambda asked: [{"id": None, "result": 42}],
+    "an error in a list": lambda asked: [[{"id": None, "error": "no", "code": "protocol_error"}]],
+    "an error for a stranger": lambda asked: [{"id": "one", "error": "no", "code": "protocol_error"}],
     "an empty list": lambda asked: [[]],
     "an id of another kind": lambda asked: [{"id": "one", "result": 42}],
 }
@@ -66,6 +68,51 @@ async def test_a_frame_that_belongs_to_no_call_ends_the_connection(answers: Answ
         with pytest.raises(ConnectionLost, match="what it sent is not of our protocol") as caught:
             await rt.run(remoting.double, 21)
         assert caught.value.started
+
+
+NAMELESS = {"id": None, "error": "this is not a call", "code": "too_large"}
+
+
+async def test_an_error_without_an_id_is_for_the_only_call_there_is() -> None:
+    """The server could not read whose frame it was, but only one was under way; the connection stays."""
+    async with answering(lambda asked: [NAMELESS]) as place, Runtime([place]):
+        line = await place._line()
+        for _ in range(2):
+            with pytest.raises(LimitExceeded, match="this is not a call"):
+                await place.run_call(Call(remoting.double, (21,)))
+            with pytest.raises(LimitExceeded, match="this is not a call"):
+                await place.run_batch(Call(remoting.double), [(1,), (2,)], None)
+            with pytest.raises(LimitExceeded, match="this is not a call"):
+                async with place.stream_call(Call(remoting.numbers, (3,))) as items:
+                    await anext(items)
+        assert await place._line() is line
+
+
+async def test_an_error_without_an_id_that_could_be_for_two_calls_ends_the_connection() -> None:
+    """To guess would be to tell one of them what is not so."""
+    answers: Answers = lambda asked: [NAMELESS] if asked["input"] == 2 else []  # noqa: E731
+    async with answering(answers) as place, Runtime([place]) as rt:
+        calls = [asyncio.create_task(rt.run(remoting.double, number)) for number in (1, 2)]
+        for call in calls:
+            with pytest.raises(ConnectionLost, match="this is not a call"):
+                await call
+
+
+async def test_a_call_that_was_withdrawn_still_counts_as_one_that_an_error_may_be_for() -> None:
+    """Until the server has answered it. That nobody waits for it does not make the error another's."""
+    seen: list[Any] = []
+
+    def answers(asked: Any) -> list[Any]:
+        seen.append(asked)
+        return [NAMELESS] if asked.get("input") == 2 else []
+
+    async with answering(answers) as place, Runtime([place]) as rt:
+        withdrawn = asyncio.create_task(rt.run(remoting.double, 1))
+        await remoting.until(lambda: len(seen) == 1)
+        withdrawn.cancel()
+        await remoting.until(lambda: seen[-1].get("cancel") is True)
+        with pytest.raises(ConnectionLost, match="this is not a call"):
+            await rt.run(remoting.double, 2)
 
 
 async def test_what_comes_late_or_twice_is_nobodys() -> None:

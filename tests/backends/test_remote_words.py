@@ -8,9 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_compute.backends.remote.address import parse
+from hybrid_compute.backends.remote.batch import chunks
 from hybrid_compute.backends.remote.cutting import Cutter, Lines, Measured
+from hybrid_compute.backends.remote.line import Message
 from hybrid_compute.backends.remote.listing import read_listing
 from hybrid_compute.errors import RemoteProtocolError
+from hybrid_compute.links.wire import JSON, MESSAGE_PACK, Encoding, size_of
 
 # Addresses.
 
@@ -44,14 +47,58 @@ def test_a_list_is_names_and_what_the_server_remembers() -> None:
     assert "c" not in listing
     assert str(listing) == "a, b"
     assert not listing.remembers_keys
-    assert read_listing(b'{"tasks": [], "remembers_keys": true}').remembers_keys
+    remembering = read_listing(b'{"tasks": [], "remembers_keys": true, "notebook": "n-1"}')
+    assert (remembering.remembers_keys, remembering.notebook) == (True, "n-1")
 
 
-@pytest.mark.parametrize("data", [b"", b"<html>", b"[]", b'{"tasks": 1}', b'{"tasks": [{}]}', b"\xff", b"[" * 100_000])
+def test_a_list_says_what_the_server_takes() -> None:
+    """Where it does not, nothing is known."""
+    listing = read_listing(b'{"tasks": [], "limits": {"body": 1000, "batch": 5}}')
+    assert (listing.body, listing.batch) == (1000, 5)
+    listing = read_listing(b'{"tasks": [], "limits": {"calls": 1}}')
+    assert (listing.body, listing.batch, listing.notebook) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b'{"tasks": 1}',
+        b'{"tasks": [{}]}',
+        b'{"tasks": [], "limits": {"batch": 0}}',
+        b"\xff",
+        b"[" * 100_000,
+    ],
+)
 def test_what_is_no_list_is_refused(data: bytes) -> None:
     """In our error, however it is wrong."""
     with pytest.raises(RemoteProtocolError, match="this is no list of tasks"):
         read_listing(data)
+
+
+# Many calls in few messages.
+
+CALLS = st.lists(st.tuples(st.text(max_size=20), st.binary(max_size=2000)), max_size=60)
+
+
+@pytest.mark.parametrize("encoding", [JSON, MESSAGE_PACK], ids=["json", "msgpack"])
+@given(calls=CALLS, room=st.integers(1, 5000), timeout=st.none() | st.floats(0.001, 1e6))
+def test_messages_of_many_calls_fit_into_what_the_server_takes(
+    encoding: Encoding, calls: list[tuple[str, bytes]], room: int, timeout: float | None
+) -> None:
+    """Unless one call alone is too large: it goes alone, to be refused alone. None is missing, none out of order."""
+    fields = {} if timeout is None else {"timeout": timeout}
+    messages = [Message({"task": name, **fields}, encoding.write_value(data)) for name, data in calls]
+    found = list(chunks(messages, 16, room))
+    assert [each for chunk in found for each in chunk] == messages
+    for chunk in found:
+        for number, each in enumerate(chunk):
+            each.fields["id"] = 10**15 + number
+        written = encoding.write_batch([encoding.write_request(*each) for each in chunk])
+        assert size_of(written) <= room or len(chunk) == 1
+        assert len(chunk) <= 16
 
 
 # Bodies in parts.

@@ -98,6 +98,17 @@ async def test_a_call_for_nobody_goes_to_nobody() -> None:
         assert await rt.run(add, 1, 2) == 3
 
 
+async def test_nobody_is_not_the_tenant_with_an_empty_name() -> None:
+    """Whose place then would be that of all who forget to say who they are."""
+    remote = PerTenant({"": place("a")}, tenant=tenant.get)
+    async with Runtime([remote]) as rt:
+        with pytest.raises(NoBackendAvailable, match="it is for no tenant"):
+            await rt.run(WHO)
+        token = tenant.set("")
+        assert await rt.run(WHO) == "a"
+        tenant.reset(token)
+
+
 async def test_the_place_of_the_tenant_must_be_able() -> None:
     """What the place of another could do is no help."""
     remote = PerTenant(

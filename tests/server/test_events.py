@@ -103,6 +103,20 @@ def test_the_events_end_when_the_server_stops() -> None:
         assert not served.thread.is_alive()
 
 
+def test_a_tenant_has_so_many_readers() -> None:
+    """One more is refused, until another has gone; other tenants have their own."""
+    tenants = [tenant("acme"), tenant("beta")]
+    with serving(here(double), tenants=tenants, limits=Limits(onlookers=2, silence=1_000)) as served:
+        with looking_on(served, **bearer("acme")):
+            with looking_on(served, **bearer("acme")):
+                assert ask(served.port, "GET", "/events", None, bearer("acme")).failure() == (429, "limit_exceeded")
+                with looking_on(served, **bearer("beta")):
+                    assert post(served.port, {"task": "double", "input": 1}, **bearer("acme")).status == 200
+            wait_until(lambda: served.app._onlookers["acme"] == 1)
+            with looking_on(served, **bearer("acme")):
+                pass
+
+
 def test_nothing_is_made_of_a_call_while_nobody_looks_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """The feed is asked, and that is all; so it is again once the last reader has gone."""
     with serving(here(double)) as served:

@@ -10,6 +10,7 @@ import json
 import resource
 import struct
 from collections.abc import Generator
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -292,6 +293,18 @@ def test_what_comes_after_a_body_is_no_header(served: Served) -> None:
             start = head("POST", "/compute", Content_Type=JSON, Transfer_Encoding="chunked")
             line.send(start + b"%x\r\n%s\r\n0\r\n" % (len(body), body) + trailers * times + b"\r\n")
             assert line.answer().value == {"result": 1}
+
+
+def test_what_comes_after_an_offer_is_no_request(served: Served) -> None:
+    """To speak another protocol is not taken up; what would be spoken in it is not taken for HTTP."""
+    offer = {"Upgrade": "h2c", "Connection": "Upgrade, HTTP2-Settings", "HTTP2_Settings": ""}
+    with Line(served.port) as line:
+        line.send(head("GET", "/healthz", **offer))
+        line.send(head("GET", "/tasks"))
+        answer = line.answer()
+        assert (answer.status, answer.value, answer.headers["connection"]) == (200, {"status": "ok"}, "close")
+        with suppress(ConnectionError):
+            assert line.socket.recv(1) == b""
 
 
 def test_a_size_that_is_only_claimed(served: Served) -> None:

@@ -10,6 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import pytest
 
+from hybrid_compute.links.wire import JSON as WIRE_JSON
+from hybrid_compute.server import impatient
+from hybrid_compute.server.http import Message, _Response
+from hybrid_compute.server.limits import Limits
+from hybrid_compute.server.streams import format_for
 from tests.server import serving as serving_module
 from tests.server import tasks
 from tests.server.serving import Served, serving
@@ -83,6 +88,59 @@ def test_a_body_where_none_belongs_is_passed_over(served: Served) -> None:
         for _ in range(2):
             line.send(head("GET", "/tasks", Content_Length=len(body)) + body)
             assert line.answer().value["remembers_keys"] is False  # they are gone with the server
+
+
+def test_the_listing_tells_what_is_too_much() -> None:
+    """So that a client need not find out."""
+    with serving([tasks.add], limits=Limits(body=1_000, batch=7)) as served:
+        assert ask(served.port, "GET", "/tasks").value["limits"] == {"body": 1_000, "batch": 7}
+
+
+def test_a_client_that_never_reads_does_not_keep_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that reads slowly does; one that has stopped is let go, with all that waits for it."""
+    monkeypatch.setattr(impatient, "READING", 1_000_000)
+    body = json.dumps({"task": "echo", "input": "x" * 20_000_000}).encode()
+    with serving(tasks.registry(), workers=1) as served, Line(served.port, room=4096) as line:
+        line.send(head("POST", "/compute", Content_Type="application/json", Content_Length=len(body)) + body)
+        wait_until(lambda: served.server.server_state.connections)
+        (connection,) = served.server.server_state.connections
+        assert isinstance(connection, impatient.Impatient)
+        unread = connection.transport.get_write_buffer_size
+        wait_until(unread)
+
+        async def look() -> None:
+            connection._look()
+
+        for _ in range(5):
+            before = unread()
+            while unread() == before:
+                line.socket.recv(1_000)
+            asyncio.run_coroutine_threadsafe(look(), served.loop).result()
+            assert connection._next_look is not None
+        monkeypatch.setattr(impatient, "READING", 0.05)
+        asyncio.run_coroutine_threadsafe(look(), served.loop).result()
+        wait_until(lambda: not served.server.server_state.connections)
+
+
+async def test_the_head_of_a_stream_comes_first() -> None:
+    """Though there is no room for it yet, and a sign of life is due."""
+    sent: list[str] = []
+    room = asyncio.Event()
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await room.wait()
+        sent.append(message["type"])
+
+    how = format_for("application/x-ndjson", WIRE_JSON, stream=True)
+    assert how is not None
+    response = _Response(send, how, 60)
+    saying = [asyncio.create_task(response.say([b"{}"])) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert (sent, response.begun) == ([], False)
+    room.set()
+    await asyncio.gather(*saying)
+    assert sent == ["http.response.start", "http.response.body", "http.response.body"]
 
 
 def test_a_body_may_come_in_chunks(served: Served) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -9,7 +10,9 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import psutil
 import pytest
 
@@ -18,7 +21,7 @@ from hybrid_compute.runtime import Runtime
 from tests.server import tasks
 from tests.server.serving import Served, serving
 from tests.server.starting import started
-from tests.server.talking import CLOSE, Frames, Line, head, post, wait_until
+from tests.server.talking import CLOSE, PATIENCE, Frames, Line, head, post, wait_until
 
 pytestmark = pytest.mark.usefixtures("complaints")
 
@@ -156,6 +159,69 @@ def test_a_client_that_never_reads_does_not_hold_up_the_end() -> None:
         began = time.monotonic()
         served.stop()
         assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_an_answer_on_its_way_is_read_to_its_end(reads: bool) -> None:
+    """Within patience, also where all of it has left the app; who does not read is not waited for any longer."""
+    size = 20_000_000
+    with serving(tasks.registry(), patience=PATIENCE if reads else 0.1, workers=1) as served:
+        served.server.config.timeout_graceful_shutdown = 1  # what uvicorn itself would wait for it
+        with Line(served.port, room=4096) as line:
+            line.send(large(size))
+            wait_until(lambda: unread(served))
+            stopping = ask_to_stop(served)
+            stopping.join(2)
+            if reads:
+                assert stopping.is_alive()
+                assert len(line.answer().value["result"]) == size
+            stopping.join(8)
+            assert not stopping.is_alive()
+
+
+def test_the_last_answer_to_an_agent_arrives() -> None:
+    """Its call under way is answered; then it is let go, though it would listen for ever."""
+    name = tasks.gate()
+
+    async def talk(served: Served) -> None:
+        kinds = {"Accept": "application/json, text/event-stream"}
+        async with aiohttp.ClientSession(headers=kinds) as client:
+
+            async def say(method: str, **message: Any) -> str:
+                said = {"jsonrpc": "2.0", "method": method, **message}
+                async with client.post(f"{served.url}/mcp", json=said) as answer:
+                    client.headers.setdefault("mcp-session-id", answer.headers.get("mcp-session-id", ""))  # type: ignore[attr-defined]
+                    return await answer.text()
+
+            about = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+            await say("initialize", id=1, params=about)
+            await say("notifications/initialized")
+            async with client.get(f"{served.url}/mcp") as listening:
+                call = asyncio.create_task(
+                    say("tools/call", id=2, params={"name": "wait_at", "arguments": {"name": name}})
+                )
+                await asyncio.to_thread(wait_until, lambda: tasks.came[name])
+                stopping = await asyncio.to_thread(ask_to_stop, served)
+                began = time.monotonic()
+                tasks.gates[name].set()
+                assert f'"result":"{name}"' in (await call).replace('": "', '":"')
+                assert await listening.content.read() == b""
+                await asyncio.to_thread(stopping.join)
+                assert time.monotonic() - began < 4  # uvicorn would wait 5 s for who listens
+
+    with serving(tasks.registry(), tools=["wait_at"], workers=1) as served:
+        asyncio.run(talk(served))
+
+
+def large(size: int) -> bytes:
+    """A request for an answer of that size, more or less."""
+    body = json.dumps({"task": "echo", "input": "x" * size}).encode()
+    return head("POST", "/compute", Content_Type="application/json", Content_Length=len(body)) + body
+
+
+def unread(served: Served) -> int:
+    """Bytes that wait for a client to read."""
+    return sum(each.transport.get_write_buffer_size() for each in list(served.server.server_state.connections))
 
 
 def test_a_signal_ends_a_server_when_its_calls_are_done(tmp_path: Path) -> None:

@@ -268,6 +268,25 @@ def test_no_more_calls_than_there_may_be_on_one_connection() -> None:
         assert frames.ask({"id": 3, **ADD}) == {"id": 3, "result": 3}
 
 
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_a_batch_that_is_too_long_is_refused_by_its_ids(opcode: int) -> None:
+    """As many of them as a batch may have; a call under way that has one of them is not taken to be meant."""
+    with serving(tasks.registry(), limits=Limits(batch=4), workers=1) as served, Frames(served.port) as frames:
+        write = msgspec.json.encode if opcode == TEXT else msgspec.msgpack.encode
+        name = tasks.gate()
+        frames.frame(opcode, write({"id": 2, "task": "wait_at", "input": name}))
+        wait_until(lambda: tasks.came[name])
+        calls = [{"task": "echo", "id": id, "input": [id] * 3} for id in (None, 1, 2, "3", 4, 5)]
+        for batch, ids in ((calls, [1, "3"]), ([{"task": "echo"}, *calls], [1])):
+            frames.frame(opcode, write(batch))
+            assert [(each["id"], each["code"]) for each in frames.hear()] == [(id, "too_large") for id in ids]
+        frames.frame(opcode, write([{"task": "echo"}] * 20))  # which have none
+        found = frames.hear()
+        assert (found["id"], found["code"]) == (None, "too_large")
+        tasks.gates[name].set()
+        assert frames.hear() == {"id": 2, "result": name}
+
+
 def test_a_client_that_never_reads_is_no_longer_read_from(served: Served) -> None:
     """Of all it sends, no more is taken in than fits: what it asked for in vain is not remembered without end."""
     large = as_frame(TEXT, json.dumps({"task": "echo", "input": "x" * 100_000}).encode())

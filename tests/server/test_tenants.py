@@ -12,10 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_compute.clock import ManualClock
+from hybrid_compute.links.wire import JSON
 from hybrid_compute.server import Tenant, hash_token, load_tenants, new_token
 from hybrid_compute.server.door import Door, is_loopback
 from hybrid_compute.server.limits import Limits, Turnstile
 from hybrid_compute.server.refusals import Refused
+from hybrid_compute.server.tenants import Keyring
+from hybrid_compute.tasks import AnyTask
 from tests.server import tasks
 from tests.server.serving import Served, serving
 from tests.server.talking import Frames, ask, post, result, wait_until
@@ -122,6 +125,45 @@ def test_a_socket_without_a_token_is_turned_away(served: Served, headers: dict[s
         status, _, body = frames.welcome
         assert status == 401
         assert b'"code":"unauthorized"' in body
+
+
+def test_how_many_tokens_there_are_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is compared, of a thousand, whether it is known or not."""
+    ring = Keyring([Tenant(name=str(number), tokens=[hash_token(f"token {number}")]) for number in range(1_000)])
+    compared: list[bool] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append(one == other)
+        return compared[-1]
+
+    monkeypatch.setattr("hmac.compare_digest", compare)
+    owner = ring.owner("token 700")
+    assert owner is not None
+    assert (owner.name, ring.owner("token 1000"), compared) == ("700", None, [True, False])
+
+
+@pytest.mark.parametrize("task", ["echo", "wait_at"])
+@pytest.mark.parametrize("over", ["http", "socket"])
+def test_who_has_no_calls_left_has_no_input_read(over: str, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be large. That of others is read once, and counts once, wherever their task runs."""
+    read: list[bytes] = []
+    bind = type(JSON).bind
+
+    def watched(self: Any, task: AnyTask, data: Any) -> Any:
+        read.append(bytes(data))
+        return bind(self, task, data)
+
+    monkeypatch.setattr(type(JSON), "bind", watched)
+    name = tasks.gate()
+    tasks.gates[name].set()
+    few = [Tenant(name="few", tokens=[hash_token(SLOW)], rate=1, burst=2)]
+    with serving(tasks.registry(), tenants=few, workers=1, clock=ManualClock()) as served:
+        with Frames(served.port, **bearer(SLOW)) as frames:
+            for count in (1, 2, 3):
+                call = {"task": task, "input": name}
+                found = post(served.port, call, **bearer(SLOW)).value if over == "http" else frames.ask(call)
+                assert found.get("code") == (None if count < 3 else "limit_exceeded")
+                assert len(read) == min(count, 2)
 
 
 @given(st.text(max_size=50) | st.sampled_from([ACME, BEES, ACME.upper(), f" {ACME}", f"{ACME}\0"]))

@@ -153,4 +153,4 @@ _END: Any = object()
 
 def exact(amount: float | Decimal) -> Decimal:
     """The number as it was typed: a thousand times 0.001 is 1."""
-    return amount if isinstance(amount, Decimal) else Decimal(repr(float(amount)))
+    return Decimal(amount if isinstance(amount, int | Decimal) else repr(float(amount)))

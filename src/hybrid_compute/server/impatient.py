@@ -62,8 +62,10 @@ class Impatient(HttpToolsProtocol):
         self._in_head = False
         super().on_headers_complete()
         parser: Any = self.parser
-        if not (parser.should_upgrade() and self._should_upgrade()):
+        if not parser.should_upgrade():
             self.headers = deque(maxlen=0)  # type: ignore[assignment]  # else trailers are taken for headers
+        elif not self._should_upgrade():
+            self.cycle.keep_alive = False  # what follows would be said in a protocol that is not spoken here
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -272,7 +272,9 @@ class RemoteBackend(Backend):
             line = await self._back(call, tried, lost)
             try:
                 await self._look()
-            except BackendUnavailable:
+            except BackendUnavailable as error:
+                if not (self._address.by_socket or line.lost.done()):
+                    line.lost.set_result(str(error))  # a socket finds out by itself
                 continue
             if not self._still_remembers(known):
                 raise lost

@@ -33,6 +33,7 @@ class Keeper:
         self._clock = clock
         self._name = name
         self._closed = False
+        self._opened: Line | None = None  # the last; one that is lost is closed, too
         self._changed = asyncio.Event()
         self._keeping = asyncio.create_task(self._keep())
 
@@ -64,12 +65,12 @@ class Keeper:
 
     async def aclose(self) -> None:
         """Close the line, and tell all who wait for one."""
-        line, self._closed = self.line, True
+        self._closed = True
         self._keeping.cancel()
         await asyncio.gather(self._keeping, return_exceptions=True)
         self._change(None, "it was closed")
-        if line is not None:
-            await line.aclose()
+        if self._opened is not None:
+            await self._opened.aclose()
 
     async def _keep(self) -> None:
         tried = 0
@@ -85,7 +86,7 @@ class Keeper:
     async def _use(self) -> str:
         """Open the line and keep it until it is lost; the reason."""
         try:
-            line = await self._open()
+            line = self._opened = await self._open()
             self._change(line, None)
             await asyncio.wait([line.lost])  # which is the line's: to be cancelled here must not cancel it
             reason = line.lost.result()

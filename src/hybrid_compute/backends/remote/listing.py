@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
 
@@ -13,9 +14,12 @@ class _Listed(msgspec.Struct):
     name: str
 
 
+_Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
 class _Limits(msgspec.Struct, frozen=True):
-    body: int | None = None
-    batch: int | None = None
+    body: _Count | None = None
+    batch: _Count | None = None
 
 
 class _List(msgspec.Struct):
