@@ -192,7 +192,7 @@ async def test_a_line_that_breaks_while_it_is_full_loses_the_calls_on_it(served:
             opened: Any = await place._line()
             line.stall()
             calls = [asyncio.create_task(rt.run(remoting.total, np.ones(1 << 20))) for _ in range(4)]
-            await until(lambda: opened._outgoing.qsize() == 3)
+            await until(lambda: len(opened._outgoing) == 3)
             line.cut()
             for call in calls:
                 with pytest.raises(ConnectionLost):

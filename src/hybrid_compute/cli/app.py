@@ -204,9 +204,7 @@ def mcp(module: str, names: tuple[str, ...], tracebacks: bool, strategy: str | N
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 is any that is free.")
 @click.option("--tenants", type=_FILE, metavar="FILE.toml", help="Who may come in, and with which tokens.")
 @click.option("--origin", "origins", multiple=True, metavar="URL", help="A site whose pages may call; several times.")
-@click.option(
-    "--tool", "tools", multiple=True, metavar="NAME", help="Offer this task at /mcp; several times."
-)
+@click.option("--tool", "tools", multiple=True, metavar="NAME", help="Offer this task at /mcp; several times.")
 @click.option("--remember", type=_PATH, metavar="FILE", help="Keep the keys of calls in this file, beyond a restart.")
 @click.option(
     "--workers", type=click.IntRange(min=1), metavar="N", help="Worker processes; as many as cores by default."

@@ -321,8 +321,10 @@ def _identity(decoder: Any, data: bytes) -> bytes | None:
 def _identity_at_least(data: bytes) -> bytes | None:
     """The id in JSON that is refused for what else is in it, such as half of a surrogate pair, which JavaScript writes.
 
-    Whoever sent it waits for an answer with this id.
+    Whoever sent it waits for an answer with this id. Of what is large it is not looked for: that would take seconds.
     """
+    if len(data) > LARGE:
+        return None
     try:
         message = json.loads(data)
         return json.dumps(message["id"], allow_nan=False).encode() if "id" in message else None

@@ -5,17 +5,20 @@
     left    {id, cancel}                               nobody waits for what still comes
 
 One reader takes what arrives and gives it to whom it belongs; it never waits for any of them. Whoever streams grants
-the server credit as it reads, so that one slow reader does not hold up the others. One sender sends what is handed
-to it; it alone waits where the server is slow to read, so that no call is held up, or cancelled, by another.
+the server credit as it reads, so that one slow reader does not hold up the others. A frame is written at once where
+there is room, as there nearly always is. Where there is none, one sender waits for it, and what comes after queues up
+behind: so no call is cancelled by another.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import types
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
@@ -27,6 +30,8 @@ from hybrid_compute.backends.remote.line import CREDIT, Answer, Fields, Message,
 from hybrid_compute.backends.remote.upkeep import Upkeep
 from hybrid_compute.errors import BackendUnavailable, ConnectionLost, HybridComputeError, RemoteProtocolError
 from hybrid_compute.links.wire import JSON, MESSAGE_PACK, Encoding, Pieces, Reply
+
+T = TypeVar("T")
 
 _CLOSING = aiohttp.ClientWSTimeout(ws_close=1.0)  # pyright: ignore[reportCallIssue]  # it cannot read attrs
 """What a server may take to say goodbye."""
@@ -74,8 +79,9 @@ class SocketLine:
         self._waiting: dict[int, asyncio.Future[list[Answer] | None]] = {}
         self._streams: dict[int, _Arriving] = {}
         self._unanswered: set[int] = set()  # also those withdrawn: the server answers them all the same
-        self._outgoing: asyncio.Queue[bytes] = asyncio.Queue()
-        self._sender = asyncio.create_task(self._write())
+        self._kind = aiohttp.WSMsgType.BINARY if encoding.binary else aiohttp.WSMsgType.TEXT
+        self._outgoing: deque[bytes] = deque()
+        self._sender: asyncio.Task[None] | None = None  # while there is no room
         self._reader = asyncio.create_task(self._read())
 
     async def ask(self, message: Message, /) -> Answer:
@@ -105,9 +111,10 @@ class SocketLine:
 
     async def aclose(self) -> None:
         self._lose("it was closed here")
-        self._reader.cancel()
-        self._sender.cancel()
-        await asyncio.gather(self._reader, self._sender, return_exceptions=True)
+        working = [each for each in (self._reader, self._sender) if each is not None]
+        for each in working:
+            each.cancel()
+        await asyncio.gather(*working, return_exceptions=True)
         await self._socket.close()
 
     async def _ask(self, written: Pieces, ids: list[int]) -> list[Answer]:
@@ -137,32 +144,47 @@ class SocketLine:
         """Hand over the frame of a call. Raises `BackendUnavailable` or `LimitExceeded`, and then it is not sent."""
         if self.lost.done():
             raise BackendUnavailable(self.lost.result(), backend=self._name)
-        self._outgoing.put_nowait(b"".join(fitting(written, self._most(), self._name)))
+        data = b"".join(fitting(written, self._most(), self._name))
         self._unanswered.add(id)
+        self._put(data)
 
     def _say(self, fields: Fields) -> None:
         """Hand over a word about a call that nobody waits for. If the line is lost, the server knows by that."""
         if not self.lost.done():
-            self._outgoing.put_nowait(b"".join(self._encoding.write_request(fields, None)))
+            self._put(b"".join(self._encoding.write_request(fields, None)))
 
-    async def _write(self) -> None:
+    def _put(self, data: bytes) -> None:
+        """Write a frame, or leave it to the sender.
+
+        If each call wrote its own, all who wait for room would wait for one future of aiohttp, and the first that is
+        cancelled would cancel it for all.
+        """
+        if self._sender is not None:
+            self._outgoing.append(data)
+            return
+        writing = self._socket.send_frame(data, self._kind)
+        try:
+            waits_for = writing.send(None)
+        except StopIteration:
+            pass  # it is written
+        except (aiohttp.ClientError, OSError) as error:
+            self._lose(reason_of(error))
+        else:
+            self._sender = asyncio.create_task(self._write(writing, waits_for))
+
+    async def _write(self, writing: Coroutine[Any, Any, None], waits_for: Any) -> None:
         reason = "the sender was stopped"
         try:
-            await self._write_all()
+            await _go_on(writing, waits_for)
+            while self._outgoing:
+                await self._socket.send_frame(self._outgoing.popleft(), self._kind)
+            self._sender = None
+            return
         except (aiohttp.ClientError, OSError) as error:
             reason = reason_of(error)
         finally:
-            self._lose(reason)
-
-    async def _write_all(self) -> None:
-        """Send every frame, one after the other.
-
-        If each call sent its own, all who wait for room would wait for one future of aiohttp, and the first that is
-        cancelled would cancel it for all.
-        """
-        kind = aiohttp.WSMsgType.BINARY if self._encoding.binary else aiohttp.WSMsgType.TEXT
-        while True:
-            await self._socket.send_frame(await self._outgoing.get(), kind)
+            if self._sender is not None:
+                self._lose(reason)
 
     # What arrives.
 
@@ -226,6 +248,21 @@ class SocketLine:
 
     def _loss(self) -> ConnectionLost:
         return ConnectionLost(self.lost.result(), backend=self._name, started=True)
+
+
+@types.coroutine
+def _go_on(begun: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
+    """Go on with a coroutine that has begun, and waits for that."""
+    try:
+        while True:
+            try:
+                sent = yield waits_for
+            except BaseException as error:
+                waits_for = begun.throw(error)
+            else:
+                waits_for = begun.send(sent)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
 
 
 class _Arriving:
