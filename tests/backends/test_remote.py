@@ -473,6 +473,15 @@ async def test_what_is_too_large_for_the_server_is_a_limit(scheme: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "ws"])
+async def test_more_calls_than_a_connection_may_have_wait_for_their_turn(scheme: str) -> None:
+    """Whoever gathers thousands need not know what the server allows."""
+    with serving(TASKS, limits=Limits(per_socket=10)) as served:
+        async with Runtime([RemoteBackend(f"{scheme}://127.0.0.1:{served.port}")]) as rt:
+            doubled = await asyncio.gather(*(rt.run(remoting.double, number) for number in range(300)))
+    assert doubled == [2 * number for number in range(300)]
+
+
+@pytest.mark.parametrize("scheme", ["http", "ws"])
 async def test_a_server_with_too_much_to_do_says_so_before_it_begins(scheme: str, tmp_path: Path) -> None:
     """So another place may do."""
     with serving(TASKS, limits=Limits(calls=1), patience=0.2) as served:

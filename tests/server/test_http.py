@@ -92,8 +92,8 @@ def test_a_body_where_none_belongs_is_passed_over(served: Served) -> None:
 
 def test_the_listing_tells_what_is_too_much() -> None:
     """So that a client need not find out."""
-    with serving([tasks.add], limits=Limits(body=1_000, batch=7)) as served:
-        assert ask(served.port, "GET", "/tasks").value["limits"] == {"body": 1_000, "batch": 7}
+    with serving([tasks.add], limits=Limits(body=1_000, batch=7, per_socket=9)) as served:
+        assert ask(served.port, "GET", "/tasks").value["limits"] == {"body": 1_000, "batch": 7, "calls": 9}
 
 
 def test_a_client_that_never_reads_does_not_keep_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,7 +228,7 @@ def test_accept_names_the_other_encoding(served: Served) -> None:
     ("call", "status", "code"),
     [
         ({"task": "no"}, 404, "task_not_found"),
-        ({}, 404, "task_not_found"),
+        ({}, 400, "protocol_error"),
         ({"task": "add", "input": {"a": 1}}, 422, "invalid_input"),
         ({"task": "add", "input": {"a": 1, "b": "2"}}, 422, "invalid_input"),
         ({"task": "fail", "input": "oh"}, 500, "task_failed"),
@@ -417,3 +417,12 @@ def test_an_ordinary_event_loop_will_do(monkeypatch: pytest.MonkeyPatch) -> None
             wait_until(lambda: tasks.came[name] == 2)
         wait_until(lambda: tasks.left[name] == 2)
         assert result(served.port, "pid") > 0
+
+
+def test_what_is_no_http_is_answered_in_json_too(served: Served) -> None:
+    """The one answer that uvicorn would give by itself, in a text."""
+    with Line(served.port) as line:
+        line.send(b"this is no HTTP\r\n\r\n")
+        answer = line.answer()
+    assert (answer.status, answer.headers["content-type"]) == (400, "application/json")
+    assert answer.value["code"] == "protocol_error"

@@ -489,3 +489,10 @@ def test_a_token_is_long_and_another_each_time() -> None:
     assert len({new_token() for _ in range(100)}) == 100
     assert len(new_token()) > 40
     assert ACME not in repr(Tenant(name="acme", tokens=[hash_token(ACME)]))
+
+
+@pytest.mark.parametrize("odd", ["a.example", "https://a.example/", "https://a.example/x", "https://", ""])
+def test_an_origin_that_could_never_match_is_a_mistake(odd: str) -> None:
+    """A browser says a scheme and a host, and nothing behind them."""
+    with pytest.raises(ValueError, match="an origin is a scheme and a host"):
+        Door([], origins=[odd])

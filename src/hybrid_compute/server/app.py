@@ -304,7 +304,7 @@ class App:
     async def _tasks(self, request: Request) -> Response:
         guest = self._admit(request.scope)
         notebook = self.desk.memory.notebook_id
-        limits = {"body": self._limits.body, "batch": self._limits.batch}
+        limits = {"body": self._limits.body, "batch": self._limits.batch, "calls": self._limits.per_socket}
         said = {"remembers_keys": notebook is not None, "notebook": notebook, "limits": limits}
         return _json({"tasks": listing(guest.tasks), **said})
 

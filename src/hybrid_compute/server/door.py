@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -23,6 +24,7 @@ PROTOCOL = "hybrid-compute"
 """The subprotocol of a WebSocket, which a browser names beside the one that carries the token."""
 
 _BEARER = "bearer."
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+")
 
 
 class Door:
@@ -44,6 +46,9 @@ class Door:
         if self.tenants and not self._keyring:
             raise ValueError("none of the tenants has a token, so nobody could come in: hybrid-compute token makes one")
         self._origins = frozenset(origins)
+        for each in self._origins - {"*"}:
+            if not _ORIGIN.fullmatch(each):
+                raise ValueError(f"an origin is a scheme and a host, as https://app.example, and no more: not {each!r}")
         self._insecure = insecure
         self._tokens_in_url = tokens_in_url
 

@@ -45,10 +45,12 @@ class Guest:
 
     def find(self, name: str) -> AnyTask:
         """The task of this name. Raises `TaskNotFound`, in the same words for those that others may see."""
+        if not name:
+            raise ProtocolError("a call names its task: {task, input}")
         allowed = self.tenant.tasks
         if name in self._registry and (allowed is None or name in allowed):
             return self._registry[name]
-        raise TaskNotFound(f"there is no task {name!r} here" if name else "a call names its task: {task, input}")
+        raise TaskNotFound(f"there is no task {name!r} here")
 
     def verbs(self, task: AnyTask, timeout: float | None = None) -> Verbs:
         """The runtime, for a call that may take so long: no longer than the task, and the server, say themselves."""

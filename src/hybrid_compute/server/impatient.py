@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from hybrid_compute.links.wire import JSON, Failure
 from hybrid_compute.server.joining import Joining
 
 HEAD = 10.0
@@ -50,6 +51,13 @@ class Impatient(HttpToolsProtocol):
         is_idle = getattr(self.cycle, "response_complete", True)  # there is none before the first request
         if is_idle and self._deadline is None and self.transport.get_protocol() is self:  # else it is a WebSocket now
             self._await_head()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP at all is answered in JSON too."""
+        body = b"".join(JSON.write_failure(None, Failure(msg, "protocol_error")))
+        head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\n" % len(body)
+        self.transport.write(head + b"connection: close\r\n\r\n" + body)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         self._in_head = True

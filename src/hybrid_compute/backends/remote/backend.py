@@ -393,13 +393,18 @@ class RemoteBackend(Backend):
         await self._look()
         if self._address.by_socket:
             return await socket.open_socket(
-                self._session, self._address, self._encoding, self.name, self._upkeep, self._most
+                self._session, self._address, self._encoding, self.name, self._upkeep, self._most, self._calls()
             )
         return http.HttpLine(self._session, self._address, self._encoding, self.name, self._upkeep, self._most)
 
     def _most(self) -> int | None:
         """Bytes that the server takes in one message, as far as it is known."""
         return None if self._listing is None else self._listing.body
+
+    def _calls(self) -> int:
+        """Calls under way at a time on one WebSocket: half of what the server allows, which leaves room for streams."""
+        allowed = None if self._listing is None else self._listing.calls
+        return max(1, (allowed or _USUAL) // 2)
 
     async def _look(self) -> None:
         """Get the server's list of its tasks. Raises `BackendUnavailable`."""
@@ -430,6 +435,9 @@ class RemoteBackend(Backend):
         state = "not opened" if self._keeper is None else "connected" if self._keeper.line is not None else "away"
         return f"<RemoteBackend {self.name!r} at {self._address.base}, {'closed' if self.closed else state}>"
 
+
+_USUAL = 1_000
+"""Calls that a server has under way on one WebSocket, where it does not say."""
 
 _AGAIN = 5
 """Times that a call with a key is sent again: what takes its server down each time should not do so for ever."""

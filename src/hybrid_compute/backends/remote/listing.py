@@ -20,6 +20,7 @@ _Count = Annotated[int, msgspec.Meta(ge=1)]
 class _Limits(msgspec.Struct, frozen=True):
     body: _Count | None = None
     batch: _Count | None = None
+    calls: _Count | None = None
 
 
 class _List(msgspec.Struct):
@@ -40,12 +41,14 @@ class Listing:
         notebook: str | None = None,
         body: int | None = None,
         batch: int | None = None,
+        calls: int | None = None,
     ) -> None:
         self.tasks = frozenset(tasks)
         self.remembers_keys = remembers_keys
         self.notebook = notebook  # where it remembers them
         self.body = body  # bytes that it takes in one message; None where it does not say
         self.batch = batch  # calls that it takes in one message
+        self.calls = calls  # calls that it has under way at a time on one WebSocket
 
     def __contains__(self, task: str) -> bool:
         return task in self.tasks
@@ -66,6 +69,7 @@ def read_listing(data: bytes) -> Listing:
         notebook=found.notebook,
         body=found.limits.body,
         batch=found.limits.batch,
+        calls=found.limits.calls,
     )
 
 

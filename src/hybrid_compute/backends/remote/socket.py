@@ -44,8 +44,12 @@ async def open_socket(
     name: str,
     upkeep: Upkeep,
     most: Callable[[], int | None] = lambda: None,
+    calls: int = 500,
 ) -> SocketLine:
-    """A line on a WebSocket, for messages of at most so many bytes. Raises `BackendUnavailable`."""
+    """A line on a WebSocket, for messages of at most so many bytes, and so many of them under way at a time.
+
+    Raises `BackendUnavailable`.
+    """
     try:
         async with asyncio.timeout(upkeep.connect):
             socket = await session.ws_connect(
@@ -55,7 +59,7 @@ async def open_socket(
         raise BackendUnavailable(f"{address.calls} is no WebSocket for us: {error.status}", backend=name) from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise BackendUnavailable(f"{address.base} cannot be reached: {reason_of(error)}", backend=name) from error
-    return SocketLine(socket, address, encoding, name, most)
+    return SocketLine(socket, address, encoding, name, most, calls)
 
 
 class SocketLine:
@@ -68,6 +72,7 @@ class SocketLine:
         encoding: Encoding,
         name: str,
         most: Callable[[], int | None],
+        calls: int,
     ) -> None:
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._socket = socket
@@ -75,6 +80,7 @@ class SocketLine:
         self._encoding = encoding
         self._name = name
         self._most = most
+        self._room = asyncio.Semaphore(calls)  # what is beyond waits here, where it has not begun
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[list[Answer] | None]] = {}
         self._streams: dict[int, _Arriving] = {}
@@ -118,7 +124,11 @@ class SocketLine:
         await self._socket.close()
 
     async def _ask(self, written: Pieces, ids: list[int]) -> list[Answer]:
-        """Send one frame with the calls of these ids, and wait for the frame that answers them."""
+        """Send one frame with the calls of these ids when there is room, and wait for the frame that answers them."""
+        async with self._room:
+            return await self._ask_now(written, ids)
+
+    async def _ask_now(self, written: Pieces, ids: list[int]) -> list[Answer]:
         self._send(ids[0], written)
         answered: asyncio.Future[list[Answer] | None] = self.lost.get_loop().create_future()
         self._waiting[ids[0]] = answered
