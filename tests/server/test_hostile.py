@@ -400,9 +400,9 @@ def test_connections_that_are_half_open(served: Served) -> None:
         (as_frame(CLOSE, b"\x03"), 1002),
         (as_frame(CLOSE, b"\x00\x01"), 1002),
         (as_frame(CLOSE, b"\x03\xe8\xff"), 1007),
-        (as_frame(TEXT, b"x" * (MOST + 2_000)), 1009),
+        (as_frame(TEXT, b"x" * (MOST + 2_000))[:1_000], 1009),  # its length is enough
         (b"\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0", 1009),
-        (as_frame(TEXT, b"x" * 900_000, last=False) + as_frame(0, b"x" * 900_000), 1009),
+        (as_frame(TEXT, b"x" * 900_000, last=False) + as_frame(0, b"x" * 900_000)[:1_000], 1009),
     ],
 )
 def test_what_is_no_websocket(served: Served, frames_sent: bytes, closed_with: int, complaints: list[str]) -> None:
