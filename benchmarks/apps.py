@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from benchmarks.tasks import count, count_in_loop, echo
+from hybrid_compute.tasks import Cost
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -131,13 +132,14 @@ def fastapi() -> Any:
     return app
 
 
-def ours() -> Any:
+def ours(cost: Cost = "trivial") -> Any:
+    """Our server. Its echo runs where it was read if it promises to be trivial, else in a worker."""
     from hybrid_compute import task
     from hybrid_compute.server import create_app
 
-    here = task(name="echo_here", cost="trivial")(echo)
     there = task(name="echo_there", cost="cpu")(echo)
-    return create_app([task(echo), here, there, task(cost="io")(count_in_loop), task(cost="cpu")(count)], workers=2)
+    counts = task(cost="io")(count_in_loop), task(cost="cpu")(count)
+    return create_app([task(name="echo", cost=cost)(echo), there, *counts], workers=2)
 
 
 APPS: dict[str, Callable[[], Any]] = {
@@ -146,4 +148,5 @@ APPS: dict[str, Callable[[], Any]] = {
     "starlette": starlette,
     "fastapi": fastapi,
     "ours": ours,
+    "workers": lambda: ours("cpu"),
 }

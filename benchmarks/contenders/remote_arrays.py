@@ -67,5 +67,5 @@ def _insist(unchanged: bool) -> None:
 
 
 for scheme, over in (("http", "HTTP"), ("ws", "WebSocket")):
-    group.ours(f"Runtime.run, {over}, in the server", ECHO)(partial(runtime_run, scheme, "echo_here"))
+    group.ours(f"Runtime.run, {over}, in the server", ECHO)(partial(runtime_run, scheme, "echo"))
     group.ours(f"Runtime.run, {over}, in a worker", ECHO)(partial(runtime_run, scheme, "echo_there"))

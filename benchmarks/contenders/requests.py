@@ -40,5 +40,6 @@ def post(name: str, effort: Effort) -> Figures:
 
 group.limit("raw ASGI, msgspec", *MEASURES)(partial(post, "bare"))
 group.ours("create_app", *MEASURES)(partial(post, "ours"))
+group.ours("create_app, in a worker", *MEASURES)(partial(post, "workers"))
 group.peer("Starlette, msgspec", *MEASURES)(partial(post, "starlette"))
 group.peer("FastAPI, pydantic", *MEASURES)(partial(post, "fastapi"))

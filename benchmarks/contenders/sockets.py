@@ -42,4 +42,5 @@ def converse(name: str, effort: Effort) -> Figures:
 
 group.limit("raw ASGI, msgspec", *MEASURES)(partial(converse, "bare"))
 group.ours("create_app", *MEASURES)(partial(converse, "ours"))
+group.ours("create_app, in a worker", *MEASURES)(partial(converse, "workers"))
 group.peer("Starlette, msgspec", *MEASURES)(partial(converse, "starlette"))

@@ -7,10 +7,12 @@ from typing import Any
 
 
 class Joining:
-    """A transport that writes once in each turn of the event loop what is written in it piece by piece.
+    """A transport that writes together what is written in one turn of the event loop.
 
     The head and the body of an answer are two pieces, and answers to frames that came together are many: a call of the
-    system for each would cost more than all that is done for a small call. All else is the transport's own.
+    system for each would cost more than all that is done for a small call. What comes first in a turn goes out at once,
+    for it may be all that somebody waits for; a head waits for its body, and what comes later for the end of the turn.
+    All else is the transport's own.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -18,6 +20,8 @@ class Joining:
         self._loop = loop
         self._pieces: list[bytes | memoryview] = []
         self._size = 0
+        self._in_turn = False
+        self._written = False  # something, in this turn
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -27,10 +31,14 @@ class Joining:
             self._flush()
             self._transport.write(data)
             return
-        if not self._pieces:
-            self._loop.call_soon(self._flush)
         self._pieces.append(data)
         self._size += len(data)
+        if not self._in_turn:
+            self._in_turn = True
+            self._loop.call_soon(self._end_turn)
+        if not self._written and data[:7] != _HEAD:
+            self._written = True
+            self._flush()
 
     def close(self) -> None:
         self._flush()
@@ -43,11 +51,17 @@ class Joining:
     def get_write_buffer_size(self) -> int:
         return self._size + self._transport.get_write_buffer_size()
 
+    def _end_turn(self) -> None:
+        self._in_turn = self._written = False
+        self._flush()
+
     def _flush(self) -> None:
         pieces, self._pieces, self._size = self._pieces, [], 0
         if pieces:
             self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
+
+_HEAD = b"HTTP/1."
 
 _MUCH = 1 << 16
 """Bytes that are written at once, without waiting for the end of the turn."""
