@@ -103,7 +103,7 @@ class Verbs:
             "key": key,
         }
         changed = {name: value for name, value in given.items() if value is not None}
-        return Verbs(self._core, replace(self._options, **changed))
+        return self.under(replace(self._options, **changed))
 
     @overload
     def run(
@@ -340,6 +340,10 @@ class Verbs:
         return self._core.run_now(task, args, kwargs, _PROMISED)
 
     # For those who build on it: the blocking façade, pipelines.
+
+    def under(self, settings: Options) -> Verbs:
+        """The same verbs under exactly these options."""
+        return Verbs(self._core, settings)
 
     @property
     def settings(self) -> Options:

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from hybrid_compute.schema import object_schema
 from hybrid_compute.server.mcp import Scope, Tools, tools_app
 from hybrid_compute.tasks import AnyTask, Task, task
 from hybrid_compute.testing import BackendContract, tasks
+from tests.faults.watching import until
 from tests.server import toolbox
 from tests.server.offering import served
 
@@ -142,11 +143,6 @@ async def in_memory(*offered: AnyTask, runtime: Runtime | None = None) -> AsyncI
         tools = Tools(inner, lambda _scope: offered, names=[each.name for each in offered])
         async with connected(tools.server) as both:
             yield both
-
-
-async def until(true: Callable[[], object]) -> None:
-    while not true():  # noqa: ASYNC110  # what happens elsewhere wakes nobody here
-        await asyncio.sleep(0.002)
 
 
 # Tools as tasks

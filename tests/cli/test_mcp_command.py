@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from mcp_types import CallToolResult, TextContent
 from hybrid_compute.cli import mcp as command
 from hybrid_compute.cli.exits import Misuse
 from tests.cli.command import COMMAND, hybrid_compute, started
+from tests.faults.watching import until
 from tests.server import toolbox
 
 pytestmark = pytest.mark.timeout(60)
@@ -40,11 +41,6 @@ def text_of(answer: CallToolResult) -> str:
     [content] = answer.content
     assert isinstance(content, TextContent)
     return content.text
-
-
-async def until(true: Callable[[], object]) -> None:
-    while not true():  # noqa: ASYNC110  # what happens elsewhere wakes nobody here
-        await asyncio.sleep(0.002)
 
 
 @pytest.mark.parametrize("mode", MODES)

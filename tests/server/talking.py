@@ -7,13 +7,14 @@ import json
 import os
 import socket
 import struct
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
 from typing import Any, Self
 
 import msgspec
+
+from tests.faults.watching import wait_until as wait_until
 
 PATIENCE = 20.0
 """Seconds after which nothing more is expected: far more than anything here takes."""
@@ -82,14 +83,6 @@ def head(method: str, path: str, **headers: object) -> bytes:
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
     lines += [f"{name.replace('_', '-')}: {each}" for name, each in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode()
-
-
-def wait_until(condition: Callable[[], object], what: str = "") -> None:
-    """Wait for a condition in another thread. Raises `AssertionError` that says which one never came."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, what or "it never happened"
-        time.sleep(0.001)
 
 
 class Line:

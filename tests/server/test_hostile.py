@@ -126,6 +126,7 @@ BODIES: dict[str, tuple[str, bytes, str]] = {
     "too large": (JSON, b" " * (MOST + 1), "too_large"),
     "a list of nothing that claims to be long": (PACKED, b"\xdd\xff\xff\xff\xff" + b"\xc0" * 20_000, "too_large"),
     "a large batch after blanks": (JSON, b" \n\t" * 1_000 + b"[%s{}]" % (b"{}," * 20_000), "too_large"),
+    "a large list of numbers": (JSON, b"[%s1]" % (b"1," * 200_000), "protocol_error"),
     "a large batch": (JSON, b"[%s{}]" % (b"{}," * 20_000), "too_large"),
     "a large batch in MessagePack": (PACKED, b"\xdd" + struct.pack(">I", 20_000) + b"\x80" * 20_000, "too_large"),
 }

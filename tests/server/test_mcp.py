@@ -5,7 +5,7 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from hybrid_compute.reporting import progress
 from hybrid_compute.runtime import Runtime, Verbs
 from hybrid_compute.server.mcp import Scope, Tools, offered, tools_app, tools_of
 from hybrid_compute.tasks import AnyTask, Task, TaskRegistry
+from tests.faults.watching import until
 from tests.server import toolbox
 from tests.server.offering import served
 from tests.server.toolbox import TOOLS
@@ -70,11 +71,6 @@ async def complaint_about(client: Client, name: str, **arguments: Any) -> str:
     assert answer.is_error
     assert answer.structured_content is None
     return text_of(answer)
-
-
-async def until(true: Callable[[], object]) -> None:
-    while not true():  # noqa: ASYNC110  # what happens elsewhere wakes nobody here
-        await asyncio.sleep(0.002)
 
 
 def is_gone(pid: int) -> bool:

@@ -221,7 +221,7 @@ def _at(stage: Stage[..., Any], rt: Verbs) -> Verbs:
     options = rt.settings
     place = options.strategy if stage.place is None else stage.place
     try:
-        return Verbs(rt._core, replace(options, strategy=place, timeout=None))  # pyright: ignore[reportPrivateUsage]
+        return rt.under(replace(options, strategy=place, timeout=None))
     except ValueError as error:
         error.add_note(f"in stage {stage} of a pipeline")
         raise
