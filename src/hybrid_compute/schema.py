@@ -29,6 +29,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from inspect import BoundArguments, Parameter, Signature
 from pathlib import PurePath
 from types import GenericAlias, UnionType
@@ -183,7 +184,7 @@ def encode_json(value: Any) -> bytes:
         raise NotTransferable(f"{where}: {error}") from error
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Plan:
     """How the input of one task becomes its arguments."""
 
@@ -234,12 +235,12 @@ class _Plan:
         bound = BoundArguments(self.signature, OrderedDict(given))
         return bound.args, bound.kwargs
 
-    @property
+    @cached_property
     def only(self) -> Parameter | None:
         """The one parameter, if there is but one."""
         return next(iter(self.signature.parameters.values()), None) if not self.several else None
 
-    @property
+    @cached_property
     def is_object(self) -> bool:
         """Whether the input is an object of arguments as it is: by name, or `**kwargs`."""
         return self.several or (self.only is not None and self.only.kind is Parameter.VAR_KEYWORD)

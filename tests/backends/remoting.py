@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from hybrid_compute.backends.remote.upkeep import Upkeep
 from hybrid_compute.reporting import progress
 from hybrid_compute.tasks import TaskRegistry, task
 from hybrid_compute.tracing import current
+from tests.faults.watching import until as until
 
 QUICK = Upkeep(connect=2.0, first_pause=0.01, longest_pause=0.05, patience=10.0)
 """For tests in which a server goes and comes back."""
@@ -146,16 +147,6 @@ TASKS = TaskRegistry(
         twice,
     ]
 )
-
-
-# Waiting.
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Wait until something is true."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110  # files and other threads wake nobody here
-            await asyncio.sleep(0.002)
 
 
 # A line that can be cut.

@@ -4,7 +4,6 @@ What the wire cannot carry is left out, and what it tells otherwise than a proce
 it: a server checks input before any task runs, and of an exception it tells the type and the arguments.
 """
 
-import asyncio
 import math
 from collections.abc import Generator
 from typing import Any, ClassVar
@@ -18,7 +17,6 @@ from hybrid_compute.calls import Call
 from hybrid_compute.errors import InvalidInput, TaskFailed
 from hybrid_compute.tasks import TaskRegistry
 from hybrid_compute.testing import BackendContract, tasks
-from hybrid_compute.testing.contract import collect
 from tests.server.serving import Served, serving
 
 
@@ -47,6 +45,7 @@ class RemoteContract(BackendContract):
         [1, [2, [3, {"deep": [4]}]]],  # tuples and sets would come back as lists
         {"a": None, 2: "b"},
     )
+    invalid_input = InvalidInput
     server: ClassVar[Served]
 
     @pytest.fixture(autouse=True)
@@ -65,43 +64,6 @@ class RemoteContract(BackendContract):
             assert "in fail" in failed.remote_traceback
             assert "a note for the reader" in failed.remote_traceback
             assert "KeyError: 'the cause'" in failed.remote_traceback
-            await self.still_works(backend)
-
-    async def test_wrong_arguments_are_a_failure_of_the_task(self) -> None:
-        """Here they do not even leave: the input does not fit the function."""
-        async with self.opened() as backend:
-            with pytest.raises(InvalidInput, match="too many positional arguments"):
-                await backend.run_call(Call(tasks.add, (1, 2, 3)))
-            await self.still_works(backend)
-
-    async def test_a_stream_with_wrong_arguments_fails(self) -> None:
-        """The same for streams."""
-        async with self.opened() as backend:
-            with pytest.raises(InvalidInput, match="too many positional arguments"):
-                await collect(backend, tasks.count, 1, 2, 3)
-            await self.still_works(backend)
-
-    async def test_failures_among_many_calls_reach_their_own_callers(self) -> None:
-        """A call that the server refuses harms no other."""
-        async with self.opened() as backend:
-            calls = (
-                backend.run_call(Call(tasks.add, (number, None if number % 3 == 0 else 1))) for number in range(60)
-            )
-            answers = await asyncio.gather(*calls, return_exceptions=True)
-            for number, answer in enumerate(answers):
-                assert isinstance(answer, InvalidInput) if number % 3 == 0 else answer == number + 1
-
-    async def test_a_batch_is_many_calls(self) -> None:
-        """Results in order, the first failure raised, an empty one answered."""
-        async with self.opened() as backend:
-            inputs = [(number, 1) for number in range(700)]
-            if not backend.batches:
-                pytest.skip("it sends no batches")
-            for limit in (None, 2):
-                assert await backend.run_batch(Call(tasks.add), inputs, limit) == list(range(1, 701))
-            assert await backend.run_batch(Call(tasks.add), [], None) == []
-            with pytest.raises(InvalidInput):
-                await backend.run_batch(Call(tasks.add), [(1, 2), (1, None), (1, 2)], None)
             await self.still_works(backend)
 
 

@@ -185,6 +185,32 @@ async def _all(rt: Runtime, upto: int) -> list[int]:
         return [item async for item in items]
 
 
+async def test_a_call_that_is_cancelled_before_there_is_room_is_not_sent(served: Served, tmp_path: Path) -> None:
+    """Nor is anything said of it: the server never hears of the call, the batch or the stream."""
+    async with relay(served.port) as line:
+        async with Runtime([place := remote("ws", line.port)]) as rt:
+            opened: Any = await place._line()
+            line.stall()
+            kept = [asyncio.create_task(rt.run(remoting.total, np.ones(1 << 20))) for _ in range(3)]
+            await until(lambda: len(opened._outgoing) == 2)
+            folder = str(tmp_path)
+            ending = [
+                asyncio.create_task(rt.run(remoting.tell, folder, "alone")),
+                asyncio.create_task(rt.starmap(remoting.tell, [(folder, "first"), (folder, "second")])),
+                asyncio.create_task(_all(rt, 20)),
+            ]
+            await until(lambda: len(opened._outgoing) == 5)
+            for each in ending:
+                each.cancel()
+            await asyncio.wait(ending)
+            assert len(opened._outgoing) == 2
+            line.go_on()
+            assert await asyncio.gather(*kept) == [1 << 20] * 3
+            assert await rt.run(remoting.double, 21) == 42
+            assert not opened._unanswered
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_a_line_that_breaks_while_it_is_full_loses_the_calls_on_it(served: Served) -> None:
     """Also those whose frame still waits for its turn; none of them waits for ever."""
     async with relay(served.port) as line:

@@ -1,6 +1,5 @@
 """The place named `later` keeps the contract of every backend, as far as a call can be kept."""
 
-import asyncio
 import math
 from collections.abc import Generator
 from pathlib import Path
@@ -50,6 +49,7 @@ class TestLater(BackendContract):
         [],
         {"a": None, 2: ["b", [{}]]},
     )
+    invalid_input = InvalidInput
 
     @pytest.fixture(autouse=True)
     def _folder(self) -> Generator[None]:
@@ -70,17 +70,3 @@ class TestLater(BackendContract):
             for words in ("in fail", "a note for the reader", "KeyError: 'the cause'"):
                 assert words in caught.value.remote_traceback
             await self.still_works(backend)
-
-    async def test_wrong_arguments_are_a_failure_of_the_task(self) -> None:
-        """They are not even kept."""
-        async with self.opened() as backend:
-            with pytest.raises(InvalidInput, match="too many positional arguments"):
-                await backend.run_call(Call(tasks.add, (1, 2, 3)))
-            await self.still_works(backend)
-
-    async def test_failures_among_many_calls_reach_their_own_callers(self) -> None:
-        """A call that is refused harms no other."""
-        async with self.opened() as backend:
-            calls = (backend.run_call(Call(tasks.add, (x, None if x % 3 == 0 else 1))) for x in range(60))
-            for x, answer in enumerate(await asyncio.gather(*calls, return_exceptions=True)):
-                assert isinstance(answer, InvalidInput) if x % 3 == 0 else answer == x + 1

@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import os
 import stat
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from hybrid_compute.errors import (
     TaskFailed,
     TaskNotFound,
 )
+from hybrid_compute.outbox import store
+from hybrid_compute.outbox.entries import Draft
+from hybrid_compute.outbox.file import open_file
 from tests.faults.watching import until
 from tests.outbox.places import Far, comes_to, double, fail, order, secret
 
@@ -272,6 +276,39 @@ async def test_cancelling_who_waits_leaves_the_call(tmp_path: Path) -> None:
         await asyncio.gather(waiting, return_exceptions=True)
         far.gate.set()
         assert await ticket.result() == 8
+
+
+async def test_a_call_of_a_task_that_the_sender_does_not_know_says_so(tmp_path: Path) -> None:
+    """It may be one that was renamed: the call waits for a program that knows it, and says why; others go on."""
+    async with Outbox(tmp_path / "calls.db") as outbox:
+        await outbox.options(key="a").put(double, 4)
+        await outbox.options(key="b").put(order, "tea")
+    async with Outbox(tmp_path / "calls.db", to=LocalBackend(), tasks=[order]) as outbox:
+        assert await (await outbox.ticket("b")).result() == "1 tea"
+        status = await (await outbox.ticket("a")).status()
+        assert (status.state, status.code) == ("waiting", "task_not_found")
+        assert "does not know its task" in status.reason
+    async with Outbox(tmp_path / "calls.db", to=Far(away=True), tasks=[double]) as outbox:
+        await comes_to(await outbox.ticket("a"), "waiting", reason="no connection")
+    async with Outbox(tmp_path / "calls.db", to=LocalBackend(), tasks=[double]) as outbox:
+        assert await (await outbox.ticket("a")).result() == 8
+
+
+def test_what_is_known_again_says_so_no_longer(tmp_path: Path) -> None:
+    """Also before it is sent."""
+    with closing(open_file(tmp_path / "calls.db")) as db:
+        for key in ("double", "order"):
+            store.put(db, Draft(key, key, b""), 0.0)
+        said = {}
+        for known in ([], ["double"], ["double", "order"], ["order"]):
+            store.note_unknown(db, known)
+            said[tuple(known)] = {each.key for each in store.listed(db) if each.reason}
+        assert said == {
+            (): {"double", "order"},
+            ("double",): {"order"},
+            ("double", "order"): set(),
+            ("order",): {"double"},
+        }
 
 
 async def test_a_result_of_a_task_that_nobody_here_knows_waits(tmp_path: Path) -> None:

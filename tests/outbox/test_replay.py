@@ -17,6 +17,7 @@ from hybrid_compute.errors import (
     TaskTimeout,
     WorkerLost,
 )
+from hybrid_compute.outbox import store
 from hybrid_compute.outbox.deciding import Backoff
 from tests.faults.watching import until
 from tests.outbox.places import Far, comes_to, double, order
@@ -62,6 +63,24 @@ async def test_what_was_put_while_the_place_was_away_is_sent_when_it_is_back(tmp
         await outbox.advance(8.0)
         assert await asyncio.gather(*(ticket.result() for ticket in tickets)) == [2 * x for x in range(100)]
         assert far.ran == {ticket.key: 1 for ticket in tickets}
+
+
+async def test_the_time_to_try_again_may_come_while_the_file_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow disk makes nobody miss it: the sender would wait for ever."""
+    async with Turned(tmp_path, to=(far := Far(away=True))) as outbox:
+        do = outbox._desk.writer.do
+
+        async def slowly(job: Any) -> Any:
+            found = await do(job)
+            if job.func is store.look and not job.keywords["wish"].room:
+                far.away = False
+                outbox.clock.advance(8.0)
+            return found
+
+        monkeypatch.setattr(outbox._desk.writer, "do", slowly)
+        assert await (await outbox.put(double, 2)).result() == 4
 
 
 async def test_a_place_that_is_away_is_asked_by_one_call_at_a_time(tmp_path: Path) -> None:

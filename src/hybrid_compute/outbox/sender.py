@@ -98,6 +98,8 @@ class Sender:
         """Begin to send. A new start is a new chance for what has to wait."""
         self._version = await self._writer.read(store.version)
         await self._writer.do(store.reopen)
+        if self._to is not None:
+            await self._writer.do(partial(store.note_unknown, tasks=tuple(self._tasks)))
         self._loop = asyncio.create_task(self._run(), name="hybrid-compute outbox")
 
     def wake(self) -> None:
@@ -179,8 +181,8 @@ class Sender:
 
     async def _look(self) -> None:
         """Claim what there is room for, and send it."""
-        now, probing = self._now(), self._reach.failures > 0
-        found = await self._writer.do(partial(store.look, wish=self._wish(), now=now, alive=owners.alive))
+        now, probing, wish = self._now(), self._reach.failures > 0, self._wish()
+        found = await self._writer.do(partial(store.look, wish=wish, now=now, alive=owners.alive))
         if probing and found.claimed:
             self._reach.probing(self._rules.clock.time(), random.random())
         for call in found.claimed:
@@ -188,7 +190,7 @@ class Sender:
                 continue
             task = self._tasks[call.task]
             self._under_way[call.key] = _Sending(task.name, asyncio.create_task(self._send(call, task, probe=probing)))
-        self._due, self._look_by = found.due, self._next_look(found)
+        self._due, self._look_by = found.due, self._next_look(wish, found)
         self._ended(found.expired)
         await self._adopt(found.orphans)
 
@@ -203,17 +205,21 @@ class Sender:
 
     def _wish(self) -> Wish:
         rules, under_way = self._rules, len(self._under_way)
-        strict = rules.order == "strict"
-        room = self._reach.room(rules.clock.time(), under_way, 1 if strict else rules.limit)
+        room = self._reach.room(rules.clock.time(), under_way, self._limit)
         tasks = () if self._to is None else tuple(self._tasks)
-        return Wish(self._name, tasks, room, under_way, strict, LEASE, rules.keep)
+        return Wish(self._name, tasks, room, under_way, rules.order == "strict", LEASE, rules.keep)
 
-    def _next_look(self, found: Found) -> float | None:
+    @property
+    def _limit(self) -> int:
+        return 1 if self._rules.order == "strict" else self._rules.limit
+
+    def _next_look(self, wish: Wish, found: Found) -> float | None:
         """When to look again though nothing has happened, by the clock."""
         now = self._rules.clock.time()
         times: list[float] = []
-        if self._reach.failures and self._reach.opens > now:  # else nothing was there to go and see
-            times.append(self._reach.opens)
+        nobody_to_go = wish.room > 0 and not found.claimed
+        if self._reach.failures and not nobody_to_go and len(self._under_way) < self._limit:
+            times.append(self._reach.opens)  # which may have come while the file was looked at
         if found.others or found.orphans:
             times.append(now + MOURNING)
         if self._under_way:  # our own lease wants to be renewed

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
-from hybrid_compute.errors import OutcomeUnknown, TaskTimeout
+from hybrid_compute.errors import OutcomeUnknown, TaskNotFound, TaskTimeout
 from hybrid_compute.outbox.entries import (
     AT_ONCE,
     GIVEN_UP,
@@ -29,6 +29,7 @@ Connection: TypeAlias = sqlite3.Connection
 
 _STATUS: Final = "key, task, state, priority, tries, most, put, due, expires, ended, fetched, code, reason"
 _EXPIRED: Final = "it could not be sent before it expired"
+_UNKNOWN: Final = "the program that sends does not know its task: name it there, as in Outbox(tasks=[...])"
 
 
 # Putting and looking.
@@ -237,6 +238,19 @@ def reopen(db: Connection, codes: Collection[str] | None = None) -> None:
     rows = db.execute("SELECT key, code FROM calls WHERE state = 'waiting' AND due > ?", (AT_ONCE,)).fetchall()
     chosen = [(AT_ONCE, key) for key, code in rows if codes is None or code in codes]
     db.executemany("UPDATE calls SET due = ? WHERE key = ?", chosen)
+
+
+def note_unknown(db: Connection, tasks: Collection[str]) -> None:
+    """Say why calls of other tasks than these wait, and say so no longer of those that are known now."""
+    marks = ", ".join("?" * len(tasks))
+    db.execute(
+        f"UPDATE calls SET code = NULL, reason = '' WHERE state = 'waiting' AND code = ? AND task IN ({marks})",
+        (TaskNotFound.code, *tasks),
+    )
+    db.execute(
+        f"UPDATE calls SET code = ?, reason = ? WHERE state = 'waiting' AND reason = '' AND task NOT IN ({marks})",
+        (TaskNotFound.code, _UNKNOWN, *tasks),
+    )
 
 
 def leave(db: Connection, sender: str, begun: Sequence[str] = ()) -> None:

@@ -17,7 +17,8 @@ class Framing(WebSocketsSansIOProtocol):
 
     uvicorn itself lets go of a client that does not answer a ping in time, though it be in the middle of a large frame,
     or the ping behind one; and then it waits for the end of what nobody reads. It also takes a handshake that was
-    answered with an error for one that was never finished, and complains of each stranger.
+    answered with an error for one that was never finished, and a text that is not UTF-8 for an error of its own, and
+    complains of each stranger. A handshake that it cannot read it does not answer at all, and keeps its connection.
     """
 
     _heard = False
@@ -27,6 +28,9 @@ class Framing(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         self._heard = True
         super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.transport.is_closing():
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
 
     def handle_ping(self) -> None:
         if self.writable.is_set():
@@ -40,6 +44,15 @@ class Framing(WebSocketsSansIOProtocol):
         elif not self.close_sent:
             self.conn.fail(CloseCode.POLICY_VIOLATION, "too many fragments")
             self.handle_parser_exception()
+
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            self.frames = [b"".join(self.frames)]
+            if not _is_utf8(self.frames[0]):
+                self.conn.fail(CloseCode.INVALID_DATA, "a text that is not UTF-8")
+                self.handle_parser_exception()
+                return
+        super().send_receive_event_to_app()
 
     def send_keepalive_ping(self) -> None:
         super().send_keepalive_ping()
@@ -71,3 +84,13 @@ class Framing(WebSocketsSansIOProtocol):
         self._sent += 1
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
             self.handshake_complete = True
+
+
+def _is_utf8(data: bytes) -> bool:
+    if data.isascii():  # as nearly all are
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections import deque
 from typing import Any, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from hybrid_compute.links.joining import Joining
 from hybrid_compute.links.wire import JSON, Failure
-from hybrid_compute.server.joining import Joining
 
 HEAD = 10.0
 """Seconds that the head of a request may take, from the first byte of the connection."""
@@ -29,6 +31,8 @@ class Impatient(HttpToolsProtocol):
     uvicorn itself waits for the head of a request as long as it takes, so a client that sends a byte now and then
     would hold a connection for ever. So would one that goes on with a body that is answered already, or with blanks;
     and one that does not read would hold its answers.
+
+    Nor does it lose the body of a request that offers to speak HTTP/2 instead, as Java's client does by default.
     """
 
     _deadline: asyncio.TimerHandle | None = None
@@ -36,6 +40,7 @@ class Impatient(HttpToolsProtocol):
     _unread = 0
     _in_head = True
     _size = 0
+    _data = _again = b""
 
     def connection_made(self, transport: Any) -> None:
         _without_delay(transport.get_extra_info("socket"))
@@ -43,7 +48,11 @@ class Impatient(HttpToolsProtocol):
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        self._again = data
+        while self._again:
+            self._data, self._again = self._again, b""
+            super().data_received(self._data)
+        self._data = b""
         if self._in_head:
             self._size += len(data)
             if self._size > _HEAD_SIZE and not self.transport.is_closing():
@@ -68,12 +77,36 @@ class Impatient(HttpToolsProtocol):
         if self._deadline is not None:
             self._stop_waiting()
         self._in_head = False
+        if self._is_offer():
+            return  # it is read again
         super().on_headers_complete()
         parser: Any = self.parser
         if not parser.should_upgrade():
             self.headers = deque(maxlen=0)  # type: ignore[assignment]  # else trailers are taken for headers
         elif not self._should_upgrade():
             self.cycle.keep_alive = False  # what follows would be said in a protocol that is not spoken here
+
+    def on_message_complete(self) -> None:
+        if not self._is_offer():
+            super().on_message_complete()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Read the head again without the offer: with it, what follows is not taken for its body."""
+        if self._is_offer():
+            upgrade = cast("httptools.HttpParserUpgrade", sys.exception())
+            self._again = self._head_without_offer() + self._data[upgrade.args[0] :]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+
+    def _is_offer(self) -> bool:
+        """Whether this request offers to speak a protocol that is not spoken here."""
+        parser: Any = self.parser
+        return bool(parser.should_upgrade()) and self._get_upgrade() not in (None, b"websocket")
+
+    def _head_without_offer(self) -> bytes:
+        parser: Any = self.parser
+        start = b"%s %s HTTP/%s\r\n" % (parser.get_method(), self.url, parser.get_http_version().encode())
+        return start + b"".join(b"%s: %s\r\n" % each for each in self.headers if each[0] != b"upgrade") + b"\r\n"
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -182,10 +182,14 @@ class RemoteBackend(Backend):
         if call.task.streams:
             async with self.stream_call(call) as items:
                 return [item async for item in items]
-        if call.deadline is None:
-            return await self._untimed(call)
-        async with self.within_limits(call):
-            return self._read(call, await self._ask(call))
+        self.check_open()
+        try:
+            if call.deadline is None and self._address.by_socket:  # it ends with its socket, which closing ends
+                return self._read(call, await self._ask(call))
+            async with super().within_limits(call):
+                return self._read(call, await self._ask(call))
+        except (ConnectionLost, BackendUnavailable) as error:
+            raise self._as_closed(error) from error.__cause__
 
     @asynccontextmanager
     async def stream_call(self, call: Call, /) -> AsyncGenerator[AsyncIterator[Any]]:
@@ -217,23 +221,6 @@ class RemoteBackend(Backend):
         except (ConnectionLost, BackendUnavailable) as error:
             raise self._as_closed(error) from error.__cause__
 
-    async def _untimed(self, call: Call) -> Any:
-        """A call that ends only with its answer, its line or this place: `within_limits` costs three times as much."""
-        self.check_open()
-        limit = asyncio.timeout(None)
-        try:
-            async with limit:
-                self._pending.add(limit)  # which is how closing ends it
-                return self._read(call, await self._ask(call))
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise BackendClosed(self._is_closed, backend=self.name, started=True) from None
-        except (ConnectionLost, BackendUnavailable) as error:
-            raise self._as_closed(error) from error.__cause__
-        finally:
-            self._pending.discard(limit)
-
     def _as_closed(self, error: BackendError) -> BackendError:
         """What a broken line means: if it was closed here, that is the reason."""
         return BackendClosed(self._is_closed, backend=self.name, started=error.started) if self.closed else error
@@ -247,9 +234,10 @@ class RemoteBackend(Backend):
         try:
             return await self._carry(line, message, call)
         except ConnectionLost as lost:
-            if call.key is None or not self._still_remembers(known):
+            if call.key is None or self.closed or not self._still_remembers(known):
                 raise
-            return await self._ask_again(call, message, known, lost)
+            async with self.within_limits(call):  # closing ends its pauses, too
+                return await self._ask_again(call, message, known, lost)
         finally:
             call.ran = perf_counter() - began  # with the way there and back: only the server could tell them apart
 

@@ -23,6 +23,7 @@ from hybrid_compute.backends.remote.line import ENCODINGS, Answer, Message, fitt
 from hybrid_compute.backends.remote.listing import Listing, read_listing
 from hybrid_compute.backends.remote.upkeep import Upkeep
 from hybrid_compute.errors import BackendError, BackendUnavailable, ConnectionLost, RemoteProtocolError
+from hybrid_compute.links.joining import Joining
 from hybrid_compute.links.wire import JSON, MESSAGE_PACK, Encoding, Pieces, Reply, size_of
 
 _KEPT = 4.0
@@ -56,7 +57,16 @@ def open_session(
         cookie_jar=aiohttp.DummyCookieJar(),
         read_bufsize=_AT_ONCE,
         middlewares=(_stay,) if address.by_socket else (),
+        ws_response_class=_Joined,
     )
+
+
+class _Joined(aiohttp.ClientWebSocketResponse):
+    """A WebSocket whose frames go out together if they are written in one turn of the event loop."""
+
+    def __init__(self, reader: Any, writer: Any, *args: Any, **kwargs: Any) -> None:
+        writer.transport = Joining(writer.transport, asyncio.get_running_loop())
+        super().__init__(reader, writer, *args, **kwargs)
 
 
 async def _stay(request: aiohttp.ClientRequest, ask: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

@@ -86,7 +86,7 @@ class SocketLine:
         self._streams: dict[int, _Arriving] = {}
         self._unanswered: set[int] = set()  # also those withdrawn: the server answers them all the same
         self._kind = aiohttp.WSMsgType.BINARY if encoding.binary else aiohttp.WSMsgType.TEXT
-        self._outgoing: deque[bytes] = deque()
+        self._outgoing: dict[int, bytes] = {}  # frames that wait for room, in order, by the id of their call
         self._sender: asyncio.Task[None] | None = None  # while there is no room
         self._reader = asyncio.create_task(self._read())
 
@@ -113,7 +113,7 @@ class SocketLine:
         finally:
             del self._streams[id]
             if not arriving.ended:
-                self._say({"id": id, "cancel": True})
+                self._withdraw([id])
 
     async def aclose(self) -> None:
         self._lose("it was closed here")
@@ -135,8 +135,7 @@ class SocketLine:
         try:
             answers = await answered
         except asyncio.CancelledError:
-            for id in ids:
-                self._say({"id": id, "cancel": True})
+            self._withdraw(ids)
             raise
         finally:
             del self._waiting[ids[0]]
@@ -156,21 +155,29 @@ class SocketLine:
             raise BackendUnavailable(self.lost.result(), backend=self._name)
         data = b"".join(fitting(written, self._most(), self._name))
         self._unanswered.add(id)
-        self._put(data)
+        self._put(id, data)
+
+    def _withdraw(self, ids: list[int]) -> None:
+        """Nobody waits for these calls of one frame any more: it is not sent, or the server is told."""
+        if self._outgoing.pop(ids[0], None) is not None:
+            self._unanswered.discard(ids[0])
+            return
+        for id in ids:
+            self._say({"id": id, "cancel": True})
 
     def _say(self, fields: Fields) -> None:
         """Hand over a word about a call that nobody waits for. If the line is lost, the server knows by that."""
         if not self.lost.done():
-            self._put(b"".join(self._encoding.write_request(fields, None)))
+            self._put(next(self._ids), b"".join(self._encoding.write_request(fields, None)))
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, number: int, data: bytes) -> None:
         """Write a frame, or leave it to the sender.
 
         If each call wrote its own, all who wait for room would wait for one future of aiohttp, and the first that is
         cancelled would cancel it for all.
         """
         if self._sender is not None:
-            self._outgoing.append(data)
+            self._outgoing[number] = data
             return
         writing = self._socket.send_frame(data, self._kind)
         try:
@@ -187,7 +194,7 @@ class SocketLine:
         try:
             await _go_on(writing, waits_for)
             while self._outgoing:
-                await self._socket.send_frame(self._outgoing.popleft(), self._kind)
+                await self._socket.send_frame(self._outgoing.pop(next(iter(self._outgoing))), self._kind)
             self._sender = None
             return
         except (aiohttp.ClientError, OSError) as error:

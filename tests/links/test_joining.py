@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from hybrid_compute.server.joining import Joining
+from hybrid_compute.links.joining import Joining
 
 
 class Wire:
