@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from hybrid_compute.links.joining import Joining
 
 
-class Wire:
+class Wire(asyncio.Transport):
     """A transport that keeps what it is given."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.written: list[bytes] = []
         self.ended = ""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Any) -> None:
         self.written.append(bytes(data))
 
     def close(self) -> None:
@@ -36,7 +37,7 @@ async def wire() -> Wire:
 
 
 def joining(wire: Wire) -> Joining:
-    return Joining(cast(Any, wire), asyncio.get_running_loop())
+    return Joining(wire, asyncio.get_running_loop())
 
 
 async def test_what_comes_first_goes_at_once_and_the_rest_together(wire: Wire) -> None:

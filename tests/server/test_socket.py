@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from typing import TypeVar
 
 import aiohttp
 import msgspec
@@ -19,6 +20,7 @@ from tests.server.talking import BINARY, CLOSE, PATIENCE, TEXT, Frames, as_frame
 pytestmark = pytest.mark.usefixtures("complaints")
 
 ADD = {"task": "add", "input": {"a": 1, "b": 2}}
+T = TypeVar("T")
 
 
 @pytest.mark.parametrize("path", ["/compute", "/"])
@@ -317,14 +319,14 @@ class Watched:
         self._call(self.connection.keepalive_timeout)
 
     def unread(self) -> int:
-        size: int = self.connection.transport.get_write_buffer_size()
-        return size
+        """Bytes that wait in the server. It is the loop that says so: one that is late is waited for."""
+        return self._call(self.connection.transport.get_write_buffer_size)
 
-    def _call(self, step: Callable[[], None]) -> None:
-        async def call() -> None:
-            step()
+    def _call(self, step: Callable[[], T]) -> T:
+        async def call() -> T:
+            return step()
 
-        asyncio.run_coroutine_threadsafe(call(), self._loop).result(PATIENCE)
+        return asyncio.run_coroutine_threadsafe(call(), self._loop).result(PATIENCE)
 
 
 def test_a_slow_reader_is_not_let_go_for_a_ping_it_cannot_have_read(served: Served) -> None:
@@ -339,9 +341,24 @@ def test_a_slow_reader_is_not_let_go_for_a_ping_it_cannot_have_read(served: Serv
         for _ in range(5):
             before = watched.unread()
             while watched.unread() == before:
-                left -= len(frames.file.read(1_000))
+                left -= len(frames.file.read(50_000))
             watched.miss()
         assert frames.file.read(left)[-2:] == b'"}'
+
+
+def test_a_slow_reader_is_not_let_go_once_the_last_has_gone_out(served: Served) -> None:
+    """It has read since the last look, and the ping is behind what the system keeps for it."""
+    with Frames(served.port, room=4096) as frames:
+        watched = Watched(served)
+        frames.say({"task": "echo", "input": "x" * 10_000_000})
+        left = int.from_bytes(frames.file.read(10)[2:], "big")
+        watched.ping()
+        assert watched.unread()
+        while watched.unread():
+            left -= len(frames.file.read(50_000))
+        watched.miss()
+        assert frames.file.read(left)[-2:] == b'"}'
+        assert frames.ask(ADD) == {"result": 3}
 
 
 def test_a_slow_writer_is_not_let_go_for_a_ping_it_cannot_answer(served: Served) -> None:

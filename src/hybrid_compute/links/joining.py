@@ -18,6 +18,10 @@ class Joining:
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
+        # Asked for with each message, and found quicker here.
+        self.is_closing = transport.is_closing
+        self.pause_reading = transport.pause_reading
+        self.resume_reading = transport.resume_reading
         self._pieces: list[bytes | memoryview] = []
         self._size = 0
         self._in_turn = False
@@ -27,18 +31,21 @@ class Joining:
         return getattr(self._transport, name)
 
     def write(self, data: bytes | memoryview) -> None:
-        if self._size + len(data) >= _MUCH:  # so that the transport can say when there is no room for more
-            self._flush()
-            self._transport.write(data)
-            return
-        self._pieces.append(data)
-        self._size += len(data)
         if not self._in_turn:
             self._in_turn = True
             self._loop.call_soon(self._end_turn)
-        if not self._written and data[:7] != _HEAD:
-            self._written = True
+        waits = self._written or data[:7] == _HEAD
+        if waits and self._size + len(data) < _MUCH:
+            self._pieces.append(data)
+            self._size += len(data)
+            return
+        self._written = True
+        if self._pieces and len(data) < _MUCH:
+            self._pieces.append(data)
             self._flush()
+        else:
+            self._flush()
+            self._transport.write(data)
 
     def close(self) -> None:
         self._flush()
@@ -56,12 +63,12 @@ class Joining:
         self._flush()
 
     def _flush(self) -> None:
-        pieces, self._pieces, self._size = self._pieces, [], 0
-        if pieces:
+        if self._pieces:
+            pieces, self._pieces, self._size = self._pieces, [], 0
             self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
 
 _HEAD = b"HTTP/1."
 
 _MUCH = 1 << 16
-"""Bytes that are written at once, without waiting for the end of the turn."""
+"""Bytes that do not wait for the end of the turn: so the transport can say when there is no room for more."""

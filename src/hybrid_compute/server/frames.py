@@ -72,7 +72,8 @@ class Framing(WebSocketsSansIOProtocol):
         heard, self._heard = self._heard, False
         before, self._unread = self._unread, self.transport.get_write_buffer_size()
         said_more, self._sent_before = self._sent > self._sent_before, self._sent
-        return heard or (self._unread > 0 and (self._unread < before or said_more))
+        has_read = self._unread < before or (self._unread > 0 and said_more)  # also the last: the ping may be behind it
+        return heard or has_read
 
     async def send(self, message: Any) -> None:
         try:

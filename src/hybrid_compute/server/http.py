@@ -15,6 +15,7 @@ from msgspec import Raw
 
 from hybrid_compute.errors import ProtocolError
 from hybrid_compute.links.arena import LARGE
+from hybrid_compute.links.begun import Waiting, begin
 from hybrid_compute.links.wire import JSON, MESSAGE_PACK, Encoding, Outcome, Pieces, Request, size_of
 from hybrid_compute.server.answering import Answering
 from hybrid_compute.server.desk import Desk
@@ -110,8 +111,11 @@ class Compute:
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > most:
             raise Refused("too_large", f"a request of {int(length):,} bytes is too large: {most:,} are the most")
+        body = begin(self._all_of(receive))
+        if not isinstance(body, Waiting):  # it came with its head, as most do
+            return body
         try:
-            return await self._patience.wait_for(self._all_of(receive))
+            return await self._patience.wait_for(body)
         except TimeoutError:
             raise Refused("too_slow", f"the body did not arrive within {self._patience.seconds:g} s") from None
 

@@ -113,18 +113,16 @@ class Conversation:
         id = id_of(asked, encoding)
         if id in self._by_id:
             raise ProtocolError(_taken(id))
-        running = Running(asked.credit)
         try:
             _insist_on_credit(asked)
-            if asked.stream:
-                self._insist_on_room()
-                work = self._stream(asked, id, encoding, running)
-            else:
+            if not asked.stream:
                 value = self._desk.answer_at_once(self._guest, asked, encoding, encoding)
                 if value is not None:
                     return encoding.write_outcome(id, "result", value)
-                self._insist_on_room()
-                work = self._answer(asked, id, encoding, running)
+            self._insist_on_room()
+            running = Running(asked.credit)
+            answer = self._stream if asked.stream else self._answer
+            work = answer(asked, id, encoding, running)
         except Exception as error:
             return encoding.write_failure(id, self._desk.report(error))
         self._begin(work, {id: running} if id is not None and id != encoding.null else {}, running)

@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import types
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
@@ -29,9 +27,8 @@ from hybrid_compute.backends.remote.http import reason_of
 from hybrid_compute.backends.remote.line import CREDIT, Answer, Fields, Message, fitting
 from hybrid_compute.backends.remote.upkeep import Upkeep
 from hybrid_compute.errors import BackendUnavailable, ConnectionLost, HybridComputeError, RemoteProtocolError
+from hybrid_compute.links.begun import Waiting, begin
 from hybrid_compute.links.wire import JSON, MESSAGE_PACK, Encoding, Pieces, Reply
-
-T = TypeVar("T")
 
 _CLOSING = aiohttp.ClientWSTimeout(ws_close=1.0)  # pyright: ignore[reportCallIssue]  # it cannot read attrs
 """What a server may take to say goodbye."""
@@ -179,20 +176,18 @@ class SocketLine:
         if self._sender is not None:
             self._outgoing[number] = data
             return
-        writing = self._socket.send_frame(data, self._kind)
         try:
-            waits_for = writing.send(None)
-        except StopIteration:
-            pass  # it is written
+            begun = begin(self._socket.send_frame(data, self._kind))
         except (aiohttp.ClientError, OSError) as error:
             self._lose(reason_of(error))
         else:
-            self._sender = asyncio.create_task(self._write(writing, waits_for))
+            if begun is not None:
+                self._sender = asyncio.create_task(self._write(begun))
 
-    async def _write(self, writing: Coroutine[Any, Any, None], waits_for: Any) -> None:
+    async def _write(self, begun: Waiting[None]) -> None:
         reason = "the sender was stopped"
         try:
-            await _go_on(writing, waits_for)
+            await begun
             while self._outgoing:
                 await self._socket.send_frame(self._outgoing.pop(next(iter(self._outgoing))), self._kind)
             self._sender = None
@@ -265,21 +260,6 @@ class SocketLine:
 
     def _loss(self) -> ConnectionLost:
         return ConnectionLost(self.lost.result(), backend=self._name, started=True)
-
-
-@types.coroutine
-def _go_on(begun: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
-    """Go on with a coroutine that has begun, and waits for that."""
-    try:
-        while True:
-            try:
-                sent = yield waits_for
-            except BaseException as error:
-                waits_for = begun.throw(error)
-            else:
-                waits_for = begun.send(sent)
-    except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]
 
 
 class _Arriving:
