@@ -36,6 +36,10 @@ def explained(strategy: str | Strategy, task: AnyTask = double, *, lost: bool = 
     return Runtime(places, strategy=strategy, **rules).explain(task, 1)
 
 
+def _name(strategy: str | Strategy) -> str:
+    return strategy if isinstance(strategy, str) else f"{strategy.__name__}()"
+
+
 WHY: dict[str | Strategy, str] = {
     "auto": "it is the first in the usual order",
     auto: "it is the first in the usual order",
@@ -47,7 +51,7 @@ WHY: dict[str | Strategy, str] = {
 }
 
 
-@pytest.mark.parametrize(("strategy", "why"), WHY.items(), ids=str)
+@pytest.mark.parametrize(("strategy", "why"), WHY.items(), ids=_name)
 def test_every_strategy_says_why(strategy: str | Strategy, why: str) -> None:
     """In one line below the place."""
     told = explained(strategy)
@@ -55,7 +59,7 @@ def test_every_strategy_says_why(strategy: str | Strategy, why: str) -> None:
     assert str(told).splitlines()[:2] == [f"double: runs at {told.place}", f"  because {why}"]
 
 
-@pytest.mark.parametrize("strategy", [prefer("worker"), only("worker", "local"), fastest(Timings())], ids=str)
+@pytest.mark.parametrize("strategy", [prefer("worker"), only("worker", "local"), fastest(Timings())], ids=_name)
 def test_a_strategy_that_was_made_has_a_name_too(strategy: Strategy) -> None:
     """That of the function which it is."""
     assert explained(strategy).because.startswith("it is the first in the order of strategy '")
