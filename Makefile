@@ -15,7 +15,7 @@ demo: .venv/dev
 	$(BIN)/hybrid-compute demo
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 bench: .venv/bench
 	$(BIN)/python -m benchmarks
