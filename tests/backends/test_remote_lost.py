@@ -211,18 +211,54 @@ async def test_a_call_that_is_cancelled_before_there_is_room_is_not_sent(served:
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_line_that_breaks_while_it_is_full_loses_the_calls_on_it(served: Served) -> None:
-    """Also those whose frame still waits for its turn; none of them waits for ever."""
+@pytest.mark.parametrize("close", [False, True])
+async def test_a_line_that_breaks_while_it_is_full_loses_the_calls_on_it(close: bool, served: Served) -> None:
+    """None of them waits for ever; those whose frame still waited for its turn have not begun, and say so."""
     async with relay(served.port) as line:
-        async with Runtime([place := remote("ws", line.port)]) as rt:
+        place = remote("ws", line.port)
+        opened: Any = await place._line()
+        line.stall()
+        calls = [asyncio.create_task(place.run_call(Call(remoting.total, (np.ones(1 << 20),)))) for _ in range(4)]
+        await until(lambda: len(opened._outgoing) == 3)
+        if close:
+            await place.aclose()
+        else:
+            line.cut()
+        first, *others = await asyncio.gather(*calls, return_exceptions=True)
+        await place.aclose()
+    assert isinstance(first, BackendClosed if close else ConnectionLost)
+    assert first.started
+    for each in others:
+        assert isinstance(each, BackendClosed if close else BackendUnavailable)
+        assert not each.started
+
+
+async def test_a_stream_whose_line_breaks_before_there_is_room_was_not_begun(served: Served) -> None:
+    """So it may go elsewhere."""
+    async with relay(served.port) as line:
+        async with Runtime([place := remote("ws", line.port), LocalBackend()], strategy="in_order") as rt:
             opened: Any = await place._line()
             line.stall()
-            calls = [asyncio.create_task(rt.run(remoting.total, np.ones(1 << 20))) for _ in range(4)]
-            await until(lambda: len(opened._outgoing) == 3)
+            call = asyncio.create_task(place.run_call(Call(remoting.total, (np.ones(1 << 20),))))
+            await until(lambda: opened._sender is not None)
+            streamed = asyncio.create_task(_all(rt, 20))
+            await until(lambda: len(opened._outgoing) == 1)
             line.cut()
-            for call in calls:
-                with pytest.raises(ConnectionLost):
-                    await call
+            with pytest.raises(ConnectionLost):
+                await call
+            assert await streamed == list(range(20))
+
+
+@pytest.mark.parametrize("task", [remoting.double, remoting.numbers])
+async def test_a_line_that_is_found_broken_by_a_call_ends_that_call(task: Task[..., Any], served: Served) -> None:
+    """Nothing was written, and what has told all who waited has not told it: it must not wait for ever."""
+    async with Runtime([place := remote("ws", served.port), LocalBackend()], strategy="in_order") as rt:
+        opened: Any = await place._line()
+        opened._socket._writer.transport.abort()
+        with pytest.raises(BackendUnavailable) as caught:
+            await place.run_call(Call(task, (21,)))
+        assert not caught.value.started
+        assert await rt.run(remoting.double, 21) == 42
 
 
 # Keys.

@@ -43,6 +43,23 @@ def test_no_worker_survives_its_parent(tmp_path: Path, state: str, ending: signa
         program.wait()
 
 
+LATE = """
+import os
+from hybrid_compute.links import child, template
+calls, replies, nobody, control = os.pipe(), os.pipe(), os.pipe(), os.pipe()
+child.Worker.run = lambda worker: worker.channel.write(b"an answer")
+child.PipeChannel.__init__ = lambda channel, calls, replies, control: setattr(channel, "_replies", replies)
+os.close(replies[0])
+template._become_worker(1, memoryview(bytearray(64)), 1, [calls[0], replies[1], control[0]], nobody)
+"""
+
+
+def test_a_worker_that_answers_when_its_parent_has_gone_leaves_without_a_word() -> None:
+    """There is nobody left to tell, and what it would write goes to a terminal that belongs to others."""
+    late = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=30, check=False)
+    assert (late.returncode, late.stderr) == (1, "")
+
+
 async def test_calls_go_on_when_the_template_dies() -> None:
     """The template is needed to start workers, not to keep them: what runs is answered all the same."""
     async with Runtime([pool := WorkerBackend(2)], strategy="worker") as rt:

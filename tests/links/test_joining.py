@@ -27,6 +27,9 @@ class Wire(asyncio.Transport):
     def abort(self) -> None:
         self.ended = "aborted"
 
+    def is_closing(self) -> bool:
+        return bool(self.ended)
+
     def get_write_buffer_size(self) -> int:
         return 5
 
@@ -87,3 +90,14 @@ async def test_what_waits_goes_before_the_end_but_not_before_an_abort(wire: Wire
     joined.abort()
     await asyncio.sleep(0)
     assert (wire.written, wire.ended) == ([b"a", b"b"], "aborted")
+
+
+async def test_what_waits_when_the_transport_breaks_is_dropped(wire: Wire) -> None:
+    """Some transports refuse what is written then, and at the end of the turn nobody is there to be told."""
+    joined = joining(wire)
+    joined.write(b"a")
+    joined.write(b"b")
+    wire.abort()
+    await asyncio.sleep(0)
+    assert wire.written == [b"a"]
+    assert joined.get_write_buffer_size() == 5

@@ -308,6 +308,16 @@ def test_an_offer_of_another_protocol_is_not_taken_up(served: Served) -> None:
                 assert line.answer().value == {"result": 1}
 
 
+def test_an_offer_in_two_headers(served: Served) -> None:
+    """What belongs to one connection may be said in several of them, and the last need not be the upgrade."""
+    body = b'{"task": "echo", "input": 1}'
+    two_headers = {**OFFER, "Connection": "Upgrade\r\nConnection: HTTP2-Settings", "Content_Length": len(body)}
+    with Line(served.port) as line:
+        for _ in range(2):
+            line.send(head("POST", "/compute", **two_headers) + body)
+            assert line.answer().value == {"result": 1}
+
+
 def test_many_offers_at_once(served: Served) -> None:
     """None of them is taken up either."""
     with Line(served.port) as line:

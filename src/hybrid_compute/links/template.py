@@ -121,6 +121,8 @@ def _become_worker(number: int, words: memoryview, segments: int, fds: list[int]
         code = 0
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else 1
+    except BrokenPipeError:  # the parent has gone: there is nobody left to tell
+        pass
     except BaseException:
         traceback.print_exc()
     finally:

@@ -101,7 +101,9 @@ class Impatient(HttpToolsProtocol):
     def _is_offer(self) -> bool:
         """Whether this request offers to speak a protocol that is not spoken here."""
         parser: Any = self.parser
-        return bool(parser.should_upgrade()) and self._get_upgrade() not in (None, b"websocket")
+        if not parser.should_upgrade() or self._should_upgrade():
+            return False
+        return any(name == b"upgrade" for name, _ in self.headers)  # there is none with CONNECT
 
     def _head_without_offer(self) -> bytes:
         parser: Any = self.parser

@@ -26,7 +26,13 @@ from hybrid_compute.backends.remote.address import Address
 from hybrid_compute.backends.remote.http import reason_of
 from hybrid_compute.backends.remote.line import CREDIT, Answer, Fields, Message, fitting
 from hybrid_compute.backends.remote.upkeep import Upkeep
-from hybrid_compute.errors import BackendUnavailable, ConnectionLost, HybridComputeError, RemoteProtocolError
+from hybrid_compute.errors import (
+    BackendError,
+    BackendUnavailable,
+    ConnectionLost,
+    HybridComputeError,
+    RemoteProtocolError,
+)
 from hybrid_compute.links.begun import Waiting, begin
 from hybrid_compute.links.wire import JSON, MESSAGE_PACK, Encoding, Pieces, Reply
 
@@ -137,7 +143,7 @@ class SocketLine:
         finally:
             del self._waiting[ids[0]]
         if answers is None:
-            raise self._loss()
+            raise self._loss(ids[0])
         if _is_nameless(answers[0].reply):  # one answer to many calls is that of each: none of them was looked at
             answers = answers * len(ids)
         if len(answers) != len(ids):
@@ -148,11 +154,15 @@ class SocketLine:
 
     def _send(self, id: int, written: Pieces) -> None:
         """Hand over the frame of a call. Raises `BackendUnavailable` or `LimitExceeded`, and then it is not sent."""
-        if self.lost.done():
-            raise BackendUnavailable(self.lost.result(), backend=self._name)
+        self._insist_on_line()
         data = b"".join(fitting(written, self._most(), self._name))
         self._unanswered.add(id)
         self._put(id, data)
+        self._insist_on_line()  # that it is lost may turn out just here, where this call is not yet among those told
+
+    def _insist_on_line(self) -> None:
+        if self.lost.done():
+            raise BackendUnavailable(self.lost.result(), backend=self._name)
 
     def _withdraw(self, ids: list[int]) -> None:
         """Nobody waits for these calls of one frame any more: it is not sent, or the server is told."""
@@ -188,7 +198,7 @@ class SocketLine:
         reason = "the sender was stopped"
         try:
             await begun
-            while self._outgoing:
+            while self._outgoing and not self.lost.done():
                 await self._socket.send_frame(self._outgoing.pop(next(iter(self._outgoing))), self._kind)
             self._sender = None
             return
@@ -255,10 +265,13 @@ class SocketLine:
         for answered in self._waiting.values():
             if not answered.done():
                 answered.set_result(None)
-        for arriving in self._streams.values():
-            arriving.fail(self._loss())
+        for id, arriving in self._streams.items():
+            arriving.fail(self._loss(id))
 
-    def _loss(self) -> ConnectionLost:
+    def _loss(self, id: int) -> BackendError:
+        """What the loss of the line means for this call: it may have begun, unless its frame still waits for room."""
+        if id in self._outgoing:
+            return BackendUnavailable(self.lost.result(), backend=self._name)
         return ConnectionLost(self.lost.result(), backend=self._name, started=True)
 
 
