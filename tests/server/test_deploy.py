@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,15 @@ def test_the_options_that_are_used_are_there(name: str) -> None:
     known = CliRunner().invoke(app, ["serve", "--help"]).output
     assert used
     assert used <= set(re.findall(r"--[a-z-]+", known))
+
+
+def test_the_linter_finds_nothing_in_the_dockerfile() -> None:
+    """Not even what it only mentions."""
+    linter = Path(sys.executable).with_name("hadolint")
+    if not linter.exists():
+        pytest.skip("hadolint is not there for this machine")
+    ran = subprocess.run([linter, DEPLOY / "Dockerfile"], check=False, capture_output=True, text=True, timeout=30)
+    assert (ran.returncode, ran.stdout + ran.stderr) == (0, "")
 
 
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:
