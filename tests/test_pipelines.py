@@ -16,17 +16,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybrid_compute import BlockingRuntime, LocalBackend, Runtime, Task, WorkerBackend, pipeline
+from hybrid_compute import BlockingRuntime, LocalBackend, RemoteBackend, Runtime, Task, WorkerBackend, pipeline
 from hybrid_compute.clock import ManualClock
 from hybrid_compute.errors import BackendClosed, NoBackendAvailable, TaskFailed, TaskTimeout, WorkerLost
 from hybrid_compute.pipelines.pipeline import Pipeline
 from hybrid_compute.strategies import only
-from hybrid_compute.tasks import AnyTask, Stage
+from hybrid_compute.tasks import AnyTask, Stage, TaskRegistry
 from hybrid_compute.testing import MockBackend
 from tests import piped
 from tests.faults import tasks as faulty
 from tests.faults.watching import kill, marks, until
 from tests.piped import Refused, count, count_here, double
+from tests.server.serving import serving
 
 ENDED = 2**64 - 1
 
@@ -84,6 +85,21 @@ async def test_two_places_of_other_names() -> None:
         assert await pipeline(count.on("remote"), double.on("worker"), double.on("local")).run(rt, 3) == [0, 4, 8]
     assert [asked.task for asked in remote.calls] == ["count"]
     assert [asked.args for asked in worker.calls] == [(0,), (1,), (2,)]
+
+
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+async def test_a_server_is_a_stage(scheme: str) -> None:
+    """Its generator is read as it yields, is held back by a stage here, and leaving it early stops it."""
+    with serving(TaskRegistry([count_here, double]), workers=1) as served:
+        remote = RemoteBackend(f"{scheme}://127.0.0.1:{served.port}")
+        async with Runtime([LocalBackend(), remote]) as rt:
+            pipe = pipeline(count_here.on("remote"), piped.increment.on("local"), double.on("remote"))
+            assert await pipe.run(rt, 20) == [2 * (number + 1) for number in range(20)]
+            async with pipe.stream(rt, 10**9) as items:
+                assert [await anext(items) for _ in range(5)] == [2, 4, 6, 8, 10]
+            await until(lambda: served.app.desk.under_way == 0, "the server is at work for nobody")
+        assert rt.stats()["count_here"]["remote"].calls == 2
+        assert set(rt.stats()["double"]) == {"remote"}
 
 
 async def test_a_first_stage_that_is_no_generator_gives_one_item() -> None:

@@ -619,11 +619,11 @@ class Report:
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (1j, "the result is of type complex"),
+        (1j, "the value is of type complex"),
         ({"a": [1, {"b": object()}]}, r"\['a'\]\[1\]\['b'\] is of type object"),
         (Report([1, 2j]), r"\.lines\[1\] is of type complex"),
         (["fine", "\ud800"], r"\[1\] is of type str and cannot be JSON: .*surrogates"),
-        ({(1, 2): 3}, "the result is of type dict"),
+        ({(1, 2): 3}, "the value is of type dict"),
     ],
 )
 def test_a_result_that_json_cannot_say_is_named_by_its_path(value: Any, reason: str) -> None:

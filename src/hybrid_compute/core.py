@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 
-from hybrid_compute.backends.base import Backend
+from hybrid_compute.backends.base import Backend, LimitOfRule
 from hybrid_compute.backends.local import LocalBackend
 from hybrid_compute.calls import Call
 from hybrid_compute.clock import Clock
-from hybrid_compute.errors import BackendClosed, NoBackendAvailable, PolicyRefused
+from hybrid_compute.errors import BackendClosed, BackendError, NoBackendAvailable, PolicyRefused
 from hybrid_compute.events import CallFinished, CallStarted, Hooks
 from hybrid_compute.links.codec import OF_THE_TASK, failure_of
 from hybrid_compute.policy import Policy, private_stays_here
@@ -63,6 +63,10 @@ class Core:
             return PolicyRefused(f"no place may run {task.name!r}: {decided.error}", refusals=decided.refusals)
         asked = decided.error or "the strategy named no place"
         return NoBackendAvailable(f"no backend can run {task.name!r}: {asked}", refusals=decided.refusals)
+
+    def forbids(self, error: BackendError) -> bool:
+        """Whether a place that failed with `error` was bound by one of our policies."""
+        return isinstance(error, LimitOfRule) and error.rule in self.policies
 
     async def run_inline(self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], profile: Profile) -> Any:
         """Run a task that is known to be quick right here, and keep an eye on it."""

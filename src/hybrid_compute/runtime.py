@@ -510,12 +510,12 @@ class Verbs:
     async def _run_batch(
         self, whole: Call, lane: Lane, inputs: Sequence[tuple[Any, ...]], limit: int | None
     ) -> list[Any]:
-        task = whole.task
+        core, task = self._core, whole.task
         decided = self._decide(task, lane)
         if not decided.order:
-            raise self._core.refuse(task, decided)
+            raise core.refuse(task, decided)
         backend = decided.order[0]
-        if not backend.batches or task.kind != "function" or task.retries or self._core.hooks:
+        if not backend.batches or task.kind != "function" or task.retries or core.hooks:
             return await self._run_each(whole, lane, inputs, limit)
         began = perf_counter()
         try:
@@ -523,9 +523,12 @@ class Verbs:
         except BackendError as error:
             # A batch ends as a whole. Only where running again is harmless do its calls go on one by one.
             if not self._may_pass_on(error, task, decided.order[1:]):
+                if core.forbids(error):
+                    refusals = {**decided.refusals, backend.name: str(error)}
+                    raise core.refuse(task, replace(decided, refusals=refusals, forbidden=True)) from error
                 raise
             return await self._run_each(whole, lane, inputs, limit)
-        self._core.note(whole, backend, perf_counter() - began, None, len(inputs))
+        core.note(whole, backend, perf_counter() - began, None, len(inputs))
         return results
 
     async def _run_each(

@@ -177,10 +177,10 @@ def encode_json(value: Any) -> bytes:
     except NotTransferable:
         raise
     except RecursionError as error:
-        raise NotTransferable("a result nested without end cannot be JSON") from error
+        raise NotTransferable("a value nested without end cannot be JSON") from error
     except (TypeError, ValueError, OverflowError) as error:
         path, culprit = _find_culprit(value)
-        where = f"{path or 'the result'} is of type {type(culprit).__name__} and cannot be JSON"
+        where = f"{path or 'the value'} is of type {type(culprit).__name__} and cannot be JSON"
         raise NotTransferable(f"{where}: {error}") from error
 
 
@@ -533,7 +533,7 @@ def _insist_on_numbers(value: Any) -> None:
     parts = [("", _plain(value))]
     for path, part in parts:  # which grows meanwhile, so that no depth is too deep
         if isinstance(part, float) and not math.isfinite(part):
-            raise NotTransferable(f"{path or 'the result'} is {part} and cannot be JSON, which has no such number")
+            raise NotTransferable(f"{path or 'the value'} is {part} and cannot be JSON, which has no such number")
         parts += ((path + step, child) for step, child in _children(part))
 
 

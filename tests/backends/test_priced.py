@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybrid_compute.backends.group import Group
 from hybrid_compute.backends.local import LocalBackend
 from hybrid_compute.backends.priced import Budget, Priced, Spent, exact
 from hybrid_compute.backends.remote.backend import RemoteBackend
+from hybrid_compute.backends.tenants import PerTenant
 from hybrid_compute.backends.wrappers import Limited, Retrying
 from hybrid_compute.calls import Call
 from hybrid_compute.errors import (
@@ -22,6 +24,7 @@ from hybrid_compute.errors import (
     HybridComputeError,
     InvalidInput,
     LimitExceeded,
+    NoBackendAvailable,
     NotTransferable,
     PolicyRefused,
     TaskFailed,
@@ -220,6 +223,57 @@ async def test_a_budget_finds_its_place_in_any_wrapping() -> None:
     async with Runtime([place], policies=[budget]) as rt:
         with pytest.raises(PolicyRefused):
             await rt.run(WORK)
+
+
+async def test_a_budget_finds_its_place_in_a_group() -> None:
+    """That of the tenant for whom the call is: the others may have all the money there is."""
+    spent, rich = Budget(0), Budget(10)
+    places = {"poor": Priced(remote(), per_call=1, budget=spent), "rich": Priced(remote(), per_call=1, budget=rich)}
+    who = ["poor"]
+    group = Retrying(PerTenant(places, tenant=lambda: who[0]))
+    async with Runtime([group], policies=[spent, rich]) as rt:
+        for verb in (rt.run(WORK), rt.run(NUMBERS, 3), rt.map(WORK, range(3))):
+            with pytest.raises(PolicyRefused, match="of the budget of 0 0 is left"):
+                await verb
+        assert rt.explain(WORK).place is None
+        who[0] = "rich"
+        assert await rt.run(WORK, 3) == 3
+        who[0] = "nobody"
+        with pytest.raises(NoBackendAvailable):
+            await rt.run(WORK)
+
+
+def test_a_group_is_forbidden_when_all_its_members_are() -> None:
+    """As long as there is another way, it is for the group to find it."""
+
+    class Either(Group):
+        def can_run(self, task: AnyTask, /) -> bool:
+            return True
+
+    budget, free = Budget(1), LocalBackend()
+    dear, cheap = (Priced(remote(), per_call=amount, budget=budget) for amount in (2, 1))
+    assert budget(WORK, Either([dear], name="remote")) is not None
+    assert budget(WORK, Either([dear, cheap], name="remote")) is None
+    assert budget(WORK, Either([dear, free], name="remote")) is None
+    budget.pay("work", 1, exact(1))
+    assert budget(WORK, Either([dear, cheap], name="remote")) is not None
+    assert budget(WORK, Either([dear, remote(refuses=lambda task: "not here")], name="remote")) is not None
+
+
+async def test_a_map_that_the_budget_cannot_pay_is_refused() -> None:
+    """Nothing of it runs and nothing is spent, though it could pay a part; at a place that is free it does run."""
+    budget = Budget(3)
+    place = Priced(_Batching(name="remote", rank=3), per_call=1, budget=budget)
+    async with Runtime([place], policies=[budget]) as rt:
+        with pytest.raises(PolicyRefused, match="5 of 'work' would cost 5, and 3 is left") as refused:
+            await rt.map(WORK, range(5))
+        assert list(refused.value.refusals) == ["remote"]
+        assert budget.spent == 0
+        assert await rt.map(WORK, range(3)) == [0, 1, 2]
+    budget = Budget(3)
+    place = Priced(_Batching(name="remote", rank=3), per_call=1, budget=budget)
+    async with Runtime([place, LocalBackend()], policies=[budget], strategy="in_order") as rt:
+        assert await rt.map(WORK, range(5)) == list(range(5))
 
 
 async def test_a_retry_is_paid_again() -> None:

@@ -122,6 +122,12 @@ def pid() -> int:
 
 
 @task
+def pid_for(value: Any) -> int:
+    """That of a worker, which has got the value."""
+    return os.getpid()
+
+
+@task
 def count_in_worker(stop: int, path: str) -> Iterator[int]:
     """Numbers; the file holds the last one that was made, and then the word `ended`."""
     marks = Path(path)
@@ -179,6 +185,7 @@ def registry() -> TaskRegistry:
             count_then_wait,
             count_then_fail,
             pid,
+            pid_for,
             count_in_worker,
             leave_mark,
             mark_and_wait,

@@ -224,7 +224,7 @@ def test_a_trace_that_is_none_is_passed_over(served: Served, trace: str) -> None
 
 
 def test_a_bomb_is_not_unpacked(served: Served) -> None:
-    """A gigabyte of nothing in a megabyte: nobody reads it."""
+    """Fifty megabytes of nothing in fifty kilobytes: nobody reads them."""
     bomb = gzip.compress(b" " * 50_000_000)
     answer = ask(served.port, "POST", "/compute", bomb, {"Content-Type": JSON, "Content-Encoding": "gzip"})
     assert answer.failure() == (415, "unsupported_media_type")
@@ -497,6 +497,30 @@ def test_handshakes_that_are_none(served: Served) -> None:
         with Line(served.port) as line:
             line.send(head("GET", "/compute", **headers))
             assert line.answer().status >= 400
+
+
+@pytest.mark.parametrize("path", ["/tasks", "/tasks/add", "/mcp", "/no"])
+def test_a_handshake_where_there_is_no_socket(served: Served, path: str) -> None:
+    """It is refused like one at the right place: in JSON, with a code."""
+    with Frames(served.port, path) as frames:
+        status, headers, body = frames.welcome
+        assert (status, headers["content-type"]) == (404, "application/json")
+        assert json.loads(body)["code"] == "not_found"
+
+
+@pytest.mark.parametrize("packs", [False, True], ids=["JSON", "MessagePack"])
+def test_an_input_too_deep_for_a_worker_is_its_clients_fault(served: Served, packs: bool) -> None:
+    """What can be read here cannot always be sent on from here. How deep that is depends on the version of Python."""
+
+    def status(depth: int) -> int:
+        body = b'{"task": "pid_for", "input": %s%s}' % (b"[" * depth, b"]" * depth)
+        if packs:
+            body = msgspec.msgpack.encode({"task": "pid_for", "input": msgspec.Raw(b"\x91" * depth + b"\x90")})
+        return ask(served.port, "POST", "/compute", body, {"Content-Type": PACKED if packs else JSON}).status
+
+    assert status(300) == 200
+    assert {status(depth) for depth in range(400, 1000, 50)} <= {200, 422}
+    assert status(DEEP) in (400, 422)
 
 
 @pytest.mark.parametrize("odd", [{"Content_Length": "2"}, {"X": "x" * 10_000}, {f"X{n}": "" for n in range(200)}])

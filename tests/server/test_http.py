@@ -401,6 +401,14 @@ def test_what_is_not_there_is_not_found_in_json(served: Served, path: str) -> No
     assert (status, code) in [(404, "not_found"), (405, "method_not_allowed")]
 
 
+def test_the_event_loop_is_the_quickest_there_is(served: Served) -> None:
+    """Who serves gets it by the settings alone."""
+    uvloop = pytest.importorskip("uvloop")
+    for made in (serving_module.new_event_loop(), served.server.config.get_loop_factory()()):
+        assert isinstance(made, uvloop.Loop)
+        made.close()
+
+
 def test_an_ordinary_event_loop_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no uvloop: calls, streams and sockets all the same."""
     monkeypatch.setattr(serving_module, "new_event_loop", asyncio.new_event_loop)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
@@ -86,7 +86,7 @@ def test_an_id_comes_back_as_it_came_in_message_pack(served: Served, id: object)
 def test_what_is_neither_a_number_nor_a_text_is_no_id(served: Served, id: object) -> None:
     """It is refused, for calls and words about them, and the connection goes on."""
     with Frames(served.port) as frames:
-        for asked in ({"id": id, **ADD}, [{"id": id, **ADD}], {"id": id, "cancel": True}, {"id": id, "task": 5}):
+        for asked in ({"id": id, **ADD}, [{"id": id, **ADD}, ADD], {"id": id, "cancel": True}, {"id": id, "task": 5}):
             found = frames.ask(asked)
             assert (found["id"], found["code"]) == (None, "protocol_error"), asked
         frames.frame(BINARY, msgspec.msgpack.encode({"id": id, **ADD}))
@@ -119,13 +119,40 @@ def test_an_id_that_is_taken_is_refused(served: Served) -> None:
     with Frames(served.port) as frames:
         frames.say({"id": 7, "task": "wait_at", "input": name})
         wait_until(lambda: tasks.came[name] == 1)
-        for asked in ({"id": 7, **ADD}, [{"id": 8, **ADD}, {"id": 7, **ADD}], [{"id": 9, **ADD}, {"id": 9, **ADD}]):
+        for asked in ({"id": 7, **ADD}, [{"id": 7, **ADD}, ADD, {"id": None, **ADD}]):
             found = frames.ask(asked)
             assert (found["id"], found["code"]) == (None, "protocol_error")
         tasks.gates[name].set()
         assert frames.hear() == {"id": 7, "result": name}
         assert frames.ask({"id": 7, **ADD}) == {"id": 7, "result": 3}
         assert frames.ask([{"id": 9, **ADD}]) == [{"id": 9, "result": 3}]
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+@pytest.mark.parametrize(
+    ("ids", "answered"),
+    [
+        ([8, 7, 9], [8, 9]),  # 7 is under way
+        ([8, 9, 8, 8], [8, 9]),
+        ([7, 7, 8], [8]),
+        ([[1], 8, None], [8]),
+    ],
+    ids=repr,
+)
+def test_a_batch_with_an_id_that_is_not_its_own(served: Served, opcode: int, ids: list[Any], answered: Any) -> None:
+    """None of its calls is run, and whoever waits for one knows; the call under way is not taken to be meant."""
+    write = msgspec.json.encode if opcode == TEXT else msgspec.msgpack.encode
+    name, unrun = tasks.gate(), tasks.gate()
+    with Frames(served.port) as frames:
+        frames.frame(opcode, write({"id": 7, "task": "wait_at", "input": name}))
+        wait_until(lambda: tasks.came[name] == 1)
+        frames.frame(opcode, write([{"id": id, "task": "wait_at", "input": unrun} for id in ids]))
+        assert [(each["id"], each["code"]) for each in frames.hear()] == [(id, "protocol_error") for id in answered]
+        frames.frame(opcode, write([{"id": id, **ADD} for id in answered]))  # these ids are free
+        assert frames.hear() == [{"id": id, "result": 3} for id in answered]
+        tasks.gates[name].set()
+        assert frames.hear() == {"id": 7, "result": name}
+    assert tasks.came[unrun] == 0
 
 
 def test_frames_are_answered_when_they_are_done(served: Served) -> None:

@@ -12,10 +12,25 @@ from typing import Any
 
 from hybrid_compute.calls import Call
 from hybrid_compute.clock import Clock, SystemClock
-from hybrid_compute.errors import BackendClosed, BackendError, BackendUnavailable, HybridComputeError, TaskTimeout
+from hybrid_compute.errors import (
+    BackendClosed,
+    BackendError,
+    BackendUnavailable,
+    HybridComputeError,
+    LimitExceeded,
+    TaskTimeout,
+)
 from hybrid_compute.events import Hooks
 from hybrid_compute.links.codec import OF_THE_TASK, failure_of
 from hybrid_compute.tasks import AnyTask
+
+
+class LimitOfRule(LimitExceeded):
+    """A limit that `rule` sets: to a runtime that has it among its policies, the place is forbidden."""
+
+    def __init__(self, message: str = "", *, backend: str = "", started: bool = False, rule: object = None) -> None:
+        super().__init__(message, backend=backend, started=started)
+        self.rule = rule
 
 
 class Backend(ABC):

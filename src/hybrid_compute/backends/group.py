@@ -83,6 +83,10 @@ class Group(Backend):
         """The places of which it is made."""
         return self._members
 
+    def takers(self, task: AnyTask, /) -> Sequence[Backend]:
+        """The members that a call of this task might go to now."""
+        return [each for each in self.members if lacking(task, each) is None]
+
     async def start(self) -> None:
         self.check_open()
         await asyncio.gather(*(each.start() for each in self.members))

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from hybrid_compute.backends.base import Backend
+from hybrid_compute.backends.base import Backend, LimitOfRule
+from hybrid_compute.backends.group import Group
 from hybrid_compute.backends.wrappers import Wrapper
 from hybrid_compute.calls import Call
-from hybrid_compute.errors import BackendError, HybridComputeError, InvalidInput, LimitExceeded, NotTransferable
+from hybrid_compute.errors import BackendError, HybridComputeError, InvalidInput, NotTransferable
 from hybrid_compute.tasks import AnyTask
 
 
@@ -65,11 +66,12 @@ class Budget:
 
     def __call__(self, task: AnyTask, backend: Backend, /) -> str | None:
         """The reason why the place is forbidden, or None: a policy."""
-        while isinstance(backend, Wrapper):
-            if isinstance(backend, Priced) and backend.budget is self and not self.can_pay(backend.price):
-                return f"of the budget of {self._amount:f} {self.left:g} is left, and a call costs {backend.price:f}"
-            backend = backend.inner
-        return None
+        if isinstance(backend, Group):  # forbidden where it has no other way
+            reasons = [self(task, each) for each in backend.takers(task)]
+            return reasons[0] if reasons and all(reasons) else None
+        if isinstance(backend, Priced) and backend.budget is self and not self.can_pay(backend.price):
+            return f"of the budget of {self._amount:f} {self.left:g} is left, and a call costs {backend.price:f}"
+        return self(task, backend.inner) if isinstance(backend, Wrapper) else None
 
     @property
     def _spent(self) -> Decimal:
@@ -84,7 +86,8 @@ class Priced(Wrapper):
 
     It is paid when the call is handed over, so that no number of calls at once can spend more than there is, and given
     back if the call never began. A call that cannot be paid gets `LimitExceeded`, unless the budget is also a policy
-    of the runtime: then it is forbidden before. A stream is one call, and has begun with its first item.
+    of the runtime: then it is forbidden before. A map is paid as a whole, or refused as one. A stream is one call, and
+    has begun with its first item.
     """
 
     def __init__(self, inner: Backend, *, per_call: float | Decimal, budget: Budget) -> None:
@@ -126,7 +129,7 @@ class Priced(Wrapper):
         amount, name = self.price * calls, call.task.name
         if not self.budget.can_pay(amount):
             text = f"{calls} of {name!r} would cost {amount:f}, and {self.budget.left:g} is left in the budget"
-            raise LimitExceeded(text, backend=self.name)
+            raise LimitOfRule(text, backend=self.name, rule=self.budget)
         self.budget.pay(name, calls, amount)
 
     @contextmanager

@@ -38,6 +38,10 @@ class PerTenant(Group):
         place = self._place()
         return self._nobody() if place is None else f"for tenant {self._who()!r}: {lacking(task, place)}"
 
+    def takers(self, task: AnyTask, /) -> Sequence[Backend]:
+        place = self._place()
+        return [] if place is None else [place]
+
     async def run_call(self, call: Call, /) -> Any:
         return await self._place_for(call).run_call(call)
 

@@ -21,7 +21,7 @@ from hybrid_compute.backends.queue import QueueLimits
 from hybrid_compute.calls import Call
 from hybrid_compute.errors import BackendClosed, BackendUnavailable, LimitExceeded, NotTransferable
 from hybrid_compute.links.arena import Arena, NoMemory
-from hybrid_compute.links.codec import HUGE, are_atoms, dumps, encode
+from hybrid_compute.links.codec import HUGE, ArgumentCannotCross, are_atoms, dumps, encode
 from hybrid_compute.links.frames import CALL, KEYWORDS, SETUP, frame
 from hybrid_compute.links.ticket import Answer, Ticket
 from hybrid_compute.tasks import AnyTask, Task, as_task
@@ -241,7 +241,8 @@ class WorkerBackend(Backend):
             else:
                 flags, body, loans = encode(args, self._arena)
         except NotTransferable as error:
-            raise NotTransferable(f"an argument of task {ticket.task.name!r} cannot go to a worker: {error}") from error
+            reason = f"an argument of task {ticket.task.name!r} cannot go to a worker: {error}"
+            raise ArgumentCannotCross(reason) from error
         ticket.flags, ticket.body, ticket.loans = flags | CALL, body, loans
         return ticket
 

@@ -18,6 +18,7 @@ from hybrid_compute.errors import (
     BackendError,
     BackendUnavailable,
     HybridComputeError,
+    InvalidInput,
     LimitExceeded,
     NoBackendAvailable,
     PolicyRefused,
@@ -26,6 +27,7 @@ from hybrid_compute.errors import (
     TaskFailed,
     WorkerLost,
 )
+from hybrid_compute.links.codec import ArgumentCannotCross
 from hybrid_compute.links.wire import Failure
 from hybrid_compute.tasks import AnyTask
 
@@ -45,9 +47,16 @@ def tell(error: BaseException, *, tracebacks: bool = False) -> Failure:
         details |= _cause(error.__cause__)
         if tracebacks:
             details["traceback"] = _sayable(error.remote_traceback)
-    # Which end broke the protocol depends on the end that says so.
-    code = ProtocolError.code if isinstance(error, ProtocolError) else error.code
-    return Failure(_sayable(str(error)) or type(error).__name__, code, details)
+    return Failure(_sayable(str(error)) or type(error).__name__, _code_of(error), details)
+
+
+def _code_of(error: HybridComputeError) -> str:
+    """The code by which the other end knows it."""
+    if isinstance(error, ProtocolError):  # which end broke the protocol depends on the end that says so
+        return ProtocolError.code
+    if isinstance(error, ArgumentCannotCross):  # such as one that is nested too deeply: it was the other end's
+        return InvalidInput.code
+    return error.code
 
 
 def told(failure: Failure, task: AnyTask, backend: str) -> HybridComputeError:

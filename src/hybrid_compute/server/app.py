@@ -261,9 +261,12 @@ class App:
                 return await self._sockets(scope, receive, send)
             if path == "/compute" or scope["method"] == "POST":
                 return await self._compute(scope, receive, send)
-        if kind == "http" and path.startswith(_TASK):
+        if kind == "websocket":
+            missing = Refused("not_found", f"there is no WebSocket at {path}, but there is one at /compute")
+            return await self._sockets.refuse(scope, receive, send, missing)
+        if path.startswith(_TASK):
             return await self._compute(scope, receive, send, name=path.removeprefix(_TASK))
-        if kind == "http" and path == "/mcp" and self._tools is not None:
+        if path == "/mcp" and self._tools is not None:
             return await self._answer_agent(self._tools, scope, receive, send)
         await self._pages({**scope, "path": scope.get("root_path", "") + (path or "/")}, receive, send)
 

@@ -13,13 +13,15 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from msgspec import UNSET
+
 from hybrid_compute.errors import ProtocolError
 from hybrid_compute.links.wire import JSON, MESSAGE_PACK, Encoding, Failure, Outcome, Pieces, Request
 from hybrid_compute.server.desk import Batch, Desk
 from hybrid_compute.server.door import PROTOCOL
 from hybrid_compute.server.guests import Guest
 from hybrid_compute.server.http import Receive, Scope, Send
-from hybrid_compute.server.ids import id_in, id_of
+from hybrid_compute.server.ids import id_in, id_of, usable
 from hybrid_compute.server.memory import WITHDRAWN, WITHDRAWN_CALL
 from hybrid_compute.server.refusals import STATUS, Refused
 from hybrid_compute.server.telling import Telling
@@ -129,22 +131,33 @@ class Conversation:
         return None
 
     def _begin_batch(self, asked: Sequence[Request], encoding: Encoding) -> Pieces | None:
-        """Begin the calls of a batch. Raises `ProtocolError` if their ids cannot be their own."""
+        """Begin the calls of a batch, or refuse them all."""
         batch = Batch()
-        ids = [id_of(each, encoding) for each in asked]
-        named: dict[bytes, Running | Member] = {
-            id: Member(batch, index) for index, id in enumerate(ids) if id is not None and id != encoding.null
-        }
-        if len(named) < len(ids) - ids.count(None) - ids.count(encoding.null):
-            raise ProtocolError("two calls of this batch have the same id")
-        if taken := named.keys() & self._by_id.keys():
-            raise ProtocolError(_taken(min(taken)))
+        try:
+            ids = [id_of(each, encoding) for each in asked]
+            named: dict[bytes, Running | Member] = {
+                id: Member(batch, index) for index, id in enumerate(ids) if id is not None and id != encoding.null
+            }
+            if len(named) < len(ids) - ids.count(None) - ids.count(encoding.null):
+                raise ProtocolError("two calls of this batch have the same id")
+            if taken := named.keys() & self._by_id.keys():
+                raise ProtocolError(_taken(min(taken)))
+        except ProtocolError as error:
+            return self._refuse_misnamed(asked, error, encoding)
         try:
             self._insist_on_room()
         except Refused as error:
             return self._refuse_all(ids, error, encoding)
         self._begin(self._answer_all(asked, ids, batch, encoding), named, Running(None))
         return None
+
+    def _refuse_misnamed(self, asked: Sequence[Request], error: ProtocolError, encoding: Encoding) -> Pieces:
+        """The answer to a batch whose ids cannot be all its own: under each that is no other call's, and once."""
+        ids = usable([bytes(each.id) for each in asked if each.id is not UNSET], encoding)
+        free = [id for id in dict.fromkeys(ids) if id not in self._by_id]
+        if free:
+            return self._refuse_all(free, error, encoding)
+        return encoding.write_failure(encoding.null, self._desk.report(error))
 
     def _refuse_unread(self, data: Any, error: Refused, encoding: Encoding) -> Pieces:
         """The answer to a frame that is too much to be read, under the ids that it has: of a batch, the first ones."""
@@ -153,7 +166,7 @@ class Conversation:
             return self._refuse_all(ids, error, encoding)
         return encoding.write_failure(id_in(data, encoding), self._desk.report(error))
 
-    def _refuse_all(self, ids: Sequence[bytes | None], error: Refused, encoding: Encoding) -> Pieces:
+    def _refuse_all(self, ids: Sequence[bytes | None], error: Exception, encoding: Encoding) -> Pieces:
         """The same answer to each call of a batch, so that whoever waits for one knows."""
         failure = self._desk.report(error)
         return encoding.write_batch([encoding.write_failure(id, failure) for id in ids])
