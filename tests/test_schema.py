@@ -585,12 +585,12 @@ def test_what_is_no_number_never_becomes_null(number: float) -> None:
     def default(first: float = number, second: float | None = None) -> float: ...
 
     for value, path in (
-        (number, "the result"),
+        (number, "the value"),
         ({"a": [1.0, number]}, r"\['a'\]\[1\]"),
         ({"a": {number}}, r"\['a'\]\[0\]"),
         (Report([None, number]), r"\['lines'\]\[1\]"),
         (np.array([[1.0, number]]), r"\[0\]\[1\]"),
-        (np.float64(number), "the result"),
+        (np.float64(number), "the value"),
     ):
         with pytest.raises(NotTransferable, match=f"^{path} is {number} and cannot be JSON"):
             encode_json(value)

@@ -21,7 +21,8 @@ from hybrid_compute.backends.queue import QueueLimits
 from hybrid_compute.calls import Call
 from hybrid_compute.errors import BackendClosed, BackendUnavailable, LimitExceeded, NotTransferable
 from hybrid_compute.links.arena import Arena, NoMemory
-from hybrid_compute.links.codec import HUGE, ArgumentCannotCross, are_atoms, dumps, encode
+from hybrid_compute.links.arguments import ArgumentCannotCross
+from hybrid_compute.links.codec import HUGE, are_atoms, dumps, encode
 from hybrid_compute.links.frames import CALL, KEYWORDS, SETUP, frame
 from hybrid_compute.links.ticket import Answer, Ticket
 from hybrid_compute.tasks import AnyTask, Task, as_task

@@ -35,10 +35,6 @@ class CannotCross(NotTransferable):
     """`NotTransferable` of a worker's own: a task that raises that error for reasons of its own has failed."""
 
 
-class ArgumentCannotCross(NotTransferable):
-    """`NotTransferable` of an argument: nothing has begun, and whoever sent it can send another."""
-
-
 class Loan(NamedTuple):
     """A buffer lent to a peer: hold it until the peer gives `number` back."""
 

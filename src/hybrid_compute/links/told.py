@@ -27,7 +27,7 @@ from hybrid_compute.errors import (
     TaskFailed,
     WorkerLost,
 )
-from hybrid_compute.links.codec import ArgumentCannotCross
+from hybrid_compute.links.arguments import ArgumentCannotCross
 from hybrid_compute.links.wire import Failure
 from hybrid_compute.tasks import AnyTask
 
