@@ -1,0 +1,306 @@
+"""An engine that lives in a worker: what is dispatched goes there in order, and its outcome comes back in order.
+
+    do ──> sent ──> done: into the log, told, answered
+             │
+             ├── the worker has gone, or was stopped, and the state with it ──> held ──> sent again, if it had not begun
+             │                                              a new worker ──> snapshot, log ──┘
+             └── the worker could not be started ──> the engine is here from the beginning
+
+The log is kept on this side: what is in it was done, and what is not will not have been.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeAlias
+
+from hybrid_compute.backends.worker import WorkerBackend
+from hybrid_compute.engine import host
+from hybrid_compute.engine.core import Done, Failed, Outcome, Plan, Request
+from hybrid_compute.engine.host import Brief
+from hybrid_compute.engine.options import WorkerOptions
+from hybrid_compute.engine.turn import Told
+from hybrid_compute.engine.watchers import Entry, Watcher
+from hybrid_compute.errors import (
+    BackendError,
+    EngineStopped,
+    HybridComputeError,
+    TaskTimeout,
+    WorkerLost,
+)
+from hybrid_compute.links.ticket import Ticket
+from hybrid_compute.tasks import AnyTask
+
+_SNAPSHOT_AFTER: Final = 1000
+"""Entries in the log, and at least as many as the snapshot has, after which a new one is taken."""
+
+
+Fail: TypeAlias = Callable[[HybridComputeError], None]
+
+
+class Side(Protocol):
+    """What an engine does with what comes from its worker."""
+
+    def tell(self, told: Iterable[Told]) -> None: ...
+
+    def stopped(self, error: HybridComputeError) -> None:
+        """The state is gone for good."""
+        ...
+
+
+@dataclass(eq=False, slots=True)
+class Pending:
+    """One message to the worker, and who waits for its outcome."""
+
+    home: There
+    number: int
+    task: AnyTask
+    args: tuple[Any, ...]
+    timeout: float | None
+    settle: Callable[[Any], None]
+    fail: Fail
+    over: bool = False
+
+    # As the pool sees it.
+
+    def done(self) -> bool:
+        return self.over
+
+    def cancel(self) -> bool:
+        return False
+
+    def set_result(self, result: Any, /) -> None:
+        self.over = True
+        if result is None:
+            self.home.lost(self)
+        else:
+            self.settle(result)
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        self.over = True
+        assert isinstance(exception, HybridComputeError)
+        self.home.failed(self, exception)
+
+
+class There:
+    """The worker that the engine of this name lives in, as it is now."""
+
+    def __init__(
+        self, name: str, plan: Plan, options: WorkerOptions, workers: WorkerBackend, side: Side, now: Callable[[], int]
+    ) -> None:
+        self._name = name
+        self._plan = plan
+        self._options = options
+        self._workers = workers
+        self._side = side
+        self._now = now
+        self._loop = asyncio.get_running_loop()
+        self._number = 0
+        self._under_way: dict[int, Pending] = {}
+        self._held: list[Pending] | None = None  # while the state is being brought back
+        self._dead: HybridComputeError | None = None
+        self._wanted: frozenset[str] = frozenset()
+        self._watchers: dict[str, Watcher] = {}
+        self._snapshot: bytes | None = None
+        self._in_snapshot = 0
+        self._log: list[Entry] = []
+        self._taking_snapshot = False
+        self.recovered = 0
+
+    def begin(self, wanted: frozenset[str], settle: Callable[[None], None], fail: Fail) -> None:
+        """Have the engine made, which tells events of these types.
+
+        `fail` is told if the worker cannot be started, or its first actions fail.
+        """
+        self._wanted = wanted
+
+        def began(entries: list[Entry]) -> None:
+            self._log += entries
+            settle(None)
+
+        self._send(host.begin, self._beginning(), began, fail)
+
+    def _beginning(self) -> tuple[Any, ...]:
+        watchers = list(self._watchers.values())
+        return (self._name, self._plan, self._wanted, watchers, self._snapshot, self._log)
+
+    # Doing.
+
+    def do(self, request: Request, settle: Callable[[Outcome], None], fail: Fail) -> None:
+        """Send one action. `settle` gets its outcome, or `fail` why there is none."""
+
+        def done(brief: Brief) -> None:
+            outcome = self._read(request, brief)
+            self._keep(outcome)
+            settle(outcome)
+
+        self._send(host.do, (self._name, *request), done, fail, self._options.timeout)
+
+    def do_many(
+        self,
+        requests: Sequence[Request],
+        atomic: bool,
+        settle: Callable[[list[Outcome]], None],
+        fail: Fail,
+    ) -> None:
+        """Send several in one message, which has the time of all of them."""
+
+        def done(briefs: list[Brief]) -> None:
+            outcomes = [self._read(request, brief) for request, brief in zip(requests, briefs, strict=False)]
+            for outcome in outcomes:
+                self._keep(outcome)
+            settle(outcomes)
+
+        timeout = None if self._options.timeout is None else self._options.timeout * len(requests)
+        self._send(host.do_many, (self._name, list(requests), atomic), done, fail, timeout)
+
+    def ask(self, verb: str, *args: Any, settle: Callable[[Any], None], fail: Fail) -> None:
+        """Send a question to the core."""
+        self._send(host.ask, (self._name, verb, *args), lambda answer: settle(answer[0]), fail)
+
+    def go_back(self, verb: str, *args: Any, settle: Callable[[Any], None], fail: Fail) -> None:
+        """The same for what does not only add to the log: from here on the log begins with the state after it."""
+        self.ask(verb, *args, settle=settle, fail=fail)
+        self._take_snapshot()
+
+    def _read(self, request: Request, brief: Brief) -> Outcome:
+        well, value, entries, told = brief
+        if isinstance(entries, int):
+            entries = [Entry(entries, request.type, request.payload, request.now, request.reversible)]
+        return Done(value, entries, told) if well else Failed(value, entries, told)
+
+    def _keep(self, outcome: Outcome) -> None:
+        self._log += outcome.entries
+        if outcome.told:
+            self._side.tell(outcome.told)
+        if len(self._log) > max(_SNAPSHOT_AFTER, self._in_snapshot) and not self._taking_snapshot:
+            self._take_snapshot()
+
+    def _take_snapshot(self) -> None:
+        """Have the log begin anew. All that was done before comes before this in line, and is in the log by then."""
+        self._taking_snapshot = True
+
+        def taken(snapshot: bytes) -> None:
+            self._taking_snapshot = False
+            self._in_snapshot += len(self._log)
+            self._snapshot = snapshot
+            self._log.clear()
+
+        def not_taken(_: HybridComputeError) -> None:
+            self._taking_snapshot = False
+
+        self.ask("snapshot", settle=taken, fail=not_taken)
+
+    def listen(self, wanted: frozenset[str]) -> None:
+        self._wanted = wanted
+        if self._dead is None:
+            self.ask("listen", wanted, settle=_nothing, fail=_nothing)
+
+    def watch(self, watcher: Watcher) -> None:
+        self._watchers[watcher.name] = watcher
+        self.ask("watch", watcher, settle=_nothing, fail=_nothing)
+
+    def unwatch(self, name: str) -> None:
+        self._watchers.pop(name, None)
+        self.ask("unwatch", name, settle=_nothing, fail=_nothing)
+
+    # Messages.
+
+    def _send(
+        self,
+        task: AnyTask,
+        args: tuple[Any, ...],
+        settle: Callable[[Any], None],
+        fail: Fail,
+        timeout: float | None = None,
+    ) -> None:
+        self._number += 1
+        self._put(Pending(self, self._number, task, args, timeout, settle, fail))
+
+    def _put(self, pending: Pending) -> None:
+        if self._dead is not None:
+            pending.fail(self._dead)
+        elif self._held is not None and pending.task is not host.begin:
+            self._held.append(pending)
+        else:
+            self._go(pending)
+
+    def _go(self, pending: Pending) -> None:
+        pending.over = False
+        ticket = Ticket(pending.task, pending.args)
+        if pending.timeout is not None:
+            ticket.timeout = pending.timeout
+            ticket.deadline = self._workers.clock.time() + pending.timeout
+        try:
+            self._workers.begin(ticket, pending, self._loop)
+        except HybridComputeError as error:
+            pending.over = True
+            pending.fail(error)
+
+    # When the worker goes, and the state with it.
+
+    def lost(self, pending: Pending) -> None:
+        """The engine does not live where this was sent: its worker died before, and this has not begun."""
+        if self._held is None:
+            if not self._options.durable:
+                return self._perish(pending)
+            self._recover("its worker died")
+        assert self._held is not None
+        self._held.append(pending)
+
+    def _perish(self, pending: Pending) -> None:
+        error = WorkerLost("the worker died, and the state of the engine with it: durable=True would keep it")
+        self._die(error)
+        pending.fail(error)
+
+    def failed(self, pending: Pending, error: HybridComputeError) -> None:
+        """There is no answer to this one."""
+        gone = isinstance(error, TaskTimeout) or (isinstance(error, BackendError) and error.started)
+        if pending.task is host.begin:
+            self._die(error)
+        elif gone and self._dead is None and self._held is None:
+            if isinstance(error, TaskTimeout):
+                self._recover(f"{error}")
+            elif self._options.durable:
+                self._recover(f"its worker died: {error}")
+            else:
+                self._die(error)
+        pending.fail(error)
+
+    def _recover(self, reason: str) -> None:
+        """Bring the state back in another worker; what is dispatched meanwhile waits."""
+        self._held = []
+
+        def back(_: object) -> None:
+            held, self._held = self._held or [], None
+            self.recovered += 1
+            told = Told("engine:recovered", {"reason": reason, "entries": self._in_snapshot + len(self._log)}, "engine")
+            self._side.tell([told])
+            for pending in sorted(held, key=lambda each: each.number):
+                self._put(pending)
+
+        self._send(host.begin, self._beginning(), back, self._die)
+
+    def _die(self, error: HybridComputeError) -> None:
+        if self._dead is not None:
+            return
+        lost = f"the engine has stopped, because its worker was lost with the state: {error}"
+        self._dead = error if isinstance(error, EngineStopped) else EngineStopped(lost)
+        held, self._held = self._held or [], None
+        for pending in held:
+            pending.fail(self._dead)
+        self._side.stopped(error)
+
+    def end(self, settle: Callable[[Any], None], fail: Fail) -> None:
+        """Forget the engine there, after all that was dispatched before."""
+        self._send(host.end, (self._name,), settle, fail)
+
+    def kill(self, error: HybridComputeError) -> None:
+        """Take nothing more, and answer what is held."""
+        self._die(error)
+
+
+def _nothing(_: object) -> None:
+    pass

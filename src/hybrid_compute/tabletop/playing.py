@@ -1,0 +1,185 @@
+"""An engine with a table, as the vectors ask for it: set up, told what to do, and looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+
+from hybrid_compute.engine.core import Core, Done, Outcome, Plan, Request
+from hybrid_compute.engine.turn import Told
+from hybrid_compute.engine.watchers import Entry, Inside, Policy
+from hybrid_compute.tabletop.actions import ACTIONS
+from hybrid_compute.tabletop.table import Stack, Table
+
+
+class Setup(NamedTuple):
+    """What stands on the table at first. `source` names those of the `stacks` that the source is made of."""
+
+    stack: Stack | None = None
+    stacks: dict[str, Stack] = {}  # noqa: RUF012 - nobody changes it
+    source: list[str] | None = None
+    space: bool = True
+
+
+class Answer(NamedTuple):
+    """What came of it: a result, or else the error; and what was told, None where that cannot be seen from here."""
+
+    ok: bool
+    result: Any
+    told: list[Told] | None
+
+
+class NotOffered(Exception):
+    """This engine has no such operation."""
+
+
+class Playing(Protocol):
+    """One engine with one table."""
+
+    @property
+    def table(self) -> Table: ...
+
+    def dispatch(self, type: str, payload: Any, *, reversible: bool = True) -> Answer:
+        """Do an action. `payload` is None where none is given."""
+        ...
+
+    def operate(self, op: str, name: str = "") -> Answer:
+        """Do what is no action, with a policy of that `name` where one is meant. Raises `NotOffered`."""
+        ...
+
+
+Play: TypeAlias = Callable[[Setup, Callable[[], int]], Playing]
+
+
+def play(setup: Setup, clock: Callable[[], int]) -> Playing:
+    """An engine with a table set up, on which the loop is made ready. `clock` gives milliseconds since 1970."""
+    core = Core(Plan(state=partial(laid, setup), actions=ACTIONS))
+    core.listen(frozenset("*"))
+    playing = _OnCore(core, clock)
+    playing.dispatch("game:loopInit", None)
+    return playing
+
+
+def laid(setup: Setup) -> Table:
+    """A table with what the setup says."""
+    document: dict[str, Any] = {}
+    if setup.stack:
+        document["stack"] = {"stack": list(setup.stack.tokens), "drawn": [], "discards": []}
+    stacks = [setup.stacks[name] for name in setup.source or ()]
+    if setup.source is not None:
+        document["source"] = {
+            "stackIds": [f"stack-{index}" for index in range(len(stacks))],
+            "tokens": [token for stack in stacks for token in stack.tokens],
+            "burned": [],
+            "seed": None,
+            "reshufflePolicy": {"threshold": None, "mode": "auto"},
+        }
+    return Table(document, setup.stack, stacks, setup.space)
+
+
+class _OnCore:
+    """Playing straight on the core of an engine: no loop, no worker."""
+
+    def __init__(self, core: Core, clock: Callable[[], int]) -> None:
+        self._core = core
+        self._clock = clock
+        self._snapshot = b""
+
+    @property
+    def table(self) -> Table:
+        table: Table = self._core.state
+        return table
+
+    def dispatch(self, type: str, payload: Any, *, reversible: bool = True) -> Answer:
+        return _answer(self._core.do(Request(type, {} if payload is None else payload, self._clock(), reversible)))
+
+    def operate(self, op: str, name: str = "") -> Answer:
+        core = self._core
+        match op:
+            case "history.length":
+                return _fine(len(core.history))
+            case "history.types":
+                return _fine(self._types())
+            case "history.last":
+                entry = core.history[-1]._asdict()
+                return _fine({"id": str(entry.pop("serial")), "seed": None, **entry})
+            case "undo":
+                last = core.undo()
+                return _fine(last and last.type)
+            case "snapshot.shape":
+                return _fine(self._save())
+            case "snapshot again":
+                self._save()
+                return _fine(None)
+            case "restore":
+                return _fine(core.restore(self._snapshot))
+            case "registerPolicy":
+                core.watch(Policy(name, lambda inside, entry: True, _EFFECTS[name]))
+                return _fine(None)
+            case "policy hits":
+                return _fine(sum(each.hits for each in core.watchers.values() if isinstance(each, Policy)))
+            case "dispatch x60: debug:log":
+                return self._repeat(60, "debug:log", {})
+            case "dispatch x60: agent:giveResource":
+                self.dispatch("agent:create", {"name": "A", "id": "a"})
+                return self._repeat(59, "agent:giveResource", {"name": "A", "resource": "n"})
+            case "dispatch without await":
+                drawn = self.dispatch("stack:draw", {"count": 2})
+                left = len(self.table.document["stack"]["stack"])
+                return drawn._replace(result={"drawn": len(drawn.result), "sizeBeforeAwait": left})
+            case _:
+                raise NotOffered(op)
+
+    def _types(self) -> list[str]:
+        return [entry.type for entry in self._core.history]
+
+    def _save(self) -> dict[str, Any]:
+        """Keep a snapshot; what is in it, in the words of the original, whose documents are CRDTs."""
+        self._snapshot = self._core.snapshot()
+        inside = {"crdt": "string", "history": self._types(), "policies": list(self._core.watchers)}
+        return {**inside, "keys": sorted(inside)}
+
+    def _repeat(self, times: int, type: str, payload: dict[str, Any]) -> Answer:
+        for _ in range(times):
+            self.dispatch(type, payload)
+        return _fine(len(self._core.history))
+
+
+def _boom(inside: Inside, entry: Entry) -> None:
+    raise RuntimeError("boom")
+
+
+_EFFECTS: Final[dict[str, Callable[[Inside, Entry], object]]] = {
+    "p": lambda inside, entry: None,
+    "loop": lambda inside, entry: inside.dispatch("debug:log"),
+    "bad": _boom,
+}
+"""What the policies of the vectors do, by their names."""
+
+
+def _fine(result: Any) -> Answer:
+    return Answer(True, result, None)
+
+
+def _answer(outcome: Outcome) -> Answer:
+    told = [_as_recorded(each) for each in outcome.told]
+    if isinstance(outcome, Done):
+        return Answer(True, outcome.result, told)
+    return Answer(False, outcome.error, told)
+
+
+def _as_recorded(told: Told) -> Told:
+    """An event of the engine itself, in the form that the original gives it."""
+    match told:
+        case Told("engine:error", {"action": action, "phase": phase, "error": error}):
+            what = {"action": {"type": action}, "err": error, "phase": phase, "policy": {}, "postCommit": True}
+        case Told("engine:error", {"action": action, "error": error}) if error.startswith("Unknown action: "):
+            what = {"action": {"type": action}, "msg": "Unknown action"}
+        case Told("engine:error", {"action": action, "error": error}):
+            what = {"action": {"type": action}, "err": error}
+        case Told("policy:triggered", payload):
+            what = payload
+        case _:
+            return told
+    return told._replace(payload={"payload": what})
