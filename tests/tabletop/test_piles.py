@@ -107,6 +107,39 @@ def test_a_refused_seed_is_not_the_last_one() -> None:
     assert play("stack:shuffle").told[0].payload == {"seed": 5}
 
 
+# What it remembers and tells.
+
+
+def test_the_last_seed_is_used_again_also_after_a_reset() -> None:
+    play = of("a", "b", "c", "d", "e")
+    play("stack:shuffle", {"seed": 7})
+    first = lying(play)
+    play("stack:reset")
+    assert play("stack:shuffle").told[0].payload == {"seed": 7}
+    assert lying(play) == first == "dbcea"
+
+
+def test_the_stack_that_the_table_was_given_stays_as_it_was() -> None:
+    play = of("a", "b", "c")
+    given = play.table.stack
+    play("stack:shuffle", {"seed": 7})
+    assert given == Stack(tokens("a", "b", "c"))
+
+
+@pytest.mark.parametrize(
+    ("count", "told"), [(2, ["draw"]), (3, ["draw"]), (4, ["draw", "stack:insufficient"])], ids=["few", "all", "more"]
+)
+def test_it_is_told_when_fewer_come_than_asked(count: int, told: list[str]) -> None:
+    play = of("a", "b", "c")
+    assert [one.type for one in play("stack:draw", {"count": count}).told] == told
+
+
+def test_of_an_empty_stack_there_is_nothing_to_draw() -> None:
+    outcome = of()("stack:draw", {"count": 3})
+    assert outcome.result == []
+    assert [(one.type, one.payload) for one in outcome.told] == [("stack:empty", {"operation": "draw", "requested": 3})]
+
+
 # Our own answers.
 
 

@@ -107,7 +107,7 @@ def test_a_merged_token_has_an_id_of_its_own(play: Player) -> None:
 
 
 def test_nothing_is_made_of_a_negative_count(play: Player) -> None:
-    assert play("token:split", {"token": {"id": "a"}, "count": -3, "propertiesArray": [{}]}).result == []
+    assert play("token:split", {"token": {"id": "a"}, "count": -3, "propertiesArray": [{}] * 5}).result == []
 
 
 def test_what_has_no_id_comes_from_nowhere(play: Player) -> None:

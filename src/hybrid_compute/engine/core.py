@@ -199,13 +199,14 @@ class Core:
         self.watchers.pop(name, None)
 
     def _show(self, entry: Entry, done: Done) -> None:
-        inside = _Inside(self, entry.timestamp, done)
         self._depth += 1
         try:
             for watcher in list(self.watchers.values()):
+                inside = _Inside(self, entry.timestamp, done)
                 try:
                     watcher.see(inside, entry)
                 except Exception as error:
+                    inside.take_back()
                     what = {"action": entry.type, "phase": "policy", "policy": watcher.name, "error": str(error)}
                     inside.tell("engine:error", what)
         finally:
@@ -303,6 +304,7 @@ class _Inside:
         self._core = core
         self._now = now
         self._done = done
+        self._told: list[Told] = []
 
     @property
     def state(self) -> Any:
@@ -324,7 +326,13 @@ class _Inside:
         self._core._agenda.append(self._request(type, payload))
 
     def tell(self, type: str, payload: Any) -> None:
-        self._done.told.extend(self._core._heard([Told(type, payload, "engine")]))
+        told = self._core._heard([Told(type, payload, "engine")])
+        self._told += told
+        self._done.told.extend(told)
+
+    def take_back(self) -> None:
+        """It raised: what it has told, in the belief that all went well, is not told."""
+        self._done.told[:] = [each for each in self._done.told if not any(each is told for told in self._told)]
 
     def _request(self, type: str, payload: Any) -> Request:
         return Request(type, {} if payload is None else payload, self._now)

@@ -11,7 +11,6 @@ from typing import Final
 _AMOUNT = "an amount is a number, not below zero"
 _COUNT = "a count is a whole number, and a positive one"
 _SEED = "a seed is a number"
-_MERGE = "only an object can be merged into an object"
 _SWAP = "both places of a swap must be named"
 
 DEVIATIONS: Final[dict[tuple[str, str, int], str]] = {
@@ -33,8 +32,7 @@ DEVIATIONS: Final[dict[tuple[str, str, int], str]] = {
     ("game.json", "no order is enforced", 3): "a pause counts once",
     ("game.json", "setProperty", 6): "a turn that is not a number cannot be counted on",
     ("game.json", "mergeState", 6): "a list is not an object to merge",
-    ("game.json", "setState, whole key", 9): _MERGE,
-    ("game.json", "setState, whole key", 10): _MERGE,
+    ("game.json", "setState, whole key", 9): "only an object can be merged into an object",
     ("game.json", "setState may write any key", 0): "what has actions of its own is out of reach",
     ("loop.json", "rules", 5): "a rule needs a name",
     ("source.json", "addStack and removeStack", 3): "no two stacks have the same id",

@@ -10,16 +10,8 @@ from hybrid_compute.engine.core import Core, Done, Outcome, Plan, Request
 from hybrid_compute.engine.turn import Told
 from hybrid_compute.engine.watchers import Entry, Inside, Policy
 from hybrid_compute.tabletop.actions import ACTIONS
-from hybrid_compute.tabletop.table import Stack, Table
-
-
-class Setup(NamedTuple):
-    """What stands on the table at first. `source` names those of the `stacks` that the source is made of."""
-
-    stack: Stack | None = None
-    stacks: dict[str, Stack] = {}  # noqa: RUF012 - nobody changes it
-    source: list[str] | None = None
-    space: bool = True
+from hybrid_compute.tabletop.plan import Setup, laid
+from hybrid_compute.tabletop.table import Table
 
 
 class Answer(NamedTuple):
@@ -59,23 +51,6 @@ def play(setup: Setup, clock: Callable[[], int]) -> Playing:
     playing = _OnCore(core, clock)
     playing.dispatch("game:loopInit", None)
     return playing
-
-
-def laid(setup: Setup) -> Table:
-    """A table with what the setup says."""
-    document: dict[str, Any] = {}
-    if setup.stack:
-        document["stack"] = {"stack": list(setup.stack.tokens), "drawn": [], "discards": []}
-    stacks = [setup.stacks[name] for name in setup.source or ()]
-    if setup.source is not None:
-        document["source"] = {
-            "stackIds": [f"stack-{index}" for index in range(len(stacks))],
-            "tokens": [token for stack in stacks for token in stack.tokens],
-            "burned": [],
-            "seed": None,
-            "reshufflePolicy": {"threshold": None, "mode": "auto"},
-        }
-    return Table(document, setup.stack, stacks, setup.space)
 
 
 class _OnCore:

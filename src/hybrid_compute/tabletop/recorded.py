@@ -74,10 +74,14 @@ def differs(expected: Json, came: Json, seen: Seen, where: str) -> str | None:
         case bool() | None | str():
             same = type(expected) is type(came) and expected == came
         case int() | float():
-            same = is_number(came) and (expected == came or math.isclose(expected, came, rel_tol=0, abs_tol=1e-9))
+            same = _same_number(expected, came)
         case _:
             same = False
     return None if same else f"{where}: expected {short(expected)}, came {short(came)}"
+
+
+def _same_number(expected: float, came: Json) -> bool:
+    return is_number(came) and (expected == came or math.isclose(expected, came, rel_tol=0, abs_tol=1e-9))
 
 
 def _first(differences: Iterator[str | None]) -> str | None:

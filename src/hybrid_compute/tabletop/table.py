@@ -41,3 +41,20 @@ class Table:
     stacks: list[Stack] = field(default_factory=list)
     """Those that the source is made of."""
     space: bool = True
+
+    def __deepcopy__(self, memo: object) -> Table:
+        """A table of its own, in the time that copying its lists takes."""
+        document = {key: _copied(value, shared=key in _SHARED) for key, value in self.document.items()}
+        return Table(document, self.stack, list(self.stacks), self.space)
+
+
+_SHARED = frozenset({"stack", "source", "zones", "transactions"})
+"""Parts whose lists hold what is never changed where it lies."""
+
+
+def _copied(value: Any, *, shared: bool) -> Any:
+    if isinstance(value, dict):
+        return {name: _copied(each, shared=shared or name == "inventory") for name, each in value.items()}
+    if isinstance(value, list):
+        return list(value) if shared else [_copied(each, shared=False) for each in value]
+    return value
