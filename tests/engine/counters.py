@@ -15,6 +15,10 @@ def counter() -> dict[str, Any]:
     return {"total": 0, "seen": []}
 
 
+def refuse() -> dict[str, Any]:
+    raise ValueError("not today")
+
+
 @actions.add("add")
 def add(state: dict[str, Any], payload: dict[str, int]) -> int:
     """Add, and tell of it."""
@@ -61,6 +65,12 @@ def give(state: dict[str, Any], payload: Any) -> Any:
     return (each for each in "abc")
 
 
+@actions.add("tell what cannot travel")
+def tell(state: dict[str, Any], payload: Any) -> None:
+    state["total"] = -1
+    emit("added", (each for each in "abc"))
+
+
 @actions.add("mark and wait")
 def wait(state: dict[str, Any], payload: dict[str, str]) -> None:
     """Say so in a file, and never end."""
@@ -68,6 +78,12 @@ def wait(state: dict[str, Any], payload: dict[str, str]) -> None:
     with Path(payload["path"]).open("a") as file:
         file.write(f"{os.getpid()}\n")
     time.sleep(3600)
+
+
+@actions.add("wait for a file")
+def wait_for(state: dict[str, Any], payload: dict[str, str]) -> None:
+    while not Path(payload["path"]).exists():
+        time.sleep(0.001)
 
 
 @actions.add("die")
@@ -89,3 +105,21 @@ class Deck:
     def put_back(self, *, cards: list[str]) -> int:
         self.cards += cards
         return len(self.cards)
+
+
+class Lots:
+    """State that is all chance."""
+
+    def __init__(self) -> None:
+        self.drawn: list[float] = []
+        self.ids: list[str] = []
+
+    def draw(self, times: int) -> list[float]:
+        drawn = [chance().random() for _ in range(times)]
+        self.drawn += drawn
+        self.ids.append(new_id())
+        return drawn
+
+    def sort(self) -> None:
+        chance().shuffle(self.drawn)
+        self.ids.append(f"at {now()}")

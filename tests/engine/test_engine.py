@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,14 @@ from hybrid_compute.engine.options import WorkerOptions
 from hybrid_compute.engine.watchers import Entry, Inside, Policy
 from hybrid_compute.errors import ActionFailed, ActionNotFound, EngineStopped, InvalidInput, TaskTimeout, WorkerLost
 from tests.engine.counters import Deck, actions, counter
+from tests.engine.homes import HOMES, Make, opening
 from tests.faults.watching import alive, until
 
-Make = Callable[..., Any]
 
-
-@pytest.fixture(params=[False, True], ids=["here", "in a worker"])
+@pytest.fixture(params=HOMES)
 async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
     """Opens engines that live here, or in a worker each."""
-    async with AsyncExitStack() as stack:
-
-        async def make(state: Any = counter, actions: Any = actions, **options: Any) -> Engine[Any]:
-            engine: Engine[Any] = Engine(state, actions, use_worker=request.param, **options)
-            return await stack.enter_async_context(engine)
-
+    async with opening(request.param) as make:
         yield make
 
 
@@ -178,7 +172,7 @@ async def test_a_listener_that_raises_harms_nobody(make: Make) -> None:
     engine.on("error", lambda event: heard.append(event.payload["source"]))
     assert await engine.dispatch_async("add") == 1
     assert len(heard) == 2
-    assert heard[0] == "added"
+    assert heard[1] == "added"
 
 
 async def test_a_listener_may_dispatch(make: Make) -> None:

@@ -15,9 +15,13 @@ from tests.tabletop.replay import LOOP, PLAYED_AT, Outcome, Player
 RUNNING = {**LOOP, "running": True, "phase": "play", "activeAgentIndex": 0}
 
 
+def an_agent(name: str) -> dict[str, Any]:
+    return {"id": name, "name": name, "meta": {}, "active": True, "resources": {}, "inventory": []}
+
+
 def of(*agents: str) -> Player:
     """A table with these agents, and a loop."""
-    return Player(ACTIONS, Table({"gameLoop": LOOP, "agents": {name: {} for name in agents}}))
+    return Player(ACTIONS, Table({"gameLoop": LOOP, "agents": {name: an_agent(name) for name in agents}}))
 
 
 def heard(outcome: Outcome) -> list[tuple[str, Any]]:

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from hybrid_compute.tabletop.piles import ACTIONS
 from hybrid_compute.tabletop.table import Stack, Table
-from tests.tabletop.recorded import a_stack, replay
-from tests.tabletop.replay import VECTORS, Player, cases, tokens
+from tests.tabletop.replay import VECTORS, Player, a_stack, cases, replay, tokens
 
 ANSWERS = {
     "a non-number seed goes through ToUint32": "Invalid seed: ",

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from hybrid_compute.tabletop.source import ACTIONS
 from hybrid_compute.tabletop.table import Stack, Table
-from tests.tabletop.recorded import a_source, replay
-from tests.tabletop.replay import VECTORS, Player, cases, tokens
+from tests.tabletop.replay import VECTORS, Player, a_source, cases, replay, tokens
 
 ANSWERS = {
     "the new id is made from the count: it can repeat one in use": None,

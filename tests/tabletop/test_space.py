@@ -42,7 +42,7 @@ def lying(play: Player, zone: str = "z") -> list[str]:
 @pytest.mark.skipif(not VECTORS.is_dir(), reason="there are no recorded vectors here")
 @pytest.mark.parametrize("case", cases("space"), ids=lambda case: case["name"])
 def test_a_recorded_case_gives_the_same(case: dict[str, Any]) -> None:
-    replay(ACTIONS, case, ANSWERS)
+    replay(case, ANSWERS)
 
 
 @pytest.mark.skipif(not VECTORS.is_dir(), reason="there are no recorded vectors here")

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from hybrid_compute.tabletop.dice import shuffled, text_seed
 from hybrid_compute.tabletop.table import Stack, Table
 from hybrid_compute.tabletop.tokens import ACTIONS
-from tests.tabletop.recorded import a_source, a_stack, replay
-from tests.tabletop.replay import VECTORS, Player, cases, tokens
+from tests.tabletop.replay import VECTORS, Player, a_source, a_stack, cases, replay, tokens
 
 ANSWERS = {
     "the generated id is overwritten by the last token's id": None,

@@ -15,12 +15,20 @@ and never change what came with a payload or went out as a result.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from hybrid_compute.errors import ActionNotFound
 
 Handler: TypeAlias = Callable[[Any, Any], Any]
 H = TypeVar("H", bound=Handler)
+T = TypeVar("T")
+
+
+class Ask(NamedTuple, Generic[T]):
+    """An action to be done, with its payload; its own type says what `dispatch` gives for it."""
+
+    type: str
+    payload: Any
 
 
 class Action(NamedTuple):

@@ -10,20 +10,28 @@ copy of it with the entries since done again.
 
 from __future__ import annotations
 
-import copy
 import pickle
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from hybrid_compute.engine.actions import Action, ActionRegistry
+from hybrid_compute.engine.checkpoints import EVERY, Checkpoints
+from hybrid_compute.engine.copying import copied, copy_of
 from hybrid_compute.engine.turn import Told, Turn, turn
-from hybrid_compute.engine.watchers import DEPTH, Entry, Watcher
-from hybrid_compute.errors import ActionFailed, ActionNotFound, EngineError
+from hybrid_compute.engine.watchers import DEPTH, Entry, Inside, Watcher
+from hybrid_compute.errors import (
+    ActionFailed,
+    EngineError,
+    HybridComputeError,
+    InvalidInput,
+    NotTransferable,
+)
+from hybrid_compute.links.codec import OF_THE_TASK, READING_FAILED, dumps
 
-CHECKPOINT_EVERY: Final = 50
-"""Entries between two copies of the state."""
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 class Request(NamedTuple):
@@ -48,9 +56,9 @@ class Done(NamedTuple):
 class Failed(NamedTuple):
     """An action did not, and the state is as before."""
 
-    error: EngineError
+    error: HybridComputeError
     entries: list[Entry]
-    """Those of actions that were due before it."""
+    """None of its own."""
     told: list[Told]
 
 
@@ -62,7 +70,7 @@ class Plan:
     """What an engine is made of. It goes to the worker, so all that is in it can be pickled.
 
     `state` makes the state as it is at first, and the actions named in `first` are done then. All chance follows from
-    `seed`. So many `checkpoints` are kept for `undo`.
+    `seed`. So many `checkpoints` are kept for `undo`. `check` raises `InvalidInput` for a payload that no action takes.
     """
 
     state: Callable[[], Any]
@@ -70,13 +78,28 @@ class Plan:
     seed: int = 0
     first: tuple[str, ...] = ()
     checkpoints: int = 5
+    check: Callable[[Any], object] | None = None
 
 
-class _Checkpoint(NamedTuple):
-    """The state as it was after so many entries."""
+class Description(NamedTuple):
+    """What an engine is made of, and how far it is: what `Engine.describe` gives."""
 
-    length: int
-    state: Any
+    state: str
+    """The name of its type."""
+    actions: list[str]
+    seed: int
+    history: int
+    """How many entries it has."""
+    policies: list[str]
+
+
+class _Due(NamedTuple):
+    """What a watcher does once the action that it has seen is over."""
+
+    watcher: Watcher
+    entry: Entry
+    depth: int
+    work: Callable[[Inside, Entry], object]
 
 
 class Core:
@@ -90,10 +113,9 @@ class Core:
         self.watchers: dict[str, Watcher] = {}
         self._serial = 0
         self._wanted: frozenset[str] = frozenset()
-        self._agenda: deque[Request] = deque()
+        self._agenda: deque[_Due] = deque()
         self._depth = 0
-        self._base = _Checkpoint(0, _copy(self.state))
-        self._checkpoints: deque[_Checkpoint] = deque(maxlen=plan.checkpoints)
+        self._checkpoints = Checkpoints(self.state, most=plan.checkpoints)
 
     def begin(self, now: int) -> list[Entry]:
         """Do the first actions. Raises what they raise."""
@@ -106,11 +128,10 @@ class Core:
     # Doing.
 
     def do(self, request: Request) -> Outcome:
-        """Do one action, after those that are due, and what follows from it."""
-        due = self.settle() if self._agenda and not self._depth else None
-        outcome = self._do(request)
-        if due is not None:
-            outcome.entries[:0], outcome.told[:0] = due
+        """Do one action, and what follows from it."""
+        outcome = self.step(request)
+        if self._agenda:
+            self.settle(outcome)
         return outcome
 
     def do_each(self, requests: Iterable[Request]) -> list[Outcome]:
@@ -119,47 +140,62 @@ class Core:
 
     def do_all(self, requests: Iterable[Request]) -> list[Outcome]:
         """Do several, or none: if one fails, that is the one outcome, and the state is as before."""
-        before, length, serial, agenda = _copy(self.state), len(self.history), self._serial, self._agenda.copy()
+        length, serial = len(self.history), self._serial
         done: list[Outcome] = []
         for request in requests:
             outcome = self.do(request)
             if isinstance(outcome, Failed):
-                self.state, self._serial, self._agenda = before, serial, agenda
-                self._forget_after(length)
+                self.return_to(length)
+                self._serial = serial
                 return [outcome]
             done.append(outcome)
         return done
 
-    def settle(self) -> tuple[list[Entry], list[Told]]:
-        """Do what is due; the entries, and what was told."""
-        entries: list[Entry] = []
-        told: list[Told] = []
-        while self._agenda:
-            outcome = self._do(self._agenda.popleft())
-            entries += outcome.entries
-            told += outcome.told
-        return entries, told
+    def wholly(self, do: Callable[[A], B], asked: A) -> B:
+        """Do something, or nothing of it: if it raises, an interrupt say, the state is as before."""
+        length = len(self.history)
+        try:
+            return do(asked)
+        except BaseException:
+            self._agenda.clear()
+            self.return_to(length)
+            raise
 
-    def _do(self, request: Request) -> Outcome:
+    def settle(self, outcome: Outcome) -> None:
+        """Do what watchers have put off until now, and add it to the outcome of what it follows from."""
+        while self._agenda:
+            due = self._agenda.popleft()
+            self._depth = due.depth
+            try:
+                self._let(due.watcher, due.entry, outcome, due.work)
+            finally:
+                self._depth = 0
+
+    def step(self, request: Request) -> Outcome:
+        """Do one action. What watchers put off is still to be done then: see `settle`."""
         type, payload, now, reversible = request
         try:
             action = self.plan.actions[type]
-        except ActionNotFound as error:
+            if self.plan.check is not None:
+                self.plan.check(payload)
+        except HybridComputeError as error:
             return self._failed(request, error)
         length = len(self.history)
-        if length and length % CHECKPOINT_EVERY == 0:
-            self._take_checkpoint(length)
+        if length % EVERY == 0:
+            self._checkpoints.reach(length, self.state)
         self._serial = serial = self._serial + 1
-        if not self._alone:
-            payload = copied(payload)
-        kept = payload if action.careful else copied(payload)
         it = Turn(self.plan.seed, serial, now)
+        ran = False
         try:
+            kept = payload if action.careful else copied(payload)
             result = _run(action, self.state, payload, it)
+            ran = True
             if not (self._alone and action.careful):  # what could not cross is not to be done
                 result = copied(result)
-        except Exception as error:
-            if not (action.careful or action.reads):
+            if it.told and not action.careful:
+                it.told = copied(it.told)
+        except OF_THE_TASK as error:
+            if not action.reads and (ran or not action.careful):
                 self.return_to(length)
             return self._failed(request, error)
         entry = Entry(serial, type, kept, now, reversible)
@@ -170,19 +206,20 @@ class Core:
             self._show(entry, done)
         return done
 
-    def _failed(self, request: Request, error: Exception) -> Failed:
-        told = Told("engine:error", {"action": request.type, "error": str(error)}, "engine")
-        return Failed(_as_ours(error), [], self._heard([told]))
+    def _failed(self, request: Request, error: BaseException) -> Failed:
+        told = Told("engine:error", {"action": request.type, "error": _text(error)}, "engine")
+        return Failed(_as_ours(error), [], self.heard([told]))
 
     def _told(self, action: Action, entry: Entry, result: Any, told: list[Told]) -> list[Told]:
         """What is told of an action that went well, to those who listen."""
         if not action.reads:
             told.insert(0, Told("state:updated", {"length": len(self.history)}, "engine"))
         told.append(Told("engine:action", {**entry._asdict(), "result": result}, "engine"))
-        heard = self._heard(told)
+        heard = self.heard(told)
         return heard if self._alone else copied(heard)
 
-    def _heard(self, told: list[Told]) -> list[Told]:
+    def heard(self, told: list[Told]) -> list[Told]:
+        """Those that somebody listens to."""
         return told if "*" in self._wanted else [each for each in told if each.type in self._wanted]
 
     def listen(self, wanted: frozenset[str]) -> None:
@@ -202,15 +239,23 @@ class Core:
         self._depth += 1
         try:
             for watcher in list(self.watchers.values()):
-                inside = _Inside(self, entry.timestamp, done)
-                try:
-                    watcher.see(inside, entry)
-                except Exception as error:
-                    inside.take_back()
-                    what = {"action": entry.type, "phase": "policy", "policy": watcher.name, "error": str(error)}
-                    inside.tell("engine:error", what)
+                self._let(watcher, entry, done, watcher.see)
         finally:
             self._depth -= 1
+
+    def put_off(self, watcher: Watcher, entry: Entry, work: Callable[[Inside, Entry], object]) -> None:
+        """Have a watcher do some work on this entry when all that is under way is over."""
+        self._agenda.append(_Due(watcher, entry, self._depth, work))
+
+    def _let(self, watcher: Watcher, entry: Entry, outcome: Outcome, work: Callable[[Inside, Entry], object]) -> None:
+        """Have a watcher do its work on an action that it has seen."""
+        inside = _Inside(self, watcher, entry, outcome)
+        try:
+            work(inside, entry)
+        except Exception as error:
+            inside.take_back()
+            what = {"action": entry.type, "phase": "policy", "policy": watcher.name, "error": _text(error)}
+            inside.tell("engine:error", what)
 
     # Going back, and doing again.
 
@@ -224,13 +269,12 @@ class Core:
         if last is None or not last.reversible:
             return None
         if steps is None:
-            if not self._checkpoints:
-                return None
             checkpoint = self._checkpoints.pop()
-            self.state = checkpoint.state
-            del self.history[checkpoint.length :]
+            if checkpoint is None:
+                return None
+            self.return_to(checkpoint)
             return last
-        length = max(self._base.length, len(self.history) - steps)
+        length = max(self._checkpoints.first, len(self.history) - steps)
         if length == len(self.history) or not all(each.reversible for each in self.history[length:]):
             return None
         self.return_to(length)
@@ -239,17 +283,35 @@ class Core:
     def return_to(self, length: int) -> None:
         """The state as it was after so many entries: an older copy of it, with the entries since done again."""
         self._forget_after(length)
-        checkpoint = self._checkpoints[-1] if self._checkpoints else self._base
-        self.state = _copy(checkpoint.state)
-        for entry in self.history[checkpoint.length :]:
+        start, state = self._checkpoints.last_copy
+        self.state = copy_of(state)
+        for entry in self.history[start:]:
             self._again(entry)
 
     def repeat(self, entries: Iterable[Entry]) -> None:
         """Go on with entries of another engine that has begun as this one. Nobody is told or asked."""
         for entry in entries:
+            self._checkpoints.reach(len(self.history), self.state)
             self._again(entry)
             self.history.append(entry)
             self._serial = entry.serial
+
+    def replay(self, entries: list[Entry]) -> int:
+        """Begin anew and do these, which are all that another engine of this plan has done; how many there are.
+
+        Raises `EngineError` if one of them cannot be done; then nothing has changed.
+        """
+        again = Core(self.plan)
+        for entry in copied(entries):
+            try:
+                again.repeat([entry])
+            except Exception as error:
+                raise EngineError(
+                    f"entry {len(again.history)} of the log, {entry.type!r}, cannot be done again: {error}"
+                ) from error
+        self.state, self.history, self._serial = again.state, again.history, again._serial
+        self._checkpoints = again._checkpoints
+        return len(self.history)
 
     def _again(self, entry: Entry) -> None:
         action = self.plan.actions[entry.type]
@@ -259,51 +321,67 @@ class Core:
 
     def peek(self) -> Any:
         """A copy of the state."""
-        return _copy(self.state)
+        return copy_of(self.state)
 
     def entries(self, start: int = 0) -> list[Entry]:
         """What was done, from there on."""
-        return self.history[start:]
+        entries = self.history[start:]
+        return entries if self._alone else copied(entries)
+
+    def describe(self) -> Description:
+        """What it is made of, and how far it is."""
+        actions, policies = list(self.plan.actions), list(self.watchers)
+        return Description(type(self.state).__name__, actions, self.plan.seed, len(self.history), policies)
 
     def compact(self) -> None:
         """Forget what was done. The state stays, and can no longer be undone."""
         self.history.clear()
         self._start_over()
 
-    def _take_checkpoint(self, length: int) -> None:
-        if not self._checkpoints or self._checkpoints[-1].length != length:
-            self._checkpoints.append(_Checkpoint(length, _copy(self.state)))
-
     def _forget_after(self, length: int) -> None:
         del self.history[length:]
-        while self._checkpoints and self._checkpoints[-1].length > length:
-            self._checkpoints.pop()
+        self._checkpoints.forget_after(length)
 
     def _start_over(self) -> None:
-        self._base = _Checkpoint(len(self.history), _copy(self.state))
-        self._checkpoints.clear()
+        self._checkpoints.start_over(len(self.history), self.state)
 
     # As bytes.
 
     def snapshot(self) -> bytes:
         """State and history, for `restore` here or in another engine of the same plan."""
-        return pickle.dumps((self.state, self.history, self._serial), 5)
+        return dumps((self.state, self.history, self._serial), None)
 
     def restore(self, snapshot: bytes) -> int:
-        """Go on from a snapshot; the length of its history."""
-        self.state, self.history, self._serial = pickle.loads(snapshot)
-        self._agenda.clear()
+        """Go on from a snapshot; the length of its history.
+
+        Raises `EngineError` if it is none, or not one of an engine like this; then nothing has changed.
+        """
+        self.state, self.history, self._serial = self._read(snapshot)
         self._start_over()
         return len(self.history)
+
+    def _read(self, snapshot: bytes) -> tuple[Any, list[Entry], int]:
+        try:
+            state, history, serial = pickle.loads(snapshot)
+            unknown = sorted({entry.type for entry in history if entry.type not in self.plan.actions})
+        except Exception as error:  # bytes that are no pickle may raise anything
+            raise EngineError(f"this is no snapshot of an engine: {type(error).__name__}: {error}") from error
+        theirs, ours = _name(state), _name(self.state)
+        if theirs != ours:
+            raise EngineError(f"this snapshot is of another engine: its state is a {theirs}, and here it is a {ours}")
+        if unknown:
+            raise EngineError(f"this snapshot is of another engine: it has done {unknown}, unknown here")
+        return state, history, serial
 
 
 class _Inside:
     """What `watchers.Inside` promises, within one action."""
 
-    def __init__(self, core: Core, now: int, done: Done) -> None:
+    def __init__(self, core: Core, watcher: Watcher, entry: Entry, outcome: Outcome) -> None:
         self._core = core
-        self._now = now
-        self._done = done
+        self._watcher = watcher
+        self._entry = entry
+        self._outcome = outcome
         self._told: list[Told] = []
 
     @property
@@ -315,35 +393,25 @@ class _Inside:
         return self._core.history
 
     def dispatch(self, type: str, payload: Any = None) -> Any:
-        outcome = self._core.do(self._request(type, payload))
-        self._done.entries.extend(outcome.entries)
-        self._done.told.extend(outcome.told)
+        request = own(Request(type, {} if payload is None else payload, self._entry.timestamp))
+        outcome = self._core.step(request)
+        self._outcome.entries.extend(outcome.entries)
+        self._outcome.told.extend(outcome.told)
         if isinstance(outcome, Failed):
             raise outcome.error
         return outcome.result
 
-    def later(self, type: str, payload: Any = None) -> None:
-        self._core._agenda.append(self._request(type, payload))
+    def later(self, work: Callable[[Inside, Entry], object]) -> None:
+        self._core.put_off(self._watcher, self._entry, work)
 
     def tell(self, type: str, payload: Any) -> None:
-        told = self._core._heard([Told(type, payload, "engine")])
+        told = self._core.heard([Told(type, payload, "engine")])
         self._told += told
-        self._done.told.extend(told)
+        self._outcome.told.extend(told)
 
     def take_back(self) -> None:
         """It raised: what it has told, in the belief that all went well, is not told."""
-        self._done.told[:] = [each for each in self._done.told if not any(each is told for told in self._told)]
-
-    def _request(self, type: str, payload: Any) -> Request:
-        return Request(type, {} if payload is None else payload, self._now)
-
-
-def copied(value: Any) -> Any:
-    """A value that shares nothing with the one that was given."""
-    return value if type(value) in _ATOMS else pickle.loads(pickle.dumps(value, 5))
-
-
-_ATOMS = frozenset({int, float, str, bool, bytes, type(None)})
+        self._outcome.told[:] = [each for each in self._outcome.told if not any(each is told for told in self._told)]
 
 
 def _run(action: Action, state: Any, payload: Any, it: Turn) -> Any:
@@ -354,14 +422,36 @@ def _run(action: Action, state: Any, payload: Any, it: Turn) -> Any:
         turn.reset(token)
 
 
-def _copy(state: Any) -> Any:
-    """A state that shares with this one nothing that changes. A class may know a quick way: `__deepcopy__`."""
-    return copy.deepcopy(state) if hasattr(type(state), "__deepcopy__") else pickle.loads(pickle.dumps(state, 5))
+def own(request: Request) -> Request:
+    """The request with a payload that nobody else has. Raises `NotTransferable`."""
+    try:
+        return request._replace(payload=copied(request.payload))
+    except READING_FAILED as error:  # whatever its classes raise
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else _text(error)
+        raise NotTransferable(f"the payload of action {request.type!r} cannot travel: {reason}") from error
 
 
-def _as_ours(error: Exception) -> EngineError:
-    if isinstance(error, EngineError):
+def _as_ours(error: BaseException) -> HybridComputeError:
+    if isinstance(error, EngineError | NotTransferable | InvalidInput) and _travels(error):
         return error
-    failure = ActionFailed(f"{type(error).__name__}: {error}")
+    failure = ActionFailed(f"{type(error).__name__}: {_text(error)}")
     failure.__cause__ = error
     return failure
+
+
+def _travels(error: HybridComputeError) -> bool:
+    try:
+        return isinstance(copied(error), type(error))
+    except READING_FAILED:  # its author's code; the text of it travels in any case
+        return False
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:
+        return f"<its __str__ raised {type(broken).__name__}>"
+
+
+def _name(state: Any) -> str:
+    return f"{type(state).__module__}.{type(state).__qualname__}"

@@ -13,22 +13,29 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterable
+from concurrent.futures import CancelledError
 from functools import partial
+from os import PathLike
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
 
-from hybrid_compute.backends.crew import Lifetime
-from hybrid_compute.backends.worker import WorkerBackend
-from hybrid_compute.engine.actions import ActionRegistry
-from hybrid_compute.engine.core import Done, Failed, Outcome, Plan, Request
+from hybrid_compute.clock import Clock, SystemClock
+from hybrid_compute.engine import saving
+from hybrid_compute.engine.actions import ActionRegistry, Ask
+from hybrid_compute.engine.autosave import Autosave
+from hybrid_compute.engine.carrier import Carrier
+from hybrid_compute.engine.core import Description, Done, Failed, Outcome, Plan, Request
 from hybrid_compute.engine.here import Here
+from hybrid_compute.engine.host import pack
 from hybrid_compute.engine.listeners import Events, Listener, Listeners
 from hybrid_compute.engine.methods import actions_of, named
 from hybrid_compute.engine.options import WorkerOptions
 from hybrid_compute.engine.there import There
 from hybrid_compute.engine.turn import Told
+from hybrid_compute.engine.universal import carrier_by
 from hybrid_compute.engine.watchers import Entry, Watcher
-from hybrid_compute.errors import BackendError, EngineError, EngineStopped, HybridComputeError
+from hybrid_compute.errors import BackendClosed, BackendError, EngineError, EngineStopped, HybridComputeError
 from hybrid_compute.portal import Portal
 
 S = TypeVar("S")
@@ -48,8 +55,9 @@ class Engine(Generic[S]):
     """State, and the actions that change it.
 
     `state` makes the state: a class, whose methods then are the actions, or a function, with `actions` beside it.
-    Without both it is a table with the token actions. With `use_worker` the state lives in a worker process, which is
-    the engine's own unless it gets some `workers` to share. All chance in its actions follows from `seed`.
+    A `Plan` says all of that by itself, and the seed; without any of these it is a table with the token actions. With
+    `use_worker` the state lives in a worker process, which is the engine's own unless it gets some `workers` to share.
+    All chance in its actions follows from `seed`.
 
         >>> async with Engine(Deck, use_worker=True) as engine:
         ...     await engine.dispatch_async(Deck.draw, count=2)
@@ -58,19 +66,23 @@ class Engine(Generic[S]):
 
     def __init__(
         self,
-        state: Callable[[], S] | None = None,
+        state: Callable[[], S] | Plan | None = None,
         actions: ActionRegistry | None = None,
         *,
         use_worker: bool = False,
         worker_options: WorkerOptions | None = None,
-        workers: WorkerBackend | None = None,
+        workers: Carrier | None = None,
         seed: int | None = None,
         checkpoints: int = 5,
         now: Callable[[], float] = time.time,
+        clock: Clock | None = None,
     ) -> None:
         self.plan = _plan(state, actions, seed, checkpoints)
         self.options = worker_options or WorkerOptions()
+        self.clock = clock or SystemClock()
         self._use_worker = use_worker or workers is not None
+        if workers is not None and workers.size != 1:
+            raise ValueError(f"an engine lives in one worker, and these are {workers.size}: see EnginePool")
         self._workers = workers
         self._owns_workers = workers is None
         self._clock = now
@@ -83,6 +95,7 @@ class Engine(Generic[S]):
         self._iterators: list[Events] = []
         self._batch: list[_Waiting] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._saving = asyncio.Lock()
         if not self._use_worker:
             self._home = Here(self.plan, self._now(), self.tell)
 
@@ -102,13 +115,14 @@ class Engine(Generic[S]):
         await asyncio.shield(self._starting)
 
     async def _start(self) -> None:
-        if self._workers is None:
-            self._workers = WorkerBackend(1, lifetime=Lifetime(min_workers=1, idle_timeout=None))
-        there = There(uuid.uuid4().hex, self.plan, self.options, self._workers, self, self._now)
         try:
+            if self._workers is None:
+                self._workers = carrier_by(self.options.mechanism)
+            there = There(uuid.uuid4().hex, self.plan, self.options, self._workers, self, self._now)
             await self._answer(partial(there.begin, self._listeners.wanted))
         except BackendError as error:
-            if self.options.fallback != "local":
+            if self.options.fallback != "local" or isinstance(error, BackendClosed):
+                await self._let_workers_go()
                 raise
             warnings.warn(
                 f"the engine lives in this process, because its worker failed: {error}", RuntimeWarning, stacklevel=2
@@ -116,6 +130,9 @@ class Engine(Generic[S]):
             self._home = Here(self.plan, self._now(), self.tell)
             self._listen()
             self.tell([Told("engine:fallback", {"reason": str(error)}, "engine")])
+        except BaseException:
+            await self._let_workers_go()
+            raise
         else:
             self._home = there
 
@@ -126,17 +143,25 @@ class Engine(Generic[S]):
         self._flush()
         home = self._home
         self._stopped = EngineStopped("the engine was shut down")
-        if isinstance(home, There):
-            try:
+        try:
+            if isinstance(home, There):
                 await self._answer(home.end)
-            except HybridComputeError:
-                pass  # it has no worker any more
-            home.kill(self._stopped)
-        if self._owns_workers and self._workers is not None:
-            await self._workers.aclose()
+        except HybridComputeError:
+            pass  # it has no worker any more
+        finally:
+            if isinstance(home, There):
+                home.kill(self._stopped)
+            self._say_goodbye()
+            await self._let_workers_go()
+
+    def _say_goodbye(self) -> None:
         self.tell([Told("engine:shutdown", None, "engine")])
         for each in self._iterators:
             each.end()
+
+    async def _let_workers_go(self) -> None:
+        if self._owns_workers and self._workers is not None:
+            await self._workers.aclose()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -150,17 +175,28 @@ class Engine(Generic[S]):
     def __enter__(self) -> Self:
         if self._use_worker:
             self._portal = Portal("hybrid-compute engine")
-            self._portal.call(self.start())
+            try:
+                self._portal.call(self.start())
+            except BaseException:
+                self._portal.close()
+                raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._portal is None:
-            asyncio.run(self.shutdown())
-            return
-        self._portal.call(self.shutdown())
-        self._portal.close()
+            return self._end_here()
+        try:
+            self._portal.call(self.shutdown())
+        finally:
+            self._portal.close()
+
+    def _end_here(self) -> None:
+        """`shutdown` where there is no worker to wait for."""
+        if self._stopped is None:
+            self._stopped = EngineStopped("the engine was shut down")
+            self._say_goodbye()
 
     # Dispatching.
 
@@ -168,6 +204,8 @@ class Engine(Generic[S]):
     async def dispatch_async(
         self, action: Callable[Concatenate[S, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T: ...
+    @overload
+    async def dispatch_async(self, action: Ask[T], /, *, reversible: bool = True) -> T: ...
     @overload
     async def dispatch_async(self, action: str, payload: Any = None, /, *, reversible: bool = True) -> Any: ...
     async def dispatch_async(self, action: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -189,28 +227,40 @@ class Engine(Generic[S]):
         assert isinstance(home, There)
         assert self._loop is not None
         answered: asyncio.Future[Outcome] = self._loop.create_future()
+        packed = pack(request)
         if self.options.batching:
-            self._join(_Waiting(request, answered))
+            self._join(_Waiting(packed, answered))
         else:
-            home.do(request, lambda outcome: _set(answered, outcome), lambda error: _fail(answered, error))
-        return _result(await asyncio.shield(answered))
+            home.do(packed, partial(_set, answered), partial(_fail, answered)).wait_here()
+        return _result(await answered)
 
     @overload
     def dispatch(self, action: Callable[Concatenate[S, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     @overload
+    def dispatch(self, action: Ask[T], /, *, reversible: bool = True) -> T: ...
+    @overload
     def dispatch(self, action: str, payload: Any = None, /, *, reversible: bool = True) -> Any: ...
     def dispatch(self, action: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """The same for ordinary code: it waits. In an event loop it holds up all others, and warns of that."""
+        """The same for ordinary code: it waits.
+
+        An engine in a worker can be waited for if it was opened by `with`, and from other threads than that of its
+        event loop. In any other event loop it holds up all others, and warns of that. In the engine's own loop it
+        raises `EngineError`: the answer comes by way of that loop, and would be waited for for ever.
+        """
         self._insist_on_running()
         if isinstance(self._home, Here):
             return _result(self._home.do(self._request(action, args, kwargs)))
-        if asyncio._get_running_loop() is not None:
+        running = asyncio._get_running_loop()
+        if self._portal is None and (self._loop is None or running is self._loop):
+            raise EngineError(
+                "dispatch cannot wait here for a worker: use dispatch_async, or open the engine with `with`"
+            )
+        if running is not None:
             warnings.warn(
                 "dispatch waits, and holds up the event loop: use dispatch_async", RuntimeWarning, stacklevel=2
             )
-        if self._portal is None:
-            return self._wait_for(self.dispatch_async(action, *args, **kwargs))
-        return self._portal.call(self.dispatch_async(action, *args, **kwargs))
+        work = self.dispatch_async(action, *args, **kwargs)
+        return self._wait_for(work) if self._portal is None else self._portal.call(work)
 
     async def dispatch_checked(self, action: Any, /, *args: Any, **kwargs: Any) -> Result:
         """What became of the action, whatever it is."""
@@ -235,10 +285,11 @@ class Engine(Generic[S]):
             outcomes = home.do_many(requests, atomic=atomic)
         else:
             assert isinstance(home, There)
-            there = home
-            outcomes = await self._answer(lambda settle, fail: there.do_many(requests, atomic, settle, fail))
-        if atomic and len(outcomes) == 1 and isinstance(outcomes[0], Failed):
-            raise outcomes[0].error
+            packed = [pack(each) for each in requests]
+            outcomes = await self._answer(partial(home.do_many, packed, atomic))
+        for each in outcomes:
+            if atomic and isinstance(each, Failed):
+                raise each.error
         return [_checked(each) for each in outcomes]
 
     # Batches.
@@ -271,7 +322,7 @@ class Engine(Generic[S]):
             for each in batch:
                 _fail(each.answered, error)
 
-        self._home.do_many([each.request for each in batch], self.options.atomic, settle, fail)
+        self._home.do_many([each.packed for each in batch], self.options.atomic, settle, fail)
 
     # Listening.
 
@@ -345,6 +396,80 @@ class Engine(Generic[S]):
         self.tell([Told("engine:restored", {"history": length}, "engine")])
         return length  # type: ignore[no-any-return]
 
+    async def replay(self, history: list[Entry]) -> int:
+        """Begin anew, and do what another engine has done, as its `history` says; how many entries that were.
+
+        With the same actions and the same `seed` the state is the same, bit for bit, in whatever process; as far as
+        the actions ask only for the `now`, `chance` and `new_id` of this package. Raises `EngineError` if one of them
+        cannot be done again; then nothing has changed.
+        """
+        length = await self._go_back("replay", history)
+        self.tell([Told("engine:restored", {"history": length}, "engine")])
+        return length  # type: ignore[no-any-return]
+
+    async def fork(self) -> Self:
+        """Another engine, which goes on from the state as it is now, and is shut down by itself.
+
+        It lives as this one does, with a worker of its own if this one has that, and without its listeners and
+        policies. It has the same seed, so the same actions have the same luck in both.
+        """
+        snapshot = await self.snapshot()
+        twin = self._twin()
+        try:
+            await twin.restore(snapshot)
+        except BaseException:
+            await twin.shutdown()
+            raise
+        return twin
+
+    def _twin(self) -> Self:
+        """Another engine that lives as this one does."""
+        twin = object.__new__(type(self))  # a subclass may be made from other things, but of nothing else than this
+        Engine.__init__(
+            twin,
+            self.plan,
+            use_worker=self._use_worker,
+            worker_options=self.options,
+            workers=None if self._owns_workers else self._workers,
+            now=self._clock,
+            clock=self.clock,
+        )
+        return twin
+
+    async def describe(self) -> Description:
+        """What it is made of, and how far it is."""
+        return await self._ask("describe")  # type: ignore[no-any-return]
+
+    # In files.
+
+    async def save(self, path: str | PathLike[str]) -> None:
+        """Write a snapshot into a file, whole or not at all. Raises `OSError`; then the file is as it was."""
+        async with self._saving:  # a later one is not overtaken by an earlier one
+            await asyncio.to_thread(saving.save, Path(path), await self.snapshot())
+        self.tell([Told("engine:saved", {"path": str(path)}, "engine")])
+
+    async def load(self, path: str | PathLike[str]) -> int:
+        """Go on from what `save` has written; how many entries its history has.
+
+        Raises `EngineError` if the file is damaged, cut short, of another version or of another engine, and `OSError`;
+        then nothing has changed. What is in it is a pickle: load only what you trust.
+        """
+        return await self.restore(await asyncio.to_thread(saving.load, Path(path)))
+
+    def autosave(self, path: str | PathLike[str], every: float = 30.0) -> Autosave:
+        """`save` every so many seconds while a block is open, and once more at its end.
+
+        What goes wrong meanwhile is told as `engine:error`, and tried again the next time; at the end it is raised.
+
+            >>> async with Engine(Deck) as engine, engine.autosave("deck.engine"):
+            ...     await engine.dispatch_async(Deck.draw, count=2)
+        """
+
+        def failed(error: Exception) -> None:
+            self.tell([Told("engine:error", {"action": None, "phase": "autosave", "error": str(error)}, "engine")])
+
+        return Autosave(lambda: self.save(path), failed, every, self.clock)
+
     async def watch(self, watcher: Watcher) -> None:
         """Have a policy, or another watcher, look on where the state lives, after each action that went well."""
         if isinstance(self._home, There):
@@ -372,6 +497,8 @@ class Engine(Generic[S]):
         return await self._answer(lambda settle, fail: there.ask(verb, *args, settle=settle, fail=fail))
 
     async def _go_back(self, verb: str, *args: Any) -> Any:
+        if self._home is None:
+            await self.start()
         if not isinstance(self._home, There):
             return await self._ask(verb, *args)
         self._insist_on_running()
@@ -384,6 +511,8 @@ class Engine(Generic[S]):
         if isinstance(action, str):
             payload = args[0] if args and args[0] is not None else {}
             return Request(action, payload, self._now(), kwargs.get("reversible", True))
+        if isinstance(action, Ask):
+            return Request(action.type, action.payload, self._now(), **kwargs)
         name, payload = named(action, args, kwargs)
         return Request(name, payload, self._now())
 
@@ -402,20 +531,24 @@ class Engine(Generic[S]):
 
     def _wait_for(self, work: Any) -> Any:
         """Wait for the engine's own loop from another thread."""
-        if self._loop is None or asyncio._get_running_loop() is self._loop:
+        assert self._loop is not None
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        except (CancelledError, RuntimeError) as error:  # none of the action's own: those are errors of ours
             work.close()
-            raise EngineError(
-                "dispatch cannot wait here for a worker: use dispatch_async, or open the engine with `with`"
-            )
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+            raise EngineStopped("the event loop of this engine has ended, and the engine with it") from error
 
 
 class _Waiting(NamedTuple):
-    request: Request
+    packed: bytes
     answered: asyncio.Future[Outcome]
 
 
-def _plan(state: Callable[[], Any] | None, actions: ActionRegistry | None, seed: int | None, checkpoints: int) -> Plan:
+def _plan(
+    state: Callable[[], Any] | Plan | None, actions: ActionRegistry | None, seed: int | None, checkpoints: int
+) -> Plan:
+    if isinstance(state, Plan):
+        return state
     seed = int.from_bytes(os.urandom(8)) if seed is None else seed
     if state is None and actions is None:
         from hybrid_compute.tabletop.plan import table_plan

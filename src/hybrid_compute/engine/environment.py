@@ -6,6 +6,8 @@ import sys
 from typing import Literal, TypeAlias
 
 Environment: TypeAlias = Literal["process", "browser"]
+Mechanism: TypeAlias = Literal["process", "thread"]
+"""What a worker is made of."""
 
 
 def get_environment() -> Environment:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from hybrid_compute.engine.core import Core, Outcome, Plan, Request
+from hybrid_compute.engine.core import Core, Outcome, Plan, Request, own
 from hybrid_compute.engine.turn import Told
 from hybrid_compute.errors import EngineError
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 class Here:
@@ -21,21 +24,27 @@ class Here:
 
     def do(self, request: Request) -> Outcome:
         """Do one action, and tell of it."""
-        return self.do_many([request], atomic=False)[0]
+        outcome = self._alone(self.core.do, own(request))
+        if outcome.told:
+            self._tell(outcome.told)
+        return outcome
 
     def do_many(self, requests: Sequence[Request], *, atomic: bool) -> list[Outcome]:
         """Do several, and tell of them afterwards, when listeners may dispatch more."""
-        if self._busy:
-            raise EngineError("an action cannot dispatch another one: a policy can, and so can whoever listens")
-        self._busy = True
-        try:
-            outcomes = self.core.do_all(requests) if atomic else self.core.do_each(requests)
-        finally:
-            self._busy = False
+        outcomes = self._alone(self.core.do_all if atomic else self.core.do_each, [own(each) for each in requests])
         for outcome in outcomes:
             if outcome.told:
                 self._tell(outcome.told)
         return outcomes
+
+    def _alone(self, do: Callable[[A], B], asked: A) -> B:
+        if self._busy:
+            raise EngineError("an action cannot dispatch another one: a policy can, and so can whoever listens")
+        self._busy = True
+        try:
+            return self.core.wholly(do, asked)
+        finally:
+            self._busy = False
 
     def ask(self, verb: str, *args: Any) -> Any:
         """What a method of the core returns."""

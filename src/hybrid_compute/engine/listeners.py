@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 from hybrid_compute.engine.turn import Told
@@ -61,22 +61,27 @@ class Listeners:
         """Tell all who listen, in order. One who raises harms nobody: it is told as an event `error`."""
         for each in told:
             event = Event(each.type, each.payload, each.source, next(self._numbers))
-            for type in (each.type, "*"):
-                for listener, once in list(self._by_type.get(type, {}).items()):
-                    if once:
-                        self.remove(type, listener)
-                    self._call(listener, event)
+            for error in list(self._errors(event)):  # all have heard it by then
+                self._tell_of(error, event)
 
-    def _call(self, listener: Listener, event: Event) -> None:
-        try:
-            listener(event)
-        except Exception as error:
-            if event.type == "error":  # or this would go on for ever
-                _log.exception("a listener to errors raised", exc_info=error)
-            elif "error" in self._by_type or "*" in self._by_type:
-                self.tell([Told("error", {"error": error, "source": event.type}, event.source)])
-            else:
-                _log.exception("a listener to %r raised", event.type, exc_info=error)
+    def _errors(self, event: Event) -> Iterator[Exception]:
+        """Call who listens to this event; what they raise."""
+        for type in (event.type, "*"):
+            for listener, once in list(self._by_type.get(type, {}).items()):
+                if once:
+                    self.remove(type, listener)
+                try:
+                    listener(event)
+                except Exception as error:
+                    yield error
+
+    def _tell_of(self, error: Exception, event: Event) -> None:
+        if event.type == "error":  # or this would go on for ever
+            _log.exception("a listener to errors raised", exc_info=error)
+        elif "error" in self._by_type or "*" in self._by_type:
+            self.tell([Told("error", {"error": error, "source": event.type}, event.source)])
+        else:
+            _log.exception("a listener to %r raised", event.type, exc_info=error)
 
 
 class Events:

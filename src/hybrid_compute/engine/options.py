@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from hybrid_compute.engine.environment import Mechanism
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
@@ -16,6 +18,9 @@ class WorkerOptions:
     started, `fallback="local"` has the engine live in this process from the beginning. If it dies later, a `durable`
     engine goes on in another one, from a snapshot and the log of what was done; any other is stopped.
 
+    The worker is a process, or with `mechanism="thread"` a thread of this one, which shares its cores and its fate, and
+    cannot be stopped: an action that does not end in time is left to itself.
+
     Raises `ValueError` for what is no length of time, or no number.
     """
 
@@ -26,6 +31,7 @@ class WorkerOptions:
     atomic: bool = False
     fallback: Literal["local"] | None = "local"
     durable: bool = False
+    mechanism: Mechanism | None = None
 
     def __post_init__(self) -> None:
         if self.timeout is not None and not self.timeout > 0:
@@ -36,5 +42,7 @@ class WorkerOptions:
             raise ValueError(f"a batch of at most {self.batch_limit} actions would never be sent")
         if self.fallback not in ("local", None):
             raise ValueError(f"fallback is 'local' or None, not {self.fallback!r}")
+        if self.mechanism not in ("process", "thread", None):
+            raise ValueError(f"mechanism is 'process', 'thread' or None, not {self.mechanism!r}")
         if self.atomic and not self.batching:
             raise ValueError("atomic is about batches: say batching=True")

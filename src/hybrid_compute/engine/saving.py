@@ -1,8 +1,10 @@
-"""Snapshots in files: written whole or not at all, and known to be whole when they are read.
+r"""Snapshots in files, which are written whole or not at all.
 
-    12 bytes   b"hc engine 1\\n", the form of the file
+    12 bytes   b"hc engine 1\n", the form of the file
     32 bytes   SHA-256 of the rest
     the rest   the snapshot
+
+So a file is known to be whole when it is read. Who wrote it is not known: the snapshot is a pickle.
 """
 
 from __future__ import annotations

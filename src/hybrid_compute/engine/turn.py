@@ -15,7 +15,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from hashlib import blake2b
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from hybrid_compute.errors import EngineError
 
@@ -52,9 +52,12 @@ class Turn:
 
     def bits(self) -> int:
         """128 bits of chance."""
+        return int(self.digits(), 16)
+
+    def digits(self) -> str:
+        """The same as 32 hexadecimal digits."""
         self._drawn += 1
-        text = b"%d/%d/%d" % (self._seed, self._serial, self._drawn)
-        return int.from_bytes(blake2b(text, digest_size=16).digest())
+        return blake2b(b"%d/%d/%d" % (self._seed, self._serial, self._drawn), digest_size=16).hexdigest()
 
 
 turn: ContextVar[Turn] = ContextVar("turn")
@@ -78,8 +81,12 @@ def chance() -> Random:
 
 def new_id() -> str:
     """An id that nothing else has, in the form of a UUID (version 4)."""
-    text = f"{_turn().bits() & ~(0xF << 76 | 0x3 << 62) | 4 << 76 | 2 << 62:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    text = _turn().digits()
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"
+
+
+_VARIANT: Final = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
+"""The digit of a UUID in which two bits are not free."""
 
 
 def _turn() -> Turn:

@@ -41,8 +41,8 @@ class Inside(Protocol):
         """Do another action, now. Raises what it raises."""
         ...
 
-    def later(self, type: str, payload: Any = None) -> None:
-        """Do another action, once this one is over."""
+    def later(self, work: Callable[[Inside, Entry], object]) -> None:
+        """Have `work` done on this action once all have seen it, and all that they did is over."""
         ...
 
     def tell(self, type: str, payload: Any) -> None:

@@ -14,7 +14,7 @@ from hybrid_compute.errors import ActionFailed
 from hybrid_compute.tabletop.checks import flag, number, text
 from hybrid_compute.tabletop.numbers import shown
 from hybrid_compute.tabletop.piles import piles, take
-from hybrid_compute.tabletop.table import Payload, Table, Token
+from hybrid_compute.tabletop.table import Payload, Table, Token, agent_copied
 
 Agent: TypeAlias = dict[str, Any]
 
@@ -36,7 +36,7 @@ def create(table: Table, payload: Payload) -> Agent:
         "inventory": [],
     }
     table.document.setdefault("agents", {})[name] = agent
-    return _copy(agent)
+    return agent_copied(agent)
 
 
 @ACTIONS.add("agent:remove")
@@ -49,13 +49,13 @@ def remove(table: Table, payload: Payload) -> None:
 @ACTIONS.add("agent:get", reads=True)
 def get(table: Table, payload: Payload) -> Agent:
     """The agent of that name."""
-    return _copy(_agent(table, payload))
+    return agent_copied(_agent(table, payload))
 
 
 @ACTIONS.add("agent:getAll", reads=True)
 def get_all(table: Table, payload: Payload) -> list[Agent]:
     """All agents, in the order in which they were made."""
-    return [_copy(agent) for agent in table.document.get("agents", {}).values()]
+    return [agent_copied(agent) for agent in table.document.get("agents", {}).values()]
 
 
 @ACTIONS.add("agent:setActive")
@@ -189,12 +189,6 @@ def _agent(table: Table, payload: Payload, field: str = "name") -> Agent:
     if agent is None:
         raise ActionFailed(f'Agent "{name}" not found')
     return agent
-
-
-def _copy(agent: Agent) -> Agent:
-    """The agent as it is now: what is changed later does not change this."""
-    held = {"meta": {**agent["meta"]}, "resources": {**agent["resources"]}, "inventory": [*agent["inventory"]]}
-    return {**agent, **held}
 
 
 def _object(payload: Payload, field: str) -> dict[str, Any]:

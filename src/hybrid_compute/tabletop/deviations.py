@@ -1,7 +1,7 @@
 """Where our answer is another than that of the original, which calls each of these a quirk of its own.
 
 By the file of vectors, the case and the number of the step in it; -1 is the table as it is set up. What the original
-does and what ours does stands in `docs/topics/tabletop-deviations-*.md`.
+does and what ours does stands in `docs/topics/tabletop.md`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ DEVIATIONS: Final[dict[tuple[str, str, int], str]] = {
     ("agent.json", "discardCards with a doubled id", 3): "every copy that leaves a hand is discarded",
     ("engine.json", "unknown action", 3): "names are looked up among the actions only",
     ("engine.json", "snapshot and restore", 5): "a restored engine gives snapshots like any other",
+    ("engine.json", "shutdown", 2): "nothing is dispatched after the end",
+    ("engine.json", "listener envelope", 0): "an event is what was told, with nothing around it",
     ("engine.json", "a stack on its own session", -1): "an engine has one state, and the stack is in it",
     ("game.json", "no order is enforced", 3): "a pause counts once",
     ("game.json", "setProperty", 6): "a turn that is not a number cannot be counted on",

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from hybrid_compute.engine.core import Plan
 from hybrid_compute.tabletop.actions import ACTIONS
+from hybrid_compute.tabletop.plain import check_payload
 from hybrid_compute.tabletop.table import Stack, Table
 
 
@@ -25,7 +26,12 @@ EMPTY: Final = Setup()
 def table_plan(setup: Setup = EMPTY, *, seed: int, checkpoints: int = 5) -> Plan:
     """An engine with this table, on which the game loop is made ready."""
     return Plan(
-        state=partial(laid, setup), actions=ACTIONS, seed=seed, first=("game:loopInit",), checkpoints=checkpoints
+        state=partial(laid, setup),
+        actions=ACTIONS,
+        seed=seed,
+        first=("game:loopInit",),
+        checkpoints=checkpoints,
+        check=check_payload,
     )
 
 

@@ -7,10 +7,15 @@ from functools import partial
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from hybrid_compute.engine.core import Core, Done, Outcome, Plan, Request
+from hybrid_compute.engine.listeners import Event, Listeners
 from hybrid_compute.engine.turn import Told
 from hybrid_compute.engine.watchers import Entry, Inside, Policy
+from hybrid_compute.errors import EngineStopped
+from hybrid_compute.tabletop import wording
 from hybrid_compute.tabletop.actions import ACTIONS
+from hybrid_compute.tabletop.asks import game
 from hybrid_compute.tabletop.plan import Setup, laid
+from hybrid_compute.tabletop.rules import Rule, RuleEngine
 from hybrid_compute.tabletop.table import Table
 
 
@@ -37,7 +42,10 @@ class Playing(Protocol):
         ...
 
     def operate(self, op: str, name: str = "") -> Answer:
-        """Do what is no action, with a policy of that `name` where one is meant. Raises `NotOffered`."""
+        """Do what is no action, with a policy of that `name` where one is meant. Raises `NotOffered`.
+
+        What follows from an action by a rule is done when the vectors ask to `settle`.
+        """
         ...
 
 
@@ -46,9 +54,7 @@ Play: TypeAlias = Callable[[Setup, Callable[[], int]], Playing]
 
 def play(setup: Setup, clock: Callable[[], int]) -> Playing:
     """An engine with a table set up, on which the loop is made ready. `clock` gives milliseconds since 1970."""
-    core = Core(Plan(state=partial(laid, setup), actions=ACTIONS))
-    core.listen(frozenset("*"))
-    playing = _OnCore(core, clock)
+    playing = _OnCore(Core(Plan(state=partial(laid, setup), actions=ACTIONS)), clock)
     playing.dispatch("game:loopInit", None)
     return playing
 
@@ -60,6 +66,11 @@ class _OnCore:
         self._core = core
         self._clock = clock
         self._snapshot = b""
+        self._stopped = False
+        self._events: list[Event] = []
+        self._listeners = Listeners(lambda: None)
+        self._listeners.add("*", self._events.append)
+        core.listen(frozenset("*"))
 
     @property
     def table(self) -> Table:
@@ -67,7 +78,10 @@ class _OnCore:
         return table
 
     def dispatch(self, type: str, payload: Any, *, reversible: bool = True) -> Answer:
-        return _answer(self._core.do(Request(type, {} if payload is None else payload, self._clock(), reversible)))
+        if self._stopped:
+            return Answer(False, EngineStopped("the engine was shut down"), [])
+        request = Request(type, {} if payload is None else payload, self._clock(), reversible)
+        return self._answer(self._core.step(request))
 
     def operate(self, op: str, name: str = "") -> Answer:
         core = self._core
@@ -94,6 +108,33 @@ class _OnCore:
                 return _fine(None)
             case "policy hits":
                 return _fine(sum(each.hits for each in core.watchers.values() if isinstance(each, Policy)))
+            case "on(draw)":
+                self._listeners.add("draw", _shout)
+                return _fine(None)
+            case "once(draw), once(engine:action), once(state:updated)":
+                heard: list[Event] = []
+                for type in ("draw", "engine:action", "state:updated"):
+                    self._listeners.add(type, heard.append, once=True)
+                return self.dispatch("stack:draw", None)._replace(result=[wording.envelope(each) for each in heard])
+            case "RuleEngine":
+                self.dispatch("rule:initRules", None)
+                core.watch(_RULES)
+                return _fine(self._types())
+            case "settle":
+                core.settle(outcome := Done(None, [], []))
+                return self._answer(outcome)._replace(result=self._types())
+            case "describe":
+                return _fine(wording.described(self.table.document))
+            case "shutdown":
+                self._stopped = True
+                core.compact()
+                return Answer(True, len(core.history), [Told("engine:shutdown", None, "engine")])
+            case "dispatch no:such":
+                failed = self.dispatch("no:such", None)
+                return Answer(True, wording.rejected(failed.result, cause=True, actionIdIsString=True), failed.told)
+            case "dispatch agent:get":
+                failed = self.dispatch("agent:get", {"name": "X"})
+                return Answer(True, wording.rejected(failed.result, cause=str(failed.result)), failed.told)
             case "dispatch x60: debug:log":
                 return self._repeat(60, "debug:log", {})
             case "dispatch x60: agent:giveResource":
@@ -105,6 +146,14 @@ class _OnCore:
                 return drawn._replace(result={"drawn": len(drawn.result), "sizeBeforeAwait": left})
             case _:
                 raise NotOffered(op)
+
+    def _answer(self, outcome: Outcome) -> Answer:
+        self._events.clear()
+        self._listeners.tell(outcome.told)
+        told = [wording.event(each) for each in self._events]
+        if isinstance(outcome, Done):
+            return Answer(True, outcome.result, told)
+        return Answer(False, outcome.error, told)
 
     def _types(self) -> list[str]:
         return [entry.type for entry in self._core.history]
@@ -125,6 +174,10 @@ def _boom(inside: Inside, entry: Entry) -> None:
     raise RuntimeError("boom")
 
 
+def _shout(event: Event) -> None:
+    raise RuntimeError("boom")
+
+
 _EFFECTS: Final[dict[str, Callable[[Inside, Entry], object]]] = {
     "p": lambda inside, entry: None,
     "loop": lambda inside, entry: inside.dispatch("debug:log"),
@@ -133,28 +186,12 @@ _EFFECTS: Final[dict[str, Callable[[Inside, Entry], object]]] = {
 """What the policies of the vectors do, by their names."""
 
 
+def _was_logged(inside: Inside, entry: Entry) -> bool:
+    return entry.type == "debug:log"
+
+
+_RULES: Final = RuleEngine([Rule("once", _was_logged, [game.set_property("hit", 1)], once=True)])
+
+
 def _fine(result: Any) -> Answer:
     return Answer(True, result, None)
-
-
-def _answer(outcome: Outcome) -> Answer:
-    told = [_as_recorded(each) for each in outcome.told]
-    if isinstance(outcome, Done):
-        return Answer(True, outcome.result, told)
-    return Answer(False, outcome.error, told)
-
-
-def _as_recorded(told: Told) -> Told:
-    """An event of the engine itself, in the form that the original gives it."""
-    match told:
-        case Told("engine:error", {"action": action, "phase": phase, "error": error}):
-            what = {"action": {"type": action}, "err": error, "phase": phase, "policy": {}, "postCommit": True}
-        case Told("engine:error", {"action": action, "error": error}) if error.startswith("Unknown action: "):
-            what = {"action": {"type": action}, "msg": "Unknown action"}
-        case Told("engine:error", {"action": action, "error": error}):
-            what = {"action": {"type": action}, "err": error}
-        case Told("policy:triggered", payload):
-            what = payload
-        case _:
-            return told
-    return told._replace(payload={"payload": what})

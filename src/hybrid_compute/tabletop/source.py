@@ -20,7 +20,8 @@ ACTIONS = ActionRegistry(careful=True)
 def draw(table: Table, payload: Payload) -> Token | list[Token]:
     """Take `count` tokens (1) from the top: a single one as it is, several as a list that begins with the topmost.
 
-    If so few are left that its policy says so, the source is shuffled again, by the seed that it has.
+    With `asList` a single one comes as a list as well. If so few are left that its policy says so, the source is
+    shuffled again, by the seed that it has.
     """
     source = _source(table)
     count = _as_many_as_there_are(source, "draw", payload)
@@ -32,7 +33,7 @@ def draw(table: Table, payload: Payload) -> Token | list[Token]:
     else:
         del tokens[-count:]
     emit("source:draw", {"payload": {"count": count}}, "source")
-    return drawn if count > 1 else drawn[0]
+    return drawn if count > 1 or payload.get("asList") else drawn[0]
 
 
 @ACTIONS.add("source:shuffle")

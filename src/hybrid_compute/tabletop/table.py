@@ -16,6 +16,7 @@ the table is a copy of its lists, and what was handed out stays as it was.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -44,17 +45,34 @@ class Table:
 
     def __deepcopy__(self, memo: object) -> Table:
         """A table of its own, in the time that copying its lists takes."""
-        document = {key: _copied(value, shared=key in _SHARED) for key, value in self.document.items()}
+        document = {key: _COPIED.get(key, _copied)(value) for key, value in self.document.items()}
         return Table(document, self.stack, list(self.stacks), self.space)
 
 
-_SHARED = frozenset({"stack", "source", "zones", "transactions"})
-"""Parts whose lists hold what is never changed where it lies."""
+def agent_copied(agent: dict[str, Any]) -> dict[str, Any]:
+    """The agent as it is now: what is changed later does not change this."""
+    held = {"meta": {**agent["meta"]}, "resources": {**agent["resources"]}, "inventory": [*agent["inventory"]]}
+    return {**agent, **held}
 
 
-def _copied(value: Any, *, shared: bool) -> Any:
+def _agents_copied(agents: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {name: agent_copied(agent) for name, agent in agents.items()}
+
+
+def _lists_copied(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _copied(each, shared=shared or name == "inventory") for name, each in value.items()}
-    if isinstance(value, list):
-        return list(value) if shared else [_copied(each, shared=False) for each in value]
-    return value
+        return {name: _lists_copied(each) for name, each in value.items()}
+    return list(value) if isinstance(value, list) else value
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _copied(each) for name, each in value.items()}
+    return [_copied(each) for each in value] if isinstance(value, list) else value
+
+
+_COPIED: dict[str, Callable[[Any], Any]] = {
+    "agents": _agents_copied,
+    **dict.fromkeys(("stack", "source", "zones", "transactions"), _lists_copied),
+}
+"""How parts are copied whose lists hold what is never changed where it lies."""

@@ -22,15 +22,16 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from hybrid_compute.engine.core import copied
+from hybrid_compute.engine.copying import copied
 from hybrid_compute.engine.turn import Told
-from hybrid_compute.errors import ActionFailed, ActionNotFound
 from hybrid_compute.tabletop.actions import ACTIONS
 from hybrid_compute.tabletop.deviations import DEVIATIONS
 from hybrid_compute.tabletop.dice import shuffled, uint32
-from hybrid_compute.tabletop.playing import Answer, NotOffered, Play, Setup, play
+from hybrid_compute.tabletop.plan import Setup
+from hybrid_compute.tabletop.playing import Answer, NotOffered, Play, play
 from hybrid_compute.tabletop.recorded import Clock, Document, Json, Seen, canonical, differs, digest, short
 from hybrid_compute.tabletop.table import Stack
+from hybrid_compute.tabletop.wording import CODES
 
 
 class Case(NamedTuple):
@@ -231,7 +232,6 @@ def _place(case: Case, number: int) -> str:
 # Compare.
 
 _ROUTINE: Final = {"engine:action", "state:updated"}
-_CODES: Final = {"UNKNOWN_ACTION": ActionNotFound, "ACTION_HANDLER_ERROR": ActionFailed}
 
 
 def wrong(step: Document, answer: Answer, document: Document, seen: Seen) -> str | None:
@@ -254,7 +254,7 @@ def wrong(step: Document, answer: Answer, document: Document, seen: Seen) -> str
 
 def _wrong_error(expected: Document, came: BaseException) -> str | None:
     """An error has the text of the original, if it is its own; another one must be a refusal, not a fault of ours."""
-    if not isinstance(came, _CODES.get(expected["code"], Exception)):
+    if not isinstance(came, CODES.get(expected["code"], Exception)):
         return f"expected {expected['code']}, came {came!r}"
     if expected.get("foreign"):
         return f"the action fell over: {came!r}" if came.__cause__ else None
