@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from benchmarks.contenders import lifecycle, remote, remote_arrays, requests
+from benchmarks.contenders import actions, engine, lifecycle, remote, remote_arrays, requests
 from benchmarks.contenders.arrays import ECHO
 from benchmarks.contenders.burst import GATHER, MAP, SUBMIT
 from benchmarks.contenders.lag import LAG
@@ -147,6 +147,17 @@ def _sent(over: str) -> Formula:
         Figure("remote-arrays", remote_arrays.ECHO, "bare aiohttp to raw ASGI, the bytes as one"),
         Figure("remote-arrays", remote_arrays.ECHO, "bare aiohttp to raw ASGI, the bytes in pieces"),
     )
+
+
+def _in_worker(measure: str) -> Formula:
+    """How much longer our action takes than that of a bare Node worker."""
+    ours = "UniversalWorker.ping" if measure == engine.PING else "Engine.dispatch_async"
+    return times(Figure("engine", measure, ours), Figure("engine", measure, "Node worker_threads"))
+
+
+def _beside_original(measure: str) -> Formula:
+    original = Figure("actions", measure, "the original, as measured once")
+    return times(Figure("actions", measure, "Engine.dispatch"), original)
 
 
 def _learned(measure: str) -> Formula:
@@ -296,6 +307,43 @@ TARGETS = (
     *(
         Target(f"64 MiB to a server and back, {over}: ours / the bytes alone", _sent(over), 1.5)
         for over in ("HTTP", "WebSocket")
+    ),
+    *(
+        Target(f"engine, {measure}: ours / Node", _in_worker(measure), 1.0, placements=BOTH)
+        for measure in (engine.PING, engine.DISPATCH, engine.DISPATCH_52, engine.FIVE)
+    ),
+    Target(
+        "engine: batched / one by one",
+        times(
+            Figure("engine", engine.BATCHED, "Engine.dispatch_async, all at once, batching=True"),
+            Figure("engine", engine.BATCHED, "Engine.dispatch_async, one by one"),
+        ),
+        10,
+        at_least=True,
+        placements=BOTH,
+    ),
+    Target(
+        "engine: dispatch_many / one by one",
+        times(
+            Figure("engine", engine.BATCHED, "Engine.dispatch_many"),
+            Figure("engine", engine.BATCHED, "Engine.dispatch_async, one by one"),
+        ),
+        10,
+        at_least=True,
+        placements=BOTH,
+    ),
+    *(
+        Target(f"{measure}: ours / the original", _beside_original(measure), bound, at_least=True)
+        for measure, bound in ((actions.SHUFFLE, 200), (actions.DRAW, 50), (actions.PLACE, 50), (actions.CREATE, 25))
+    ),
+    Target(
+        "stack:draw: after 100,000 actions / at first",
+        times(
+            Figure("actions", actions.FLAT, "Engine.dispatch, the same table later"),
+            Figure("actions", actions.FLAT, "Engine.dispatch, a table with no past"),
+        ),
+        0.8,
+        at_least=True,
     ),
 )
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from benchmarks.contenders import (
+    actions,
     arrays,
     asynchronous,
     burst,
     concurrent5,
     crowd,
+    engine,
     lag,
     lifecycle,
     outbox,
@@ -38,5 +40,7 @@ GROUPS = {
         remote,
         remote_arrays,
         crowd,
+        engine,
+        actions,
     )
 }

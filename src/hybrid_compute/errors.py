@@ -20,8 +20,9 @@
     │   ├── LocalProtocolError    we broke it: a bug here
     │   └── RemoteProtocolError   they broke it
     ├── EngineError
-    │   ├── ActionFailed
-    │   └── EngineStopped
+    │   ├── ActionNotFound        no action has that name                    (also LookupError)
+    │   ├── ActionFailed          it raised; the state is as before
+    │   └── EngineStopped         the engine was shut down
     └── AgentError
         ├── AgentFailed
         ├── BudgetExceeded
@@ -38,6 +39,7 @@ from typing import ClassVar
 
 __all__ = [
     "ActionFailed",
+    "ActionNotFound",
     "AgentError",
     "AgentFailed",
     "BackendClosed",
@@ -211,6 +213,12 @@ class EngineError(HybridComputeError):
     """An engine could not do what was dispatched to it."""
 
     code = "engine_error"
+
+
+class ActionNotFound(EngineError, LookupError):
+    """No action has that name."""
+
+    code = "action_not_found"
 
 
 class ActionFailed(EngineError):

@@ -11,6 +11,7 @@ FOLDER = Path(__file__).parents[2] / "examples"
 
 SHOWN = {
     "agent_tools": ["audit: Look at so many", "heard: 3 of 3", "got `str` - at `$.invoice.cents[0]`"],
+    "blackjack": ["10,000 hands at 100 tables", "won -1.30%", "-3.05% to +1.39%", "the same 100 hands, +5.5 bets"],
     "crunch_files": ["50 % of 100,000 rows", "100,000 rows in 16 calls: {'worker': 16}"],
     "custom_backend": ["whereabouts ran in thread-backend_0, wait_a_little in MainThread", "not thread: it runs plain"],
     "drop_in_executor": ["run_in_executor: 125", "a crash: worker", "after it: 27"],
@@ -25,6 +26,7 @@ SHOWN = {
         "back: 1,007 primes, counted",
     ],
     "responsive_web": ["load, in workers", "load, in the loop"],
+    "shared_table": ["4 players hold 52 cards", "the spectator saw 52 cards", "twice is once too often: not found"],
     "serve": ['a call:   {"result":1229}', '[{"result":4},{"result":25}]', '{"result":null}', "422", "invalid_input"],
 }
 

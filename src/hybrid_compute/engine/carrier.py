@@ -1,0 +1,47 @@
+"""What an engine's messages go through, whatever its worker is: a process, a thread, or what a browser has."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from hybrid_compute.backends.pool import PoolStats
+from hybrid_compute.clock import Clock
+from hybrid_compute.links.ticket import Answer, Ticket
+
+
+class Line(Protocol):
+    """Where messages wait for their worker."""
+
+    def wait_here(self, ticket: Ticket) -> None:
+        """Wait a moment for a quick reply, if the event loop would only wait as well; or do nothing."""
+        ...
+
+
+class Carrier(Protocol):
+    """One worker, and those that follow it when it dies or is stopped. A `WorkerBackend` of size 1 is one.
+
+    Messages are calls of the functions in `host.py`. They are done one after another, in the order in which they were
+    given in, and what they carry is copied on the way. A call that does not end before its deadline is `TaskTimeout`:
+    another worker takes the place of its own, and the engines that lived there are gone, as far as they cannot stay.
+    """
+
+    @property
+    def size(self) -> int:
+        """1: an engine lives in one worker."""
+        ...
+
+    @property
+    def clock(self) -> Clock: ...
+
+    def begin(self, ticket: Ticket, answer: Answer, loop: asyncio.AbstractEventLoop) -> Line | None:
+        """Take in a message, whose outcome goes to `answer`; None if there is no room in the line."""
+        ...
+
+    def stats(self) -> PoolStats:
+        """`lost` counts the workers that died by themselves."""
+        ...
+
+    async def aclose(self) -> None:
+        """Answer all, and stop the worker."""
+        ...
