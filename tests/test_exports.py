@@ -5,9 +5,12 @@ import pytest
 import hybrid_compute
 
 PUBLIC = [
+    "ActionRegistry",
     "Backend",
     "BlockingRuntime",
     "Budget",
+    "Engine",
+    "EnginePool",
     "Lifetime",
     "LocalBackend",
     "McpBackend",
@@ -22,6 +25,7 @@ PUBLIC = [
     "TaskRegistry",
     "WorkerBackend",
     "WorkerExecutor",
+    "WorkerOptions",
     "empty",
     "errors",
     "pipeline",

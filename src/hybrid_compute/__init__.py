@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from hybrid_compute.backends.tenants import PerTenant as PerTenant
     from hybrid_compute.backends.worker import WorkerBackend as WorkerBackend
     from hybrid_compute.blocking import BlockingRuntime as BlockingRuntime
+    from hybrid_compute.engine.actions import ActionRegistry as ActionRegistry
+    from hybrid_compute.engine.engine import Engine as Engine
+    from hybrid_compute.engine.options import WorkerOptions as WorkerOptions
+    from hybrid_compute.engine.pool import EnginePool as EnginePool
     from hybrid_compute.futures import WorkerExecutor as WorkerExecutor
     from hybrid_compute.outbox.box import Outbox as Outbox
     from hybrid_compute.pipelines.pipeline import pipeline as pipeline
@@ -36,9 +40,12 @@ if TYPE_CHECKING:
     from hybrid_compute.tasks import task as task
 
 _WHERE = {
+    "ActionRegistry": "hybrid_compute.engine.actions",
     "Backend": "hybrid_compute.backends.base",
     "BlockingRuntime": "hybrid_compute.blocking",
     "Budget": "hybrid_compute.backends.priced",
+    "Engine": "hybrid_compute.engine.engine",
+    "EnginePool": "hybrid_compute.engine.pool",
     "Lifetime": "hybrid_compute.backends.crew",
     "LocalBackend": "hybrid_compute.backends.local",
     "McpBackend": "hybrid_compute.backends.mcp",
@@ -53,6 +60,7 @@ _WHERE = {
     "TaskRegistry": "hybrid_compute.tasks",
     "WorkerBackend": "hybrid_compute.backends.worker",
     "WorkerExecutor": "hybrid_compute.futures",
+    "WorkerOptions": "hybrid_compute.engine.options",
     "empty": "hybrid_compute.arrays",
     "pipeline": "hybrid_compute.pipelines.pipeline",
     "progress": "hybrid_compute.reporting",
@@ -60,9 +68,12 @@ _WHERE = {
 }
 
 __all__ = [
+    "ActionRegistry",
     "Backend",
     "BlockingRuntime",
     "Budget",
+    "Engine",
+    "EnginePool",
     "Lifetime",
     "LocalBackend",
     "McpBackend",
@@ -77,6 +88,7 @@ __all__ = [
     "TaskRegistry",
     "WorkerBackend",
     "WorkerExecutor",
+    "WorkerOptions",
     "empty",
     "errors",
     "pipeline",

@@ -114,7 +114,28 @@ def walks(step: st.SearchStrategy[tuple[str, Any]]) -> st.SearchStrategy[list[St
 
 
 JUNK = st.sampled_from(
-    [None, 0, -1, 1, 2, 3, 7, 2.5, float("nan"), True, "", "a", "b", "A", [], [1], {}, {"id": "t1"}, len, (each for each in "ab")]
+    [
+        None,
+        0,
+        -1,
+        1,
+        2,
+        3,
+        7,
+        2.5,
+        float("nan"),
+        True,
+        "",
+        "a",
+        "b",
+        "A",
+        [],
+        [1],
+        {},
+        {"id": "t1"},
+        len,
+        (each for each in "ab"),
+    ]
 )
 
 COUNTING = st.tuples(
@@ -148,8 +169,9 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
 PLAYING = st.tuples(
     st.sampled_from([*ACTIONS, *["agent:create", "space:place", "stack:draw", "agent:drawCards"] * 5]),
     st.fixed_dictionaries({key: FIELDS[key] for key in ("name", "zone", "card", "count", "resource", "amount")})
-    | st.lists(st.sampled_from([*FIELDS]).flatmap(lambda key: st.tuples(st.just(key), FIELDS[key] | JUNK)), max_size=4)
-    .map(dict),
+    | st.lists(
+        st.sampled_from([*FIELDS]).flatmap(lambda key: st.tuples(st.just(key), FIELDS[key] | JUNK)), max_size=4
+    ).map(dict),
 )
 
 

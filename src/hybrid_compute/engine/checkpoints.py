@@ -11,6 +11,7 @@ action costs, however large the state is, and going back takes ten times as long
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from time import perf_counter
 from typing import Any, Final, NamedTuple
 
@@ -55,7 +56,8 @@ class Checkpoints:
             return
         self._lengths.append(length)
         if perf_counter() >= self._next_copy:
-            self._copies.append(self._taken(length, state))
+            with suppress(Exception):  # a state that cannot be copied: an older copy does, and who asks for one is told
+                self._copies.append(self._taken(length, state))
 
     def pop(self) -> int | None:
         """The last checkpoint, which is one no more; None if there is none."""

@@ -432,7 +432,7 @@ def own(request: Request) -> Request:
 
 
 def _as_ours(error: BaseException) -> HybridComputeError:
-    if isinstance(error, EngineError | NotTransferable | InvalidInput) and _travels(error):
+    if isinstance(error, EngineError | InvalidInput) and _travels(error):
         return error
     failure = ActionFailed(f"{type(error).__name__}: {_text(error)}")
     failure.__cause__ = error

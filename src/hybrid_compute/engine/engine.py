@@ -12,6 +12,7 @@ import os
 import time
 import uuid
 import warnings
+import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError
 from functools import partial
@@ -91,8 +92,9 @@ class Engine(Generic[S]):
         self._portal: Portal | None = None
         self._stopped: EngineStopped | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._process = os.getpid()
         self._listeners = Listeners(self._listen)
-        self._iterators: list[Events] = []
+        self._iterators: weakref.WeakSet[Events] = weakref.WeakSet()
         self._batch: list[_Waiting] = []
         self._timer: asyncio.TimerHandle | None = None
         self._saving = asyncio.Lock()
@@ -106,10 +108,11 @@ class Engine(Generic[S]):
 
         Raises `BackendUnavailable` if the worker cannot be started, and there is no `fallback`.
         """
-        self._insist_on_running()
+        self._insist_on_its_loop()
         if self._home is not None:
             return
         if self._starting is None:
+            self._process = os.getpid()
             self._loop = asyncio.get_running_loop()
             self._starting = asyncio.create_task(self._start())
         await asyncio.shield(self._starting)
@@ -140,6 +143,8 @@ class Engine(Generic[S]):
         """Answer what is pending, and let go of the state. Later dispatches raise `EngineStopped`. May be repeated."""
         if self._stopped is not None:
             return
+        self._insist_on_its_loop()
+        await self._end_start()
         self._flush()
         home = self._home
         self._stopped = EngineStopped("the engine was shut down")
@@ -154,9 +159,18 @@ class Engine(Generic[S]):
             self._say_goodbye()
             await self._let_workers_go()
 
+    async def _end_start(self) -> None:
+        """If it is still starting, have that over."""
+        if self._starting is None or self._starting.done():
+            return
+        await self._let_workers_go()
+        await asyncio.wait([self._starting])
+        if not self._starting.cancelled():
+            self._starting.exception()  # seen: whoever waits for the start gets it
+
     def _say_goodbye(self) -> None:
         self.tell([Told("engine:shutdown", None, "engine")])
-        for each in self._iterators:
+        for each in list(self._iterators):
             each.end()
 
     async def _let_workers_go(self) -> None:
@@ -221,7 +235,7 @@ class Engine(Generic[S]):
         if self._home is None:
             await self.start()
         home = self._home
-        self._insist_on_running()
+        self._insist_on_its_loop()
         if isinstance(home, Here):
             return _result(home.do(request))
         assert isinstance(home, There)
@@ -279,7 +293,8 @@ class Engine(Generic[S]):
             return []
         if self._home is None:
             await self.start()
-        self._insist_on_running()
+        self._insist_on_its_loop()
+        self._flush()
         home = self._home
         if isinstance(home, Here):
             outcomes = home.do_many(requests, atomic=atomic)
@@ -346,7 +361,7 @@ class Engine(Generic[S]):
         ...         ...
         """
         events = Events(self._listeners, types)
-        self._iterators.append(events)
+        self._iterators.add(events)
         return events
 
     def tell(self, told: Iterable[Told]) -> None:
@@ -488,7 +503,8 @@ class Engine(Generic[S]):
     async def _ask(self, verb: str, *args: Any) -> Any:
         if self._home is None:
             await self.start()
-        self._insist_on_running()
+        self._insist_on_its_loop()
+        self._flush()
         home = self._home
         if isinstance(home, Here):
             return home.ask(verb, *args)
@@ -501,7 +517,8 @@ class Engine(Generic[S]):
             await self.start()
         if not isinstance(self._home, There):
             return await self._ask(verb, *args)
-        self._insist_on_running()
+        self._insist_on_its_loop()
+        self._flush()
         there = self._home
         return await self._answer(lambda settle, fail: there.go_back(verb, *args, settle=settle, fail=fail))
 
@@ -521,7 +538,12 @@ class Engine(Generic[S]):
 
     def _insist_on_running(self) -> None:
         if self._stopped is not None:
-            raise self._stopped
+            raise self._stopped.with_traceback(None)  # or it would grow with each time
+
+    def _insist_on_its_loop(self) -> None:
+        self._insist_on_running()
+        if self._loop is not None and asyncio.get_running_loop() is not self._loop:
+            raise EngineError("this engine was started in another event loop: use `dispatch` here, or another engine")
 
     async def _answer(self, ask: Callable[[Callable[[Any], None], Callable[[HybridComputeError], None]], None]) -> Any:
         """What is answered to a question that takes two callbacks."""
@@ -532,6 +554,9 @@ class Engine(Generic[S]):
     def _wait_for(self, work: Any) -> Any:
         """Wait for the engine's own loop from another thread."""
         assert self._loop is not None
+        if os.getpid() != self._process:
+            work.close()
+            raise EngineError("a forked copy of this process cannot use the engine of the original: make a new one")
         try:
             return asyncio.run_coroutine_threadsafe(work, self._loop).result()
         except (CancelledError, RuntimeError) as error:  # none of the action's own: those are errors of ours

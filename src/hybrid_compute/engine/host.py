@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from hybrid_compute.engine.core import Core, Done, Failed, Outcome, Plan, Request
 from hybrid_compute.engine.turn import Told
 from hybrid_compute.engine.watchers import Entry, Watcher
-from hybrid_compute.errors import EngineError, NotTransferable
+from hybrid_compute.errors import ActionFailed, EngineError, NotTransferable
 from hybrid_compute.links.codec import READING_FAILED, dumps
 from hybrid_compute.tasks import task
 
@@ -63,7 +63,7 @@ def do(name: str, packed: bytes) -> bytes | None:
     try:
         return core.wholly(lambda packed: dumps(brief(_do(core, packed)), None), packed)
     except NotTransferable as error:  # nobody could be told that it was done
-        return dumps(brief(Failed(error, [], [])), None)
+        return dumps(brief(_untold(error)), None)
 
 
 @task(name="engine.do_many")
@@ -80,7 +80,11 @@ def do_many(name: str, packed: list[bytes], atomic: bool) -> bytes | None:
     try:
         return core.wholly(do, packed)
     except NotTransferable as error:
-        return dumps([brief(Failed(error, [], []))] * (1 if atomic else len(packed)), None)
+        return dumps([brief(_untold(error))] * (1 if atomic else len(packed)), None)
+
+
+def _untold(error: NotTransferable) -> Failed:
+    return Failed(ActionFailed(f"{type(error).__name__}: {error}"), [], [])
 
 
 def _do(core: Core, packed: bytes) -> Outcome:
@@ -103,10 +107,10 @@ def ask(name: str, verb: str, *args: Any) -> Answer:
 
 @task(name="engine.go_back")
 def go_back(name: str, verb: str, *args: Any) -> Answer:
-    """The same, with a snapshot of what the core is then."""
+    """The same, with a snapshot of what the core is then, and the length of its history."""
     core = _cores.get(name)
     try:
-        return None if core is None else (getattr(core, verb)(*args), core.snapshot())
+        return None if core is None else (getattr(core, verb)(*args), core.snapshot(), len(core.history))
     except (EngineError, NotTransferable) as error:
         return error
 

@@ -11,11 +11,14 @@ import itertools
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from hybrid_compute.engine.turn import Told
 
 _log = logging.getLogger("hybrid_compute.engine")
+
+DEEPEST: Final = 1000
+"""How long a chain of events may be in which each one is caused by a listener to the one before."""
 
 
 class Event(NamedTuple):
@@ -37,6 +40,8 @@ class Listeners:
         self._changed = changed
         self._by_type: dict[str, dict[Listener, bool]] = {}
         self._numbers = itertools.count(1)
+        self._told: deque[tuple[int, Told]] = deque()  # and how deep it is
+        self._depth = 0
 
     @property
     def wanted(self) -> frozenset[str]:
@@ -58,11 +63,27 @@ class Listeners:
             self._changed()
 
     def tell(self, told: Iterable[Told]) -> None:
-        """Tell all who listen, in order. One who raises harms nobody: it is told as an event `error`."""
-        for each in told:
-            event = Event(each.type, each.payload, each.source, next(self._numbers))
-            for error in list(self._errors(event)):  # all have heard it by then
-                self._tell_of(error, event)
+        """Tell all who listen, in order. One who raises harms nobody: it is told as an event `error`.
+
+        What a listener causes to be told is told after that which it was told. What follows from that, and so on, is
+        told no more once it is `DEEPEST`.
+        """
+        if self._depth == DEEPEST:
+            return _log.error("listeners answer one another without end: what follows is not told")
+        self._told.extend((self._depth + 1, each) for each in told)
+        if self._depth:
+            return
+        try:
+            while self._told:
+                self._depth, each = self._told.popleft()
+                self._tell_one(each)
+        finally:
+            self._depth = 0
+
+    def _tell_one(self, told: Told) -> None:
+        event = Event(told.type, told.payload, told.source, next(self._numbers))
+        for error in list(self._errors(event)):  # all have heard it by then
+            self._tell_of(error, event)
 
     def _errors(self, event: Event) -> Iterator[Exception]:
         """Call who listens to this event; what they raise."""
@@ -79,7 +100,7 @@ class Listeners:
         if event.type == "error":  # or this would go on for ever
             _log.exception("a listener to errors raised", exc_info=error)
         elif "error" in self._by_type or "*" in self._by_type:
-            self.tell([Told("error", {"error": error, "source": event.type}, event.source)])
+            self._tell_one(Told("error", {"error": error, "source": event.type}, event.source))
         else:
             _log.exception("a listener to %r raised", event.type, exc_info=error)
 

@@ -35,6 +35,7 @@ from hybrid_compute.errors import (
     TaskTimeout,
     WorkerLost,
 )
+from hybrid_compute.links.codec import READING_FAILED
 from hybrid_compute.links.ticket import Ticket
 from hybrid_compute.tasks import AnyTask
 
@@ -94,7 +95,10 @@ class Pending:
         if result is None or self.life != self.home.life:
             self.home.lost(self)
         else:
-            self.settle(result)
+            try:
+                self.settle(result)
+            except NotTransferable as error:
+                self.home.failed(self, error)
 
     def set_exception(self, exception: BaseException, /) -> None:
         self.over = True
@@ -152,7 +156,7 @@ class There:
         """Send one action. `settle` gets its outcome, or `fail` why there is none."""
 
         def done(reply: bytes) -> None:
-            settle(self._keep(packed, loads(reply)))
+            settle(self._keep(packed, _read(reply)))
 
         return self._send(host.do, (self._name, packed), done, fail, self._options.timeout)
 
@@ -166,7 +170,7 @@ class There:
         """Send several in one message, which has the time of all of them."""
 
         def done(reply: bytes) -> None:
-            settle([self._keep(*each) for each in zip(packed, loads(reply), strict=False)])
+            settle([self._keep(*each) for each in zip(packed, _read(reply), strict=False)])
 
         timeout = None if self._options.timeout is None else self._options.timeout * len(packed)
         self._send(host.do_many, (self._name, list(packed), atomic), done, fail, timeout)
@@ -178,14 +182,17 @@ class There:
     def go_back(self, verb: str, *args: Any, settle: Callable[[Any], None], fail: Fail) -> None:
         """The same for what does not only add to the log: from here on the log begins with the state after it."""
 
-        def gone_back(answer: tuple[Any, bytes]) -> None:
-            self._begin_log_with(answer[1])
+        def gone_back(answer: tuple[Any, bytes, int]) -> None:
+            self._begin_log_with(answer[1], answer[2])
             settle(answer[0])
 
         self._ask(host.go_back, (self._name, verb, *args), gone_back, fail)
 
     def _ask(self, task: AnyTask, args: tuple[Any, ...], settle: Callable[[Any], None], fail: Fail) -> None:
-        self._send(task, args, lambda answer: fail(answer) if isinstance(answer, EngineError | NotTransferable) else settle(answer), fail)
+        def answered(answer: Any) -> None:
+            fail(answer) if isinstance(answer, EngineError | NotTransferable) else settle(answer)
+
+        self._send(task, args, answered, fail)
 
     def _keep(self, packed: bytes, brief: Brief) -> Outcome:
         """Log what was done, and tell of it; the outcome, as the caller needs it."""
@@ -206,16 +213,15 @@ class There:
 
         def taken(snapshot: bytes) -> None:
             self._taking_snapshot = False
-            self._begin_log_with(snapshot)
+            self._begin_log_with(snapshot, self._in_snapshot + len(self._log))
 
         def not_taken(_: HybridComputeError) -> None:
             self._taking_snapshot = False
 
         self.ask("snapshot", settle=taken, fail=not_taken)
 
-    def _begin_log_with(self, snapshot: bytes) -> None:
-        self._in_snapshot += len(self._log)
-        self._snapshot = snapshot
+    def _begin_log_with(self, snapshot: bytes, length: int) -> None:
+        self._snapshot, self._in_snapshot = snapshot, length
         self._log.clear()
 
     def listen(self, wanted: frozenset[str]) -> None:
@@ -335,6 +341,14 @@ class There:
         held, self._held = self._held or [], None
         for pending in held:
             pending.fail(self._dead)
+
+
+def _read(reply: bytes) -> Any:
+    """What a worker has written. Raises `NotTransferable`: it was done there, and is not known here."""
+    try:
+        return loads(reply)
+    except READING_FAILED as error:
+        raise NotTransferable(f"what the action gave cannot be read here: {type(error).__name__}: {error}") from error
 
 
 def _nothing(_: object) -> None:
