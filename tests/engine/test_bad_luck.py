@@ -6,7 +6,6 @@ import os
 import random
 import subprocess
 import sys
-import threading
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -361,14 +360,17 @@ async def test_a_forked_copy_is_refused() -> None:
         pid = os.fork()
         if pid == 0:
             try:
-                threading.Thread(target=lambda: None).start()
                 engine.dispatch("add")
             except EngineError as error:
                 os._exit(7 if "forked" in f"{error}" else 8)
             finally:
                 os._exit(9)
-        await until(lambda: os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT))
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        try:
+            await until(lambda: not alive([pid]))
+        finally:
+            kill(pid)
+            _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 7
         assert await engine.dispatch_async("add") == 2
 
 
@@ -407,6 +409,7 @@ async def test_an_engine_that_is_not_shut_down_leaves_no_orphan() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 async def test_100_000_at_once() -> None:
     async with Engine(counter, actions, use_worker=True) as engine:
         done = await asyncio.gather(*(engine.dispatch_async("add") for _ in range(100_000)))

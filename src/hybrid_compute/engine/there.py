@@ -120,7 +120,6 @@ class There:
         self._now = now
         self._loop = asyncio.get_running_loop()
         self._number = 0
-        self._under_way: dict[int, Pending] = {}
         self._held: list[Pending] | None = None  # while the state is being brought back
         self._dead: EngineStopped | None = None
         self._wanted: frozenset[str] = frozenset()
