@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_compute.clock import Clock, ManualClock, SystemClock
+from hybrid_compute.clock import Alarms, Clock, ManualClock, SystemClock
 
 
 @pytest.fixture
@@ -150,3 +150,76 @@ def test_timers_ring_in_the_order_of_their_times(times: list[float], steps: list
     assert seen == sorted(seen)
     assert seen == [when for when in sorted(times) if when <= clock.time() + 1e-9]
     assert clock.waiting == len(times) - len(seen)
+
+
+# Alarms.
+
+
+def test_alarms_ring_as_timers_do(clock: ManualClock) -> None:
+    """In order, each at its own time, but for those that were called off; with one timer of the clock for all."""
+    alarms = Alarms(clock)
+    seen: list[tuple[str, float]] = []
+    timers = {
+        name: alarms.call_at(when, note(seen, clock, name)) for name, when in (("b", 2.0), ("c", 2.0), ("a", 1.0))
+    }
+    timers["c"].cancel()
+    timers["c"].cancel()
+    assert clock.waiting == 1
+    clock.advance(5.0)
+    assert seen == [("a", 1.0), ("b", 2.0)]
+    timers["a"].cancel()
+    assert clock.waiting == 0
+
+
+def test_an_alarm_may_set_another_or_call_it_off(clock: ManualClock) -> None:
+    alarms = Alarms(clock)
+    seen: list[tuple[str, float]] = []
+    off = alarms.call_at(3.0, note(seen, clock, "called off"))
+    alarms.call_at(1.0, lambda: alarms.call_at(2.0, note(seen, clock, "second")))
+    alarms.call_at(2.0, off.cancel)
+    clock.advance(5.0)
+    assert seen == [("second", 2.0)]
+
+
+def test_an_alarm_that_raises_keeps_no_other_from_ringing(clock: ManualClock) -> None:
+    alarms = Alarms(clock)
+    seen: list[tuple[str, float]] = []
+    alarms.call_at(1.0, lambda: 1 / 0)
+    alarms.call_at(1.0, note(seen, clock, "next"))
+    with pytest.raises(ZeroDivisionError):
+        clock.advance(1.0)
+    clock.advance(0.0)
+    assert seen == [("next", 1.0)]
+
+
+def test_alarms_that_are_called_off_are_thrown_out(clock: ManualClock) -> None:
+    """However many there were."""
+    alarms = Alarms(clock)
+    kept = [alarms.call_at(100.0, list) for _ in range(10)]
+    for _ in range(10_000):
+        alarms.call_at(50.0, list).cancel()
+    assert len(alarms._due) < 300
+    for each in kept:
+        each.cancel()
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 10.0), st.booleans(), st.floats(0.0, 10.0))))
+def test_alarms_ring_when_timers_would(plan: list[tuple[float, bool, float]]) -> None:
+    """Whatever is set and called off, at whatever time."""
+
+    def rung(set_at: Callable[[ManualClock], Clock | Alarms]) -> list[tuple[str, float]]:
+        clock = ManualClock()
+        seen: list[tuple[str, float]] = []
+        setter = set_at(clock)
+        for number, (when, stays, until) in enumerate(plan):
+            timer = setter.call_at(when, note(seen, clock, str(number)))
+            if not stays:
+                clock.call_at(until, timer.cancel)
+        for _ in range(22):
+            clock.advance(0.5)
+        return sorted(seen)
+
+    by_timer, by_alarm = rung(lambda clock: clock), rung(Alarms)
+    together = [each for each in by_timer if each not in by_alarm] + [each for each in by_alarm if each not in by_timer]
+    ties = {str(number) for number, (when, stays, until) in enumerate(plan) if not stays and when == until}
+    assert {name for name, _ in together} <= ties  # which of two that are due at once comes first is not promised

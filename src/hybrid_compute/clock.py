@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Timer(Protocol):
@@ -106,3 +107,76 @@ class _ManualTimer:
     def ring(self) -> None:
         if not self.cancelled:
             self._callback()
+
+
+class Alarms:
+    """Timers at a tenth of the cost, for those that are nearly all called off: one timer of the clock serves them all.
+
+    It is left as it is when the alarm that it was set for is called off, and then rings for nobody.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._due: list[_Alarm] = []
+        self._order = itertools.count()
+        self._called_off = 0
+        self._set_for = math.inf
+        self._timer: Timer | None = None
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
+        alarm = _Alarm((when, next(self._order), callback, self))
+        heapq.heappush(self._due, alarm)
+        if when < self._set_for:
+            self._set(when)
+        return alarm
+
+    def count_off(self) -> None:
+        """One more was called off. They are thrown out when they are more than half of all."""
+        self._called_off += 1
+        if self._called_off > 100 and self._called_off > len(self._due) // 2:
+            self._due = [alarm for alarm in self._due if alarm.callback is not None]
+            heapq.heapify(self._due)
+            self._called_off = 0
+
+    def _set(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._set_for = when
+        self._timer = self._clock.call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        self._set_for, self._timer = math.inf, None
+        try:
+            while self._due and self._due[0].when <= self._clock.time():
+                alarm = heapq.heappop(self._due)
+                callback, alarm.callback = alarm.callback, None
+                if callback is not None:
+                    callback()
+                else:
+                    self._called_off -= 1
+        finally:  # one that raises is no reason for others not to ring
+            if self._due and self._due[0].when < self._set_for:
+                self._set(self._due[0].when)
+
+
+class _Alarm(list[Any]):
+    """`when`, its order among equals, `callback` and the alarms that it is one of: a heap compares lists by itself."""
+
+    __slots__ = ()
+
+    @property
+    def when(self) -> float:
+        return self[0]  # type: ignore[no-any-return]
+
+    @property
+    def callback(self) -> Callable[[], object] | None:
+        return self[2]  # type: ignore[no-any-return]
+
+    @callback.setter
+    def callback(self, callback: None) -> None:
+        self[2] = callback
+
+    def cancel(self) -> None:
+        if self[2] is not None:
+            self[2] = None
+            self[3].count_off()

@@ -1,33 +1,22 @@
-"""A call under way, as `Runtime.run` gives it: await it, gather it, or make a task of it.
-
-It is a future, because a future costs a third of a coroutine with a task around it, and thousands of calls are
-gathered at once. It can also be driven as a coroutine, because `asyncio.create_task` and task groups ask for one.
-Unlike a coroutine it is under way before anybody awaits it.
-"""
+"""A call under way, as `Runtime.run` gives it: await it, gather it, or make a task of it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator
+from typing import Any
 
 from hybrid_compute.backends.pool import Pool
+from hybrid_compute.driven import Driven
 from hybrid_compute.errors import BackendError, HybridComputeError
 from hybrid_compute.links.ticket import Ticket
 from hybrid_compute.routing import Lane
 from hybrid_compute.timings import Profile
 
-if TYPE_CHECKING:
-
-    class _FutureAndCoroutine(asyncio.Future[Any], Coroutine[Any, Any, Any]): ...
-else:
-    _FutureAndCoroutine = asyncio.Future  # the methods below are all that makes a coroutine
-
-
 _set_result = asyncio.Future.set_result  # `super()` would be a call more
 
 
-class Pending(_FutureAndCoroutine):
+class Pending(Driven):
     """The future of one call on a worker. Cancelling it stops the call.
 
     What it knows of the call is set from outside, right after it is made: a constructor in Python would cost more than
@@ -42,7 +31,6 @@ class Pending(_FutureAndCoroutine):
     profile: Profile | None
     # Seldom used, and hence kept in a dictionary that is made when needed.
     began = 0.0
-    _steps: Generator[Any, None, Any] | None = None
     _recovery: asyncio.Task[Any] | None = None
 
     # The outcome, from the pool.
@@ -98,19 +86,3 @@ class Pending(_FutureAndCoroutine):
         if self.call is not None:
             self.pool.wait_here(self.call)
         return super().__await__()
-
-    # What makes it a coroutine for those who insist.
-
-    def send(self, value: Any, /) -> Any:
-        if self._steps is None:
-            self._steps = self.__await__()
-        return self._steps.send(value)
-
-    def throw(self, *error: Any) -> Any:
-        if self._steps is None:
-            self._steps = self.__await__()
-        return self._steps.throw(*error)
-
-    def close(self) -> None:
-        """A coroutine that nobody will drive any further is closed."""
-        self.cancel()

@@ -386,11 +386,6 @@ def test_ordinary_code_waits() -> None:
             engine.dispatch("add")
 
 
-async def test_waiting_in_an_event_loop_warns() -> None:
-    engine: Engine[Any] = Engine(counter, actions)
-    assert engine.dispatch("add") == 1  # here it does not wait for anybody
-
-
 async def test_an_engine_whose_worker_does_not_start_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """From the beginning, with a warning and an event."""
     from hybrid_compute.backends.worker import WorkerBackend

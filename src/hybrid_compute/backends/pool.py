@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from hybrid_compute.backends.crew import Crew, Lifetime, Nursery, exit_text
 from hybrid_compute.backends.leases import Leases
 from hybrid_compute.backends.placing import PACK, budget, pack_on, read_ahead_on, share_with, should_start
 from hybrid_compute.backends.queue import Queue, QueueLimits
-from hybrid_compute.clock import Clock
+from hybrid_compute.clock import Alarms, Clock
 from hybrid_compute.errors import (
     BackendClosed,
     BackendError,
@@ -116,6 +117,7 @@ class Pool:
         self.leases = Leases(self)
         self._loop = asyncio.get_running_loop()
         self._clock = clock
+        self._alarms = Alarms(clock)
         self._ping = ping
         self._lazy_watch = lazy_watch  # an idle link is read by nobody
         self._active = 0
@@ -133,7 +135,7 @@ class Pool:
         if self.closed:
             raise BackendClosed(self.closed, backend=self.name)
         if ticket.deadline is not None and ticket.timer is None:
-            ticket.timer = self._clock.call_at(ticket.deadline, partial(self._late, ticket))
+            ticket.timer = self._alarms.call_at(ticket.deadline, partial(self._late, ticket))
         if (
             self.idle
             and not self.queue.length
@@ -158,7 +160,7 @@ class Pool:
     async def submit_when_there_is_room(self, ticket: Ticket, future: asyncio.Future[Any]) -> None:
         """`submit` where the line is full. The time of a call, and its patience, count while it waits for room."""
         if ticket.deadline is not None:
-            ticket.timer = self._clock.call_at(ticket.deadline, partial(self._late, ticket))
+            ticket.timer = self._alarms.call_at(ticket.deadline, partial(self._late, ticket))
         if ticket.queue_timeout is not None:
             self._be_patient(ticket, ticket.queue_timeout)
         async with self.queue.room(unless=future):
@@ -166,7 +168,7 @@ class Pool:
                 self.submit(ticket)
 
     def _be_patient(self, ticket: Ticket, seconds: float) -> None:
-        ticket.patience = self._clock.call_at(self._clock.time() + seconds, partial(self._impatient, ticket))
+        ticket.patience = self._alarms.call_at(self._clock.time() + seconds, partial(self._impatient, ticket))
 
     def wait_here(self, ticket: Ticket) -> None:
         """Wait a moment for a quick reply, if the event loop would only wait as well.
@@ -187,6 +189,18 @@ class Pool:
         self._waited_here += 1
         if self._waited_here % TURNS:
             link.wait(WAIT_HERE)
+
+    def hold(self, ticket: Ticket, seconds: float) -> None:
+        """Wait for an answer in the thread of the event loop, and hold that up; or until only the loop could help."""
+        end = time.monotonic() + seconds
+        self._flush()
+        while not ticket.future.done() and (left := end - time.monotonic()) > 0:
+            link = ticket.link or next((each for each in self.links.values() if each.sent), None)
+            if link is None or not link.in_service:
+                return
+            link.hold(left)
+        if ticket.deadline is not None and ticket.deadline <= self._clock.time():
+            self._late(ticket)
 
     def withdraw(self, ticket: Ticket) -> None:
         """Its asker has gone. A running call is stopped; one not begun never begins."""

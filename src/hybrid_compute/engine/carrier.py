@@ -17,6 +17,13 @@ class Line(Protocol):
         """Wait a moment for a quick reply, if the event loop would only wait as well; or do nothing."""
         ...
 
+    def hold(self, ticket: Ticket, seconds: float) -> None:
+        """Wait for the reply in the thread of the event loop, and hold that up.
+
+        Returns without a reply when the time is up, and where there is none before the loop turns again.
+        """
+        ...
+
 
 class Carrier(Protocol):
     """One worker, and those that follow it when it dies or is stopped. A `WorkerBackend` of size 1 is one.

@@ -20,7 +20,7 @@ from hybrid_compute.engine.actions import Action, ActionRegistry
 from hybrid_compute.engine.checkpoints import EVERY, Checkpoints
 from hybrid_compute.engine.copying import copied, copy_of
 from hybrid_compute.engine.turn import Told, Turn, turn
-from hybrid_compute.engine.watchers import DEPTH, Entry, Inside, Watcher
+from hybrid_compute.engine.watchers import DEPTH, UNWATCHED, Entry, Inside, Watcher
 from hybrid_compute.errors import (
     ActionFailed,
     EngineError,
@@ -409,6 +409,11 @@ class _Inside:
         self._told += told
         self._outcome.told.extend(told)
 
+    def unwatch(self, name: str) -> None:
+        self._core.unwatch(name)
+        # Told in any case: the owner of an engine that lives elsewhere has to know it too.
+        self._outcome.told.append(Told(UNWATCHED, {"name": name}, "engine"))
+
     def take_back(self) -> None:
         """It raised: what it has told, in the belief that all went well, is not told."""
         self._outcome.told[:] = [each for each in self._outcome.told if not any(each is told for told in self._told)]
@@ -424,11 +429,12 @@ def _run(action: Action, state: Any, payload: Any, it: Turn) -> Any:
 
 def own(request: Request) -> Request:
     """The request with a payload that nobody else has. Raises `NotTransferable`."""
+    type, payload, now, reversible = request
     try:
-        return request._replace(payload=copied(request.payload))
+        return Request(type, copied(payload), now, reversible)
     except READING_FAILED as error:  # whatever its classes raise
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else _text(error)
-        raise NotTransferable(f"the payload of action {request.type!r} cannot travel: {reason}") from error
+        raise NotTransferable(f"the payload of action {type!r} cannot travel: {reason}") from error
 
 
 def _as_ours(error: BaseException) -> HybridComputeError:

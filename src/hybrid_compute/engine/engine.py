@@ -13,7 +13,7 @@ import time
 import uuid
 import warnings
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import CancelledError
 from functools import partial
 from os import PathLike
@@ -24,9 +24,10 @@ from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeV
 from hybrid_compute.clock import Clock, SystemClock
 from hybrid_compute.engine import saving
 from hybrid_compute.engine.actions import ActionRegistry, Ask
+from hybrid_compute.engine.answer import Answer
 from hybrid_compute.engine.autosave import Autosave
 from hybrid_compute.engine.carrier import Carrier
-from hybrid_compute.engine.core import Description, Done, Failed, Outcome, Plan, Request
+from hybrid_compute.engine.core import Description, Done, Failed, Outcome, Plan, Request, own
 from hybrid_compute.engine.here import Here
 from hybrid_compute.engine.host import pack
 from hybrid_compute.engine.listeners import Events, Listener, Listeners
@@ -95,6 +96,7 @@ class Engine(Generic[S]):
         self._process = os.getpid()
         self._listeners = Listeners(self._listen)
         self._iterators: weakref.WeakSet[Events] = weakref.WeakSet()
+        self._early: list[tuple[Request, Answer]] = []
         self._batch: list[_Waiting] = []
         self._timer: asyncio.TimerHandle | None = None
         self._saving = asyncio.Lock()
@@ -109,35 +111,54 @@ class Engine(Generic[S]):
         Raises `BackendUnavailable` if the worker cannot be started, and there is no `fallback`.
         """
         self._insist_on_its_loop()
-        if self._home is not None:
-            return
+        if self._home is None:
+            await asyncio.shield(self._start_soon())
+
+    def _start_soon(self) -> asyncio.Task[None]:
         if self._starting is None:
             self._process = os.getpid()
             self._loop = asyncio.get_running_loop()
             self._starting = asyncio.create_task(self._start())
-        await asyncio.shield(self._starting)
+            self._starting.add_done_callback(_seen)
+        return self._starting
 
     async def _start(self) -> None:
+        wanted = self._listeners.wanted
+        try:
+            self._home = await self._made(wanted)
+        except BaseException as error:
+            await self._let_workers_go()
+            for _, answer in self._take_early():
+                answer.fail(error) if isinstance(error, Exception) else answer.cancel()
+            raise
+        if self._listeners.wanted != wanted:
+            self._listen()
+        for request, answer in self._take_early():
+            self._submit(request, answer)
+
+    async def _made(self, wanted: frozenset[str]) -> Here | There:
+        """The state, where it is to live."""
         try:
             if self._workers is None:
                 self._workers = carrier_by(self.options.mechanism)
             there = There(uuid.uuid4().hex, self.plan, self.options, self._workers, self, self._now)
-            await self._answer(partial(there.begin, self._listeners.wanted))
+            await self._answer(partial(there.begin, wanted))
+            return there
         except BackendError as error:
             if self.options.fallback != "local" or isinstance(error, BackendClosed):
-                await self._let_workers_go()
                 raise
             warnings.warn(
                 f"the engine lives in this process, because its worker failed: {error}", RuntimeWarning, stacklevel=2
             )
-            self._home = Here(self.plan, self._now(), self.tell)
-            self._listen()
+            here = Here(self.plan, self._now(), self.tell)
+            here.ask("listen", wanted)
             self.tell([Told("engine:fallback", {"reason": str(error)}, "engine")])
-        except BaseException:
-            await self._let_workers_go()
-            raise
-        else:
-            self._home = there
+            return here
+
+    def _take_early(self) -> list[tuple[Request, Answer]]:
+        """What was dispatched before there was a home."""
+        early, self._early = self._early, []
+        return early
 
     async def shutdown(self) -> None:
         """Answer what is pending, and let go of the state. Later dispatches raise `EngineStopped`. May be repeated."""
@@ -165,8 +186,6 @@ class Engine(Generic[S]):
             return
         await self._let_workers_go()
         await asyncio.wait([self._starting])
-        if not self._starting.cancelled():
-            self._starting.exception()  # seen: whoever waits for the start gets it
 
     def _say_goodbye(self) -> None:
         self.tell([Told("engine:shutdown", None, "engine")])
@@ -215,38 +234,56 @@ class Engine(Generic[S]):
     # Dispatching.
 
     @overload
-    async def dispatch_async(
+    def dispatch_async(
         self, action: Callable[Concatenate[S, P], T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> T: ...
+    ) -> Coroutine[Any, Any, T]: ...
     @overload
-    async def dispatch_async(self, action: Ask[T], /, *, reversible: bool = True) -> T: ...
+    def dispatch_async(self, action: Ask[T], /, *, reversible: bool = True) -> Coroutine[Any, Any, T]: ...
     @overload
-    async def dispatch_async(self, action: str, payload: Any = None, /, *, reversible: bool = True) -> Any: ...
-    async def dispatch_async(self, action: Any, /, *args: Any, **kwargs: Any) -> Any:
+    def dispatch_async(
+        self, action: str, payload: Any = None, /, *, reversible: bool = True
+    ) -> Coroutine[Any, Any, Any]: ...
+    def dispatch_async(self, action: Any, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         """Do an action where the state lives, and return its result. Actions are done in the order of dispatch.
 
-        Cancelling this leaves the action to be done. Raises `ActionNotFound`, `ActionFailed` or what else the action
-        raises of ours, and the state is as before; `TaskTimeout` if it was not done in time; `WorkerLost` if its worker
-        died; `EngineStopped` after the end.
+        It is under way before it is awaited, so that many can be gathered; `create_task` takes what is returned as
+        well, and `asyncio.wait` needs tasks. Cancelling leaves the action to be done.
+        Raises `ActionNotFound`, `ActionFailed` or what else the action raises of ours, and the state is as before;
+        `TaskTimeout` if it was not done in time; `WorkerLost` if its worker died; `EngineStopped` after the end.
 
             >>> await engine.dispatch_async("stack:draw", {"count": 5})
         """
-        request = self._request(action, args, kwargs)
-        if self._home is None:
-            await self.start()
+        loop = asyncio._get_running_loop()
+        if loop is None:
+            return self._dispatch_later(action, args, kwargs)
+        answer = Answer(loop=loop)
+        answer.message = None
+        try:
+            self._insist_on_its_loop()
+            self._submit(self._request(action, args, kwargs), answer)
+        except HybridComputeError as error:
+            answer.fail(error)
+        return answer
+
+    async def _dispatch_later(self, action: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The same from where no event loop runs: it begins in the loop that drives it."""
+        return await self.dispatch_async(action, *args, **kwargs)
+
+    def _submit(self, request: Request, answer: Answer) -> None:
+        """Have an action done, or raise why that cannot be."""
         home = self._home
-        self._insist_on_its_loop()
         if isinstance(home, Here):
-            return _result(home.do(request))
-        assert isinstance(home, There)
-        assert self._loop is not None
-        answered: asyncio.Future[Outcome] = self._loop.create_future()
-        packed = pack(request)
-        if self.options.batching:
-            self._join(_Waiting(packed, answered))
+            answer.settle(home.do(request))
+        elif home is None:
+            if (starting := self._start_soon()).done():
+                starting.result()  # which raises why it has failed
+            self._early.append((own(request), answer))
+        elif self.options.batching:
+            self._join(_Waiting(pack(request), answer))
         else:
-            home.do(packed, partial(_set, answered), partial(_fail, answered)).wait_here()
-        return _result(await answered)
+            message = home.do(pack(request), answer)
+            if not message.over:
+                answer.message = message
 
     @overload
     def dispatch(self, action: Callable[Concatenate[S, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
@@ -257,24 +294,40 @@ class Engine(Generic[S]):
     def dispatch(self, action: Any, /, *args: Any, **kwargs: Any) -> Any:
         """The same for ordinary code: it waits.
 
-        An engine in a worker can be waited for if it was opened by `with`, and from other threads than that of its
-        event loop. In any other event loop it holds up all others, and warns of that. In the engine's own loop it
-        raises `EngineError`: the answer comes by way of that loop, and would be waited for for ever.
+        An engine in a worker can be waited for once it is open: by ordinary code that has opened it by `with`, and from
+        other threads than that of its event loop. In a running event loop it holds up all others there, and warns of
+        that; in the engine's own loop it raises `EngineError` where only that loop could bring the answer, because the
+        worker has gone, or another one takes its place.
         """
         self._insist_on_running()
         if isinstance(self._home, Here):
             return _result(self._home.do(self._request(action, args, kwargs)))
+        if self._portal is None and self._home is None:
+            raise EngineError("dispatch cannot wait for an engine that is not open: use `with` or `async with`")
         running = asyncio._get_running_loop()
-        if self._portal is None and (self._loop is None or running is self._loop):
-            raise EngineError(
-                "dispatch cannot wait here for a worker: use dispatch_async, or open the engine with `with`"
-            )
         if running is not None:
             warnings.warn(
                 "dispatch waits, and holds up the event loop: use dispatch_async", RuntimeWarning, stacklevel=2
             )
-        work = self.dispatch_async(action, *args, **kwargs)
+        if running is not None and running is self._loop:
+            return self._hold_up(running, self._request(action, args, kwargs))
+        work = self._dispatch_later(action, args, kwargs)
         return self._wait_for(work) if self._portal is None else self._portal.call(work)
+
+    def _hold_up(self, loop: asyncio.AbstractEventLoop, request: Request) -> Any:
+        """Do an action before the event loop turns again."""
+        assert isinstance(self._home, There)
+        self._flush()
+        answer = Answer(loop=loop)
+        answer.message = None
+        answer.add_done_callback(_seen)
+        self._home.do(pack(request), answer).hold()
+        if not answer.done():
+            raise EngineError(
+                f"action {request.type!r} has no answer before the event loop turns again, so dispatch cannot wait for "
+                "it there: it may be done all the same. Use dispatch_async"
+            )
+        return answer.result()
 
     async def dispatch_checked(self, action: Any, /, *args: Any, **kwargs: Any) -> Result:
         """What became of the action, whatever it is."""
@@ -291,15 +344,10 @@ class Engine(Generic[S]):
         requests = [self._request(type, (payload,), {}) for type, payload in actions]
         if not requests:
             return []
-        if self._home is None:
-            await self.start()
-        self._insist_on_its_loop()
-        self._flush()
-        home = self._home
+        home = await self._ready()
         if isinstance(home, Here):
             outcomes = home.do_many(requests, atomic=atomic)
         else:
-            assert isinstance(home, There)
             packed = [pack(each) for each in requests]
             outcomes = await self._answer(partial(home.do_many, packed, atomic))
         for each in outcomes:
@@ -331,11 +379,11 @@ class Engine(Generic[S]):
             if len(outcomes) < len(batch):  # none of them was done
                 outcomes = outcomes * len(batch)
             for each, outcome in zip(batch, outcomes, strict=True):
-                _set(each.answered, outcome)
+                each.answer.settle(outcome)
 
         def fail(error: HybridComputeError) -> None:
             for each in batch:
-                _fail(each.answered, error)
+                each.answer.fail(error)
 
         self._home.do_many([each.packed for each in batch], self.options.atomic, settle, fail)
 
@@ -486,41 +534,45 @@ class Engine(Generic[S]):
         return Autosave(lambda: self.save(path), failed, every, self.clock)
 
     async def watch(self, watcher: Watcher) -> None:
-        """Have a policy, or another watcher, look on where the state lives, after each action that went well."""
-        if isinstance(self._home, There):
-            self._home.watch(watcher)
+        """Have a policy, or another watcher, look on where the state lives, after each action that went well.
+
+        Raises `NotTransferable` if it cannot go there.
+        """
+        home = await self._ready()
+        if isinstance(home, Here):
+            home.ask("watch", watcher)
         else:
-            await self._ask("watch", watcher)
+            await self._answer(partial(home.watch, watcher))
         self.tell([Told("engine:policy", {"name": watcher.name}, "engine")])
 
     async def unwatch(self, name: str) -> None:
         """Have it look on no more."""
-        if isinstance(self._home, There):
-            self._home.unwatch(name)
+        home = await self._ready()
+        if isinstance(home, Here):
+            home.ask("unwatch", name)
         else:
-            await self._ask("unwatch", name)
+            await self._answer(partial(home.unwatch, name))
+
+    async def _ready(self) -> Here | There:
+        """The state's home, when all that was dispatched before is on its way there."""
+        if self._home is None:
+            await self.start()
+        self._insist_on_its_loop()
+        self._flush()
+        assert self._home is not None
+        return self._home
 
     async def _ask(self, verb: str, *args: Any) -> Any:
-        if self._home is None:
-            await self.start()
-        self._insist_on_its_loop()
-        self._flush()
-        home = self._home
+        home = await self._ready()
         if isinstance(home, Here):
             return home.ask(verb, *args)
-        assert isinstance(home, There)
-        there = home
-        return await self._answer(lambda settle, fail: there.ask(verb, *args, settle=settle, fail=fail))
+        return await self._answer(lambda settle, fail: home.ask(verb, *args, settle=settle, fail=fail))
 
     async def _go_back(self, verb: str, *args: Any) -> Any:
-        if self._home is None:
-            await self.start()
-        if not isinstance(self._home, There):
-            return await self._ask(verb, *args)
-        self._insist_on_its_loop()
-        self._flush()
-        there = self._home
-        return await self._answer(lambda settle, fail: there.go_back(verb, *args, settle=settle, fail=fail))
+        home = await self._ready()
+        if isinstance(home, Here):
+            return home.ask(verb, *args)
+        return await self._answer(lambda settle, fail: home.go_back(verb, *args, settle=settle, fail=fail))
 
     # Within.
 
@@ -566,7 +618,7 @@ class Engine(Generic[S]):
 
 class _Waiting(NamedTuple):
     packed: bytes
-    answered: asyncio.Future[Outcome]
+    answer: Answer
 
 
 def _plan(
@@ -596,6 +648,12 @@ def _result(outcome: Outcome) -> Any:
 
 def _checked(outcome: Outcome) -> Result:
     return Result(True, outcome.result) if isinstance(outcome, Done) else Result(False, error=outcome.error)
+
+
+def _seen(future: asyncio.Future[Any]) -> None:
+    """Somebody else is told what went wrong with it, or has been."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _set(answered: asyncio.Future[Any], answer: Any) -> None:

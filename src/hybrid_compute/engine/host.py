@@ -5,6 +5,7 @@ Requests and outcomes cross as bytes: the pool passes those on as they are, and 
 
 from __future__ import annotations
 
+from functools import partial
 from pickle import loads
 from typing import Any, TypeAlias
 
@@ -61,7 +62,7 @@ def do(name: str, packed: bytes) -> bytes | None:
     if core is None:
         return None
     try:
-        return core.wholly(lambda packed: dumps(brief(_do(core, packed)), None), packed)
+        return core.wholly(partial(_reply, core), packed)
     except NotTransferable as error:  # nobody could be told that it was done
         return dumps(brief(_untold(error)), None)
 
@@ -81,6 +82,10 @@ def do_many(name: str, packed: list[bytes], atomic: bool) -> bytes | None:
         return core.wholly(do, packed)
     except NotTransferable as error:
         return dumps([brief(_untold(error))] * (1 if atomic else len(packed)), None)
+
+
+def _reply(core: Core, packed: bytes) -> bytes:
+    return dumps(brief(_do(core, packed)), None)
 
 
 def _untold(error: NotTransferable) -> Failed:

@@ -12,18 +12,20 @@ The log is kept on this side: what is in it was done, and what is not will not h
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from math import inf
 from pickle import loads
 from typing import Any, Final, Protocol, TypeAlias
 
 from hybrid_compute.engine import host
+from hybrid_compute.engine.answer import Answer
 from hybrid_compute.engine.carrier import Carrier, Line
 from hybrid_compute.engine.core import Done, Failed, Outcome, Plan
 from hybrid_compute.engine.host import Brief, Logged
 from hybrid_compute.engine.options import WorkerOptions
 from hybrid_compute.engine.turn import Told
-from hybrid_compute.engine.watchers import Watcher
+from hybrid_compute.engine.watchers import UNWATCHED, Watcher
 from hybrid_compute.errors import (
     BackendClosed,
     BackendError,
@@ -43,6 +45,9 @@ _SNAPSHOT_AFTER: Final = 1000
 """Entries in the log, and at least as many as the snapshot has, after which a new one is taken."""
 
 
+_GONE: Final = (TaskTimeout, NotTransferable)
+"""What has the worker replaced if a message was sent: it does not stop, or has done what nobody can be told."""
+
 Fail: TypeAlias = Callable[[HybridComputeError], None]
 
 
@@ -56,31 +61,47 @@ class Side(Protocol):
         ...
 
 
-@dataclass(eq=False, slots=True)
-class Pending:
-    """One message to the worker, and who waits for its outcome."""
+class Message(ABC):
+    """One message to the worker. Of actions there may be thousands under way, so it is no more than it must be."""
 
-    home: There
-    number: int
-    call: tuple[AnyTask, tuple[Any, ...]]
-    timeout: float | None
-    settle: Callable[[Any], None]
-    fail: Fail
-    over: bool = False
-    life: int = 0
+    __slots__ = ("args", "home", "life", "line", "number", "over", "task", "ticket", "timeout")
+
+    line: Line | None
+    ticket: Ticket
+    life: int
     """Which life of the engine it was sent to: it has another one after each recovery."""
-    ticket: Ticket | None = None
-    line: Line | None = None
+
+    def __init__(self, home: There, task: AnyTask, args: tuple[Any, ...], timeout: float | None) -> None:
+        self.home = home
+        self.number = home.count()
+        self.task = task
+        self.args = args
+        self.timeout = timeout
+        self.over = False
+        self.line = None
+
+    @abstractmethod
+    def settle(self, reply: Any) -> None:
+        """The worker has answered. Raises `NotTransferable` if nobody here can read that."""
+
+    @abstractmethod
+    def fail(self, error: HybridComputeError) -> None:
+        """There is no answer."""
 
     @property
     def begins(self) -> bool:
         """Whether this is what makes the engine."""
-        return self.call[0] is host.begin
+        return self.task is host.begin
 
     def wait_here(self) -> None:
         """Wait a moment for the answer, if the event loop would only wait as well."""
-        if self.line is not None and self.ticket is not None and not self.over:
+        if not self.over and self.line is not None:
             self.line.wait_here(self.ticket)
+
+    def hold(self) -> None:
+        """Wait for the answer, and hold up the event loop; or until that has to turn for there to be one."""
+        if not self.over and self.line is not None:
+            self.line.hold(self.ticket, inf if self.timeout is None else self.timeout)
 
     # As the pool sees it.
 
@@ -106,6 +127,47 @@ class Pending:
         self.home.failed(self, exception)
 
 
+class _Action(Message):
+    """An action, whose outcome is somebody's answer."""
+
+    __slots__ = ("answer",)
+
+    def __init__(self, home: There, args: tuple[str, bytes], timeout: float | None, answer: Answer) -> None:
+        super().__init__(home, host.do, args, timeout)
+        self.answer = answer
+
+    def settle(self, reply: bytes) -> None:
+        self.answer.settle(self.home.keep(self.args[1], _read(reply)))
+
+    def fail(self, error: HybridComputeError) -> None:
+        self.answer.fail(error)
+
+
+class _Question(Message):
+    """Anything else."""
+
+    __slots__ = ("_fail", "_settle")
+
+    def __init__(
+        self,
+        home: There,
+        task: AnyTask,
+        args: tuple[Any, ...],
+        settle: Callable[[Any], None],
+        fail: Fail,
+        timeout: float | None = None,
+    ) -> None:
+        super().__init__(home, task, args, timeout)
+        self._settle = settle
+        self._fail = fail
+
+    def settle(self, reply: Any) -> None:
+        self._settle(reply)
+
+    def fail(self, error: HybridComputeError) -> None:
+        self._fail(error)
+
+
 class There:
     """The worker that the engine of this name lives in, as it is now."""
 
@@ -120,7 +182,7 @@ class There:
         self._now = now
         self._loop = asyncio.get_running_loop()
         self._number = 0
-        self._held: list[Pending] | None = None  # while the state is being brought back
+        self._held: list[Message] | None = None  # while the state is being brought back
         self._dead: EngineStopped | None = None
         self._wanted: frozenset[str] = frozenset()
         self._watchers: dict[str, Watcher] = {}
@@ -151,13 +213,11 @@ class There:
 
     # Doing.
 
-    def do(self, packed: bytes, settle: Callable[[Outcome], None], fail: Fail) -> Pending:
-        """Send one action. `settle` gets its outcome, or `fail` why there is none."""
-
-        def done(reply: bytes) -> None:
-            settle(self._keep(packed, _read(reply)))
-
-        return self._send(host.do, (self._name, packed), done, fail, self._options.timeout)
+    def do(self, packed: bytes, answer: Answer) -> Message:
+        """Send one action, whose outcome goes to `answer`."""
+        message = _Action(self, (self._name, packed), self._options.timeout, answer)
+        self._put(message)
+        return message
 
     def do_many(
         self,
@@ -169,7 +229,7 @@ class There:
         """Send several in one message, which has the time of all of them."""
 
         def done(reply: bytes) -> None:
-            settle([self._keep(*each) for each in zip(packed, _read(reply), strict=False)])
+            settle([self.keep(*each) for each in zip(packed, _read(reply), strict=False)])
 
         timeout = None if self._options.timeout is None else self._options.timeout * len(packed)
         self._send(host.do_many, (self._name, list(packed), atomic), done, fail, timeout)
@@ -193,7 +253,7 @@ class There:
 
         self._send(task, args, answered, fail)
 
-    def _keep(self, packed: bytes, brief: Brief) -> Outcome:
+    def keep(self, packed: bytes, brief: Brief) -> Outcome:
         """Log what was done, and tell of it; the outcome, as the caller needs it."""
         well, value, entries, told = brief
         if isinstance(entries, int):
@@ -201,6 +261,9 @@ class There:
         else:
             self._log += entries
         if told:
+            for each in told:
+                if each.type == UNWATCHED:
+                    self._watchers.pop(each.payload["name"], None)
             self._side.tell(told)
         if len(self._log) > max(_SNAPSHOT_AFTER, self._in_snapshot) and not self._taking_snapshot:
             self._take_snapshot()
@@ -224,17 +287,34 @@ class There:
         self._log.clear()
 
     def listen(self, wanted: frozenset[str]) -> None:
+        """From now on have events of these types told."""
         self._wanted = wanted
+
+        def failed(error: HybridComputeError) -> None:
+            if self._dead is None:
+                what = {"action": None, "phase": "listen", "error": str(error)}
+                self._side.tell([Told("engine:error", what, "engine")])
+
         if self._dead is None:
-            self.ask("listen", wanted, settle=_nothing, fail=_nothing)
+            self.ask("listen", wanted, settle=_nothing, fail=failed)
 
-    def watch(self, watcher: Watcher) -> None:
-        self._watchers[watcher.name] = watcher
-        self.ask("watch", watcher, settle=_nothing, fail=_nothing)
+    def watch(self, watcher: Watcher, settle: Callable[[None], None], fail: Fail) -> None:
+        """Have the watcher look on there, and wherever the engine goes on."""
 
-    def unwatch(self, name: str) -> None:
-        self._watchers.pop(name, None)
-        self.ask("unwatch", name, settle=_nothing, fail=_nothing)
+        def watching(_: None) -> None:
+            self._watchers[watcher.name] = watcher
+            settle(None)
+
+        self.ask("watch", watcher, settle=watching, fail=fail)
+
+    def unwatch(self, name: str, settle: Callable[[None], None], fail: Fail) -> None:
+        """Have it look on no more."""
+
+        def gone(_: None) -> None:
+            self._watchers.pop(name, None)
+            settle(None)
+
+        self.ask("unwatch", name, settle=gone, fail=fail)
 
     # Messages.
 
@@ -245,59 +325,62 @@ class There:
         settle: Callable[[Any], None],
         fail: Fail,
         timeout: float | None = None,
-    ) -> Pending:
+    ) -> None:
+        self._put(_Question(self, task, args, settle, fail, timeout))
+
+    def count(self) -> int:
+        """The number of the next message."""
         self._number += 1
-        pending = Pending(self, self._number, (task, args), timeout, settle, fail)
-        self._put(pending)
-        return pending
+        return self._number
 
-    def _put(self, pending: Pending) -> None:
+    def _put(self, message: Message) -> None:
         if self._dead is not None:
-            pending.fail(self._dead)
-        elif self._held is not None and not pending.begins:
-            self._held.append(pending)
+            message.fail(self._dead)
+        elif self._held is not None and not message.begins:
+            self._held.append(message)
         else:
-            self._go(pending)
+            self._go(message)
 
-    def _go(self, pending: Pending) -> None:
-        pending.over, pending.life = False, self.life
-        ticket = pending.ticket = Ticket(*pending.call)
-        if pending.timeout is not None:
-            ticket.timeout = pending.timeout
-            ticket.deadline = self._workers.clock.time() + pending.timeout
+    def _go(self, message: Message) -> None:
+        message.over, message.life, message.line = False, self.life, None
+        ticket = message.ticket = Ticket(message.task, message.args)
+        if message.timeout is not None:
+            ticket.timeout = message.timeout
+            ticket.deadline = self._workers.clock.time() + message.timeout
         try:
-            pending.line = self._workers.begin(ticket, pending, self._loop)
-            if pending.line is None:
+            message.line = self._workers.begin(ticket, message, self._loop)
+            if message.line is None:
                 raise LimitExceeded("too much waits for the worker of this engine already", backend="worker")
         except HybridComputeError as error:
-            pending.over = True
-            self.failed(pending, error)
+            message.over = True
+            self.failed(message, error)
 
     # When the worker goes, and the state with it.
 
-    def lost(self, pending: Pending) -> None:
+    def lost(self, message: Message) -> None:
         """The engine does not live where this was sent: its worker has gone, or its state was brought back since."""
-        if self._held is None and pending.life == self.life:
+        if self._held is None and message.life == self.life:
             if self._workers.stats().lost == self._deaths:
                 self._recover("its worker was stopped")  # by a timeout of another engine in it, say
             elif self._options.durable:
                 self._recover("its worker died")
             else:
-                return self._perish(pending)
-        self._put(pending)
+                return self._perish(message)
+        self._put(message)
 
-    def _perish(self, pending: Pending) -> None:
+    def _perish(self, message: Message) -> None:
         error = WorkerLost("the worker died, and the state of the engine with it: durable=True would keep it")
         self._die(error)
-        pending.fail(error)
+        message.fail(error)
 
-    def failed(self, pending: Pending, error: HybridComputeError) -> None:
+    def failed(self, message: Message, error: HybridComputeError) -> None:
         """There is no answer to this one."""
         if isinstance(error, BackendClosed):
             self._die(error)
         error = self._dead or error
-        gone = isinstance(error, TaskTimeout | NotTransferable) or (isinstance(error, BackendError) and error.started)
-        if pending.begins:
+        sent = message.line is not None
+        gone = error.started if isinstance(error, BackendError) else sent and isinstance(error, _GONE)
+        if message.begins:
             self._die(error)
         elif gone and self._dead is None and self._held is None:
             if isinstance(error, TaskTimeout):
@@ -308,7 +391,7 @@ class There:
                 self._recover(f"its worker died: {error}")
             else:
                 self._die(error)
-        pending.fail(error)
+        message.fail(error)
 
     def _recover(self, reason: str) -> None:
         """Bring the state back in another worker; what is dispatched meanwhile waits."""
@@ -320,8 +403,8 @@ class There:
             self._deaths = self._workers.stats().lost
             told = Told("engine:recovered", {"reason": reason, "entries": self._in_snapshot + len(self._log)}, "engine")
             self._side.tell([told])
-            for pending in sorted(held, key=lambda each: each.number):
-                self._put(pending)
+            for message in sorted(held, key=lambda each: each.number):
+                self._put(message)
 
         self._send(host.begin, self._beginning(), back, self._die)
 
@@ -338,8 +421,8 @@ class There:
         """Take nothing more, and answer what is held."""
         self._dead = self._dead or error
         held, self._held = self._held or [], None
-        for pending in held:
-            pending.fail(self._dead)
+        for message in held:
+            message.fail(self._dead)
 
 
 def _read(reply: bytes) -> Any:

@@ -33,18 +33,17 @@ class _Message:
     answer: Answer
     loop: asyncio.AbstractEventLoop
     timer: Timer | None = None
+    outcome: tuple[bytes, HybridComputeError | None] | None = None
 
     def run(self) -> None:
         """In the thread."""
         task = self.ticket.task
         try:
-            reply, error = dumps(task.fn(*loads(self.body)), None), None
+            self.outcome = dumps(task.fn(*loads(self.body)), None), None
         except HybridComputeError as failure:
-            reply, error = b"", failure
+            self.outcome = b"", failure
         except OF_THE_TASK as failure:
-            reply, error = b"", failure_of(failure, task.name)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there
-            self.loop.call_soon_threadsafe(self.settle, reply, error)
+            self.outcome = b"", failure_of(failure, task.name)
 
     def settle(self, reply: bytes, error: HybridComputeError | None) -> None:
         """In the loop."""
@@ -68,6 +67,7 @@ class ThreadWorker:
         self.clock: Clock = clock or SystemClock()
         self._changed = threading.Condition()  # guards all that follows
         self._line: deque[_Message] = deque()
+        self._done: deque[_Message] = deque()  # and not told yet
         self._running: _Message | None = None
         self._thread: threading.Thread | None = None
         self._started = 0
@@ -83,13 +83,32 @@ class ThreadWorker:
             if self._thread is None:
                 self._start()
             self._line.append(message)
-            self._changed.notify()
+            self._changed.notify_all()
         if ticket.deadline is not None:
             message.timer = self.clock.call_at(ticket.deadline, partial(self._late, message))
         return self
 
     def wait_here(self, ticket: Ticket) -> None:
         """A thread answers by way of the loop."""
+
+    def hold(self, ticket: Ticket, seconds: float) -> None:
+        """Wait for the thread in the thread of the loop."""
+        with self._changed:
+            message = next((each for each in (self._running, *self._line) if each and each.ticket is ticket), None)
+            if message is not None:
+                self._changed.wait_for(lambda: message.outcome is not None, min(seconds, threading.TIMEOUT_MAX))
+        self._tell(asyncio.get_running_loop())
+        if message is not None and ticket.deadline is not None and ticket.deadline <= self.clock.time():
+            self._late(message)
+
+    def _tell(self, loop: asyncio.AbstractEventLoop) -> None:
+        """In the loop: settle what was done for it, in order."""
+        with self._changed:
+            done = [each for each in self._done if each.loop is loop]
+            self._done = deque(each for each in self._done if each.loop is not loop)
+        for each in done:
+            assert each.outcome is not None
+            each.settle(*each.outcome)
 
     def stats(self) -> PoolStats:
         """Counts of the moment; no thread is ever lost."""
@@ -118,6 +137,11 @@ class ThreadWorker:
     def _work(self) -> None:
         while (message := self._next()) is not None:
             message.run()
+            with self._changed:
+                self._done.append(message)
+                self._changed.notify_all()
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there
+                message.loop.call_soon_threadsafe(self._tell, message.loop)
 
     def _next(self) -> _Message | None:
         """What this thread is to do next; None once another one has its place."""

@@ -18,6 +18,10 @@ DEPTH: Final = 10
 """How deep actions that follow from one another may nest: then nobody is asked any more."""
 
 
+UNWATCHED: Final = "engine:unwatched"
+"""Told when a watcher has said that it, or another one, is to look on no more."""
+
+
 class Entry(NamedTuple):
     """An action that was done, as the log keeps it."""
 
@@ -49,6 +53,10 @@ class Inside(Protocol):
         """Tell whoever listens to the engine."""
         ...
 
+    def unwatch(self, name: str) -> None:
+        """Have the watcher of this name look on no more, here and wherever the engine goes on."""
+        ...
+
 
 class Watcher(Protocol):
     """Somebody who looks on. What `see` raises changes no outcome, and is told as `engine:error`."""
@@ -60,7 +68,10 @@ class Watcher(Protocol):
 
 @dataclass(slots=True)
 class Policy:
-    """Does `effect` after each action for which `condition` holds; after the first one only, if `once`."""
+    """Does `effect` after each action for which `condition` holds; after the first one only, if `once`.
+
+    `hits` counts from 0 again where an engine goes on in another worker.
+    """
 
     name: str
     condition: Callable[[Inside, Entry], bool]
@@ -73,6 +84,7 @@ class Policy:
         if not self.enabled or not self.condition(inside, entry):
             return
         self.hits += 1
-        self.enabled = not self.once
+        if self.once:
+            inside.unwatch(self.name)
         inside.tell("policy:triggered", {"name": self.name, "hits": self.hits})
         self.effect(inside, entry)

@@ -86,25 +86,28 @@ def encode(value: Any, arena: Arena | None) -> Encoded:
 
 def dumps(value: Any, buffers: list[memoryview] | None) -> bytes:
     """Pickle `value`; its large buffers are appended to `buffers` instead, unless that is None."""
-
-    def keep_in_band(buffer: pickle.PickleBuffer) -> bool:
-        raw = buffer.raw()
-        if raw.nbytes < LARGE:
-            return True
-        assert buffers is not None
-        buffers.append(raw)
-        return False
-
-    callback = None if buffers is None else keep_in_band
     try:
-        body = pickle.dumps(value, 5, buffer_callback=callback)
+        body = pickle.dumps(value, 5, buffer_callback=None if buffers is None else _keeper(buffers))
         if b"__main__" not in body:  # the name of another program over there
             return body
     except Exception:  # of pickle, or of anybody's `__reduce__`: told below, unless it goes by value
         pass
     if buffers is not None:
         buffers.clear()
-    return _dumps_by_value(value, callback)
+    return _dumps_by_value(value, buffers)
+
+
+def _keeper(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:
+    """What pickle asks of each buffer: whether it is to stay in the pickle. Large ones go to `buffers`."""
+
+    def keep(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < LARGE:
+            return True
+        buffers.append(raw)
+        return False
+
+    return keep
 
 
 def decode(flags: int, body: bytes, borrow: Borrow | None) -> Any:
@@ -149,9 +152,10 @@ def _lend(layout: Layout | Literal["pickled", "parked"], buffers: list[Any], res
     return BUFFERS, _LENGTH.pack(len(head)) + head + rest, loans
 
 
-def _dumps_by_value(value: Any, callback: Callable[[pickle.PickleBuffer], Any] | None) -> bytes:
+def _dumps_by_value(value: Any, buffers: list[memoryview] | None) -> bytes:
     import cloudpickle
 
+    callback = None if buffers is None else _keeper(buffers)
     try:
         body: bytes = cloudpickle.dumps(value, 5, buffer_callback=callback)
         return body

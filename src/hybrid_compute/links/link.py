@@ -72,6 +72,10 @@ class Link(ABC):
         """Wait for a reply, and hand it over if it comes that soon."""
 
     @abstractmethod
+    def hold(self, seconds: float) -> None:
+        """The same for as long as it takes, while the event loop is held up: at most so many seconds."""
+
+    @abstractmethod
     def drain(self) -> None:
         """Hand over whatever the worker wrote before it died."""
 

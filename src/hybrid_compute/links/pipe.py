@@ -90,6 +90,14 @@ class PipeLink(Link):
         if self.replies < _SELECTABLE and select.select((self.replies,), (), (), seconds)[0]:
             self._readable()
 
+    def hold(self, seconds: float) -> None:
+        if self._closed:
+            return
+        watch = select.poll()
+        watch.register(self.replies, select.POLLIN)
+        if watch.poll(min(seconds, 3600.0) * 1000):
+            self._readable()
+
     def drain(self) -> None:
         if self._received is None:  # nothing was ever asked of it
             return

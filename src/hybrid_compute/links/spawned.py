@@ -98,6 +98,13 @@ class SpawnedLink(Link):
             if not self.sent:  # it has answered everything, so it has read everything
                 self._writer.unread = 0
 
+    def hold(self, seconds: float) -> None:
+        # The reader tells the loop, and nobody else: so this looks again and again.
+        end = time.monotonic() + seconds
+        while not self._inbox and self._reader.is_alive() and time.monotonic() < end:
+            time.sleep(0.0002)
+        self.drain()
+
     def send(self, data: bytes) -> None:
         self._writer.send(data)
 
