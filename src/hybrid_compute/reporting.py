@@ -22,6 +22,12 @@ listener: ContextVar[Reporter | None] = ContextVar("listener", default=None)
 """Who wants to hear of the calls that are made in this context: each call takes it along."""
 
 
+Stepper: TypeAlias = Callable[[int], None]
+
+stepper: ContextVar[Stepper | None] = ContextVar("stepper", default=None)
+"""Where a call of several parts says which one it begins, counted from 1: that is known even if it never ends."""
+
+
 def progress(done: float, total: float | None = None, note: str = "") -> None:
     """Report that `done` of `total` units are finished. Reaches the runtime's hooks as a `Progress` event."""
     report = reporter.get()

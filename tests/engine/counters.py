@@ -82,6 +82,9 @@ def wait(state: dict[str, Any], payload: dict[str, str]) -> None:
 
 @actions.add("wait for a file")
 def wait_for(state: dict[str, Any], payload: dict[str, str]) -> None:
+    """Say in another file that it waits, if there is to be one."""
+    if "mark" in payload:
+        Path(payload["mark"]).touch()
     while not Path(payload["path"]).exists():
         time.sleep(0.001)
 

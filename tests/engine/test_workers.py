@@ -20,7 +20,7 @@ from hybrid_compute.engine.environment import get_environment, supports_workers
 from hybrid_compute.engine.options import WorkerOptions
 from hybrid_compute.engine.thread import ThreadWorker
 from hybrid_compute.engine.universal import UniversalWorker
-from hybrid_compute.errors import BackendClosed, EngineError, EngineStopped, HybridComputeError, TaskTimeout, WorkerLost
+from hybrid_compute.errors import BackendClosed, EngineStopped, HybridComputeError, TaskTimeout, WorkerLost
 from tests.engine.counters import actions, counter, refuse
 from tests.faults.watching import alive, until
 
@@ -280,12 +280,9 @@ async def test_the_end_of_a_thread_answers_all(thread: ThreadWorker) -> None:
 
 
 async def test_another_thread_waits_while_the_loop_turns() -> None:
-    """And the loop itself cannot: that is said."""
     async with Engine(counter, actions, use_worker=True) as engine:
         assert await asyncio.gather(*(asyncio.to_thread(engine.dispatch, "add") for _ in range(3))) != []
         assert await engine.dispatch_async("total") == 3
-        with pytest.raises(EngineError, match="dispatch cannot wait here for a worker: use dispatch_async"):
-            engine.dispatch("add")
 
 
 async def test_an_engine_of_ordinary_code_answers_in_a_loop_with_a_warning() -> None:

@@ -202,6 +202,15 @@ class Pool:
         if ticket.deadline is not None and ticket.deadline <= self._clock.time():
             self._late(ticket)
 
+    def step(self, ticket: Ticket) -> int:
+        """Which part of its work a call has begun, counted from 1; 0 if it has not begun."""
+        return 0 if ticket.link is None else ticket.link.step_of(ticket.id)
+
+    def expire(self, ticket: Ticket, seconds: float) -> None:
+        """Its time is up, after so many seconds: whoever set it no deadline has looked at the clock instead."""
+        ticket.timeout = seconds
+        self._late(ticket)
+
     def withdraw(self, ticket: Ticket) -> None:
         """Its asker has gone. A running call is stopped; one not begun never begins."""
         ticket.future.cancel()

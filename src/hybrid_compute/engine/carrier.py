@@ -24,6 +24,14 @@ class Line(Protocol):
         """
         ...
 
+    def step(self, ticket: Ticket) -> int:
+        """Which part of its work the call has begun, as it has told `stepper`; 0 if it has not begun."""
+        ...
+
+    def expire(self, ticket: Ticket, seconds: float) -> None:
+        """Do as if its deadline had come: it has had so many seconds."""
+        ...
+
 
 class Carrier(Protocol):
     """One worker, and those that follow it when it dies or is stopped. A `WorkerBackend` of size 1 is one.

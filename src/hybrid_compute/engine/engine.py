@@ -376,8 +376,6 @@ class Engine(Generic[S]):
         assert isinstance(self._home, There)
 
         def settle(outcomes: list[Outcome]) -> None:
-            if len(outcomes) < len(batch):  # none of them was done
-                outcomes = outcomes * len(batch)
             for each, outcome in zip(batch, outcomes, strict=True):
                 each.answer.settle(outcome)
 

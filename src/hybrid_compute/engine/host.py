@@ -5,6 +5,7 @@ Requests and outcomes cross as bytes: the pool passes those on as they are, and 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pickle import loads
 from typing import Any, TypeAlias
@@ -14,6 +15,7 @@ from hybrid_compute.engine.turn import Told
 from hybrid_compute.engine.watchers import Entry, Watcher
 from hybrid_compute.errors import ActionFailed, EngineError, NotTransferable
 from hybrid_compute.links.codec import READING_FAILED, dumps
+from hybrid_compute.reporting import stepper
 from hybrid_compute.tasks import task
 
 _cores: dict[str, Core] = {}
@@ -75,13 +77,23 @@ def do_many(name: str, packed: list[bytes], atomic: bool) -> bytes | None:
         return None
 
     def do(packed: list[bytes]) -> bytes:
-        outcomes = core.do_all(map(unpack, packed)) if atomic else [_do(core, each) for each in packed]
+        steps = _steps(packed)
+        outcomes = core.do_all(map(unpack, steps)) if atomic else [_do(core, each) for each in steps]
         return dumps([brief(each) for each in outcomes], None)
 
     try:
         return core.wholly(do, packed)
     except NotTransferable as error:
         return dumps([brief(_untold(error))] * (1 if atomic else len(packed)), None)
+
+
+def _steps(packed: Iterable[bytes]) -> Iterator[bytes]:
+    """The same, while it is told which one is begun."""
+    begin = stepper.get()
+    for number, each in enumerate(packed, 1):
+        if begin is not None:
+            begin(number)
+        yield each
 
 
 def _reply(core: Core, packed: bytes) -> bytes:

@@ -14,8 +14,11 @@ class WorkerOptions:
 
     An action has `timeout` seconds (None: as long as it takes) from when it is sent; the worker is replaced if it does
     not stop. With `batching`, actions that are dispatched within `batch_window` seconds of the first travel in one
-    message, at most `batch_limit` of them; `atomic` batches are done as a whole or not at all. If the worker cannot be
-    started, `fallback="local"` has the engine live in this process from the beginning. If it dies later, a `durable`
+    message, at most `batch_limit` of them; `atomic` batches are done as a whole or not at all. A batch has `timeout`
+    seconds to begin, and each of its actions after the first is stopped after more than once and less than twice that
+    time: then it fails alone, and the others are done without it.
+
+    If the worker cannot be started, `fallback="local"` has the engine live in this process from the beginning. If it dies later, a `durable`
     engine goes on in another one, from a snapshot and the log of what was done; any other is stopped.
 
     The worker is a process, or with `mechanism="thread"` a thread of this one, which shares its cores and its fate, and

@@ -12,17 +12,16 @@ The log is kept on this side: what is in it was done, and what is not will not h
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from math import inf
-from pickle import loads
-from typing import Any, Final, Protocol, TypeAlias
+from functools import partial
+from typing import Any, Final, Protocol
 
 from hybrid_compute.engine import host
 from hybrid_compute.engine.answer import Answer
-from hybrid_compute.engine.carrier import Carrier, Line
+from hybrid_compute.engine.carrier import Carrier
 from hybrid_compute.engine.core import Done, Failed, Outcome, Plan
 from hybrid_compute.engine.host import Brief, Logged
+from hybrid_compute.engine.messages import Action, Batch, Fail, Message, Question
 from hybrid_compute.engine.options import WorkerOptions
 from hybrid_compute.engine.turn import Told
 from hybrid_compute.engine.watchers import UNWATCHED, Watcher
@@ -37,18 +36,14 @@ from hybrid_compute.errors import (
     TaskTimeout,
     WorkerLost,
 )
-from hybrid_compute.links.codec import READING_FAILED
 from hybrid_compute.links.ticket import Ticket
 from hybrid_compute.tasks import AnyTask
 
 _SNAPSHOT_AFTER: Final = 1000
 """Entries in the log, and at least as many as the snapshot has, after which a new one is taken."""
 
-
 _GONE: Final = (TaskTimeout, NotTransferable)
 """What has the worker replaced if a message was sent: it does not stop, or has done what nobody can be told."""
-
-Fail: TypeAlias = Callable[[HybridComputeError], None]
 
 
 class Side(Protocol):
@@ -59,113 +54,6 @@ class Side(Protocol):
     def stopped(self, error: HybridComputeError) -> None:
         """The state is gone for good."""
         ...
-
-
-class Message(ABC):
-    """One message to the worker. Of actions there may be thousands under way, so it is no more than it must be."""
-
-    __slots__ = ("args", "home", "life", "line", "number", "over", "task", "ticket", "timeout")
-
-    line: Line | None
-    ticket: Ticket
-    life: int
-    """Which life of the engine it was sent to: it has another one after each recovery."""
-
-    def __init__(self, home: There, task: AnyTask, args: tuple[Any, ...], timeout: float | None) -> None:
-        self.home = home
-        self.number = home.count()
-        self.task = task
-        self.args = args
-        self.timeout = timeout
-        self.over = False
-        self.line = None
-
-    @abstractmethod
-    def settle(self, reply: Any) -> None:
-        """The worker has answered. Raises `NotTransferable` if nobody here can read that."""
-
-    @abstractmethod
-    def fail(self, error: HybridComputeError) -> None:
-        """There is no answer."""
-
-    @property
-    def begins(self) -> bool:
-        """Whether this is what makes the engine."""
-        return self.task is host.begin
-
-    def wait_here(self) -> None:
-        """Wait a moment for the answer, if the event loop would only wait as well."""
-        if not self.over and self.line is not None:
-            self.line.wait_here(self.ticket)
-
-    def hold(self) -> None:
-        """Wait for the answer, and hold up the event loop; or until that has to turn for there to be one."""
-        if not self.over and self.line is not None:
-            self.line.hold(self.ticket, inf if self.timeout is None else self.timeout)
-
-    # As the pool sees it.
-
-    def done(self) -> bool:
-        return self.over
-
-    def cancel(self) -> bool:
-        return False
-
-    def set_result(self, result: Any, /) -> None:
-        self.over = True
-        if result is None or self.life != self.home.life:
-            self.home.lost(self)
-        else:
-            try:
-                self.settle(result)
-            except NotTransferable as error:
-                self.home.failed(self, error)
-
-    def set_exception(self, exception: BaseException, /) -> None:
-        self.over = True
-        assert isinstance(exception, HybridComputeError)
-        self.home.failed(self, exception)
-
-
-class _Action(Message):
-    """An action, whose outcome is somebody's answer."""
-
-    __slots__ = ("answer",)
-
-    def __init__(self, home: There, args: tuple[str, bytes], timeout: float | None, answer: Answer) -> None:
-        super().__init__(home, host.do, args, timeout)
-        self.answer = answer
-
-    def settle(self, reply: bytes) -> None:
-        self.answer.settle(self.home.keep(self.args[1], _read(reply)))
-
-    def fail(self, error: HybridComputeError) -> None:
-        self.answer.fail(error)
-
-
-class _Question(Message):
-    """Anything else."""
-
-    __slots__ = ("_fail", "_settle")
-
-    def __init__(
-        self,
-        home: There,
-        task: AnyTask,
-        args: tuple[Any, ...],
-        settle: Callable[[Any], None],
-        fail: Fail,
-        timeout: float | None = None,
-    ) -> None:
-        super().__init__(home, task, args, timeout)
-        self._settle = settle
-        self._fail = fail
-
-    def settle(self, reply: Any) -> None:
-        self._settle(reply)
-
-    def fail(self, error: HybridComputeError) -> None:
-        self._fail(error)
 
 
 class There:
@@ -215,7 +103,7 @@ class There:
 
     def do(self, packed: bytes, answer: Answer) -> Message:
         """Send one action, whose outcome goes to `answer`."""
-        message = _Action(self, (self._name, packed), self._options.timeout, answer)
+        message = Action(self, (self._name, packed), self._options.timeout, answer)
         self._put(message)
         return message
 
@@ -226,13 +114,8 @@ class There:
         settle: Callable[[list[Outcome]], None],
         fail: Fail,
     ) -> None:
-        """Send several in one message, which has the time of all of them."""
-
-        def done(reply: bytes) -> None:
-            settle([self.keep(*each) for each in zip(packed, _read(reply), strict=False)])
-
-        timeout = None if self._options.timeout is None else self._options.timeout * len(packed)
-        self._send(host.do_many, (self._name, list(packed), atomic), done, fail, timeout)
+        """Send several in one message."""
+        self._put(Batch(self, self._name, packed, atomic, settle, fail))
 
     def ask(self, verb: str, *args: Any, settle: Callable[[Any], None], fail: Fail) -> None:
         """Send a question to the core."""
@@ -326,7 +209,7 @@ class There:
         fail: Fail,
         timeout: float | None = None,
     ) -> None:
-        self._put(_Question(self, task, args, settle, fail, timeout))
+        self._put(Question(self, task, args, settle, fail, timeout))
 
     def count(self) -> int:
         """The number of the next message."""
@@ -343,6 +226,8 @@ class There:
 
     def _go(self, message: Message) -> None:
         message.over, message.life, message.line = False, self.life, None
+        if isinstance(message, Batch):
+            message.stop_looking()
         ticket = message.ticket = Ticket(message.task, message.args)
         if message.timeout is not None:
             ticket.timeout = message.timeout
@@ -354,6 +239,27 @@ class There:
         except HybridComputeError as error:
             message.over = True
             self.failed(message, error)
+        else:
+            if isinstance(message, Batch) and self._options.timeout is not None:
+                message.seen = 1
+                self._look_later(message, self._options.timeout)
+
+    def _look_later(self, batch: Batch, seconds: float) -> None:
+        clock = self._workers.clock
+        batch.timer = clock.call_at(clock.time() + seconds, partial(self._look_after, batch, seconds))
+
+    def _look_after(self, batch: Batch, seconds: float) -> None:
+        """The time of one action has passed: the worker should have come further, or have begun."""
+        if batch.over:
+            return
+        come_to = batch.look()
+        if come_to in (0, batch.seen):
+            assert batch.line is not None
+            batch.seen = come_to
+            batch.line.expire(batch.ticket, seconds)
+        else:
+            batch.seen = come_to
+            self._look_later(batch, seconds)
 
     # When the worker goes, and the state with it.
 
@@ -391,7 +297,19 @@ class There:
                 self._recover(f"its worker died: {error}")
             else:
                 self._die(error)
-        message.fail(error)
+        if gone and self._dead is None and isinstance(message, Batch) and self._culprit_is_known(message, error):
+            if message.fail_one(error):
+                self._put(message)
+        else:
+            message.fail(error)
+
+    def _culprit_is_known(self, batch: Batch, error: HybridComputeError) -> bool:
+        """Whether it is one action of the batch that has brought the worker down."""
+        if batch.atomic or isinstance(error, NotTransferable):
+            return False
+        if isinstance(error, BackendError):
+            batch.seen = batch.look()
+        return batch.seen > 0
 
     def _recover(self, reason: str) -> None:
         """Bring the state back in another worker; what is dispatched meanwhile waits."""
@@ -423,14 +341,6 @@ class There:
         held, self._held = self._held or [], None
         for message in held:
             message.fail(self._dead)
-
-
-def _read(reply: bytes) -> Any:
-    """What a worker has written. Raises `NotTransferable`: it was done there, and is not known here."""
-    try:
-        return loads(reply)
-    except READING_FAILED as error:
-        raise NotTransferable(f"what the action gave cannot be read here: {type(error).__name__}: {error}") from error
 
 
 def _nothing(_: object) -> None:

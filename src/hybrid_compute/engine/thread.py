@@ -22,6 +22,7 @@ from hybrid_compute.clock import Clock, SystemClock, Timer
 from hybrid_compute.errors import BackendClosed, HybridComputeError, TaskTimeout
 from hybrid_compute.links.codec import OF_THE_TASK, dumps, failure_of
 from hybrid_compute.links.ticket import Answer, Ticket
+from hybrid_compute.reporting import stepper
 
 
 @dataclass(eq=False, slots=True)
@@ -34,10 +35,15 @@ class _Message:
     loop: asyncio.AbstractEventLoop
     timer: Timer | None = None
     outcome: tuple[bytes, HybridComputeError | None] | None = None
+    step: int = 0
+
+    def begin_step(self, number: int) -> None:
+        self.step = number
 
     def run(self) -> None:
         """In the thread."""
         task = self.ticket.task
+        stepper.set(self.begin_step)
         try:
             self.outcome = dumps(task.fn(*loads(self.body)), None), None
         except HybridComputeError as failure:
@@ -91,11 +97,24 @@ class ThreadWorker:
     def wait_here(self, ticket: Ticket) -> None:
         """A thread answers by way of the loop."""
 
+    def step(self, ticket: Ticket) -> int:
+        message = self._find(ticket)
+        return 0 if message is None else message.step
+
+    def expire(self, ticket: Ticket, seconds: float) -> None:
+        ticket.timeout = seconds
+        if (message := self._find(ticket)) is not None:
+            self._late(message)
+
+    def _find(self, ticket: Ticket) -> _Message | None:
+        with self._changed:
+            return next((each for each in (self._running, *self._line) if each and each.ticket is ticket), None)
+
     def hold(self, ticket: Ticket, seconds: float) -> None:
         """Wait for the thread in the thread of the loop."""
-        with self._changed:
-            message = next((each for each in (self._running, *self._line) if each and each.ticket is ticket), None)
-            if message is not None:
+        message = self._find(ticket)
+        if message is not None:
+            with self._changed:
                 self._changed.wait_for(lambda: message.outcome is not None, min(seconds, threading.TIMEOUT_MAX))
         self._tell(asyncio.get_running_loop())
         if message is not None and ticket.deadline is not None and ticket.deadline <= self.clock.time():

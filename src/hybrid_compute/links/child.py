@@ -6,7 +6,8 @@ only from the first coroutine on (`coroutines.py`). Replies are held back while 
 `HOLD` seconds, and never behind a call that is slow or not yet known.
 
 The ledger is a few words shared with the parent, which outlive this process: the last call started here; a count of
-cancellations, which says that a CANCEL frame is waiting behind the calls already read; and how far the worker came.
+cancellations, which says that a CANCEL frame is waiting behind the calls already read; how far the worker came; and how
+far the call came, if it says so.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from hybrid_compute.links.codec import CannotCross, Loan, decode, descriptors_in
 from hybrid_compute.links.frames import CALL, KEYWORDS, KIND, MANY, PICKLES, READ_SIZE, RESULT, SIZE
 from hybrid_compute.links.layouts import ATOMS
 from hybrid_compute.links.loans import Loans
-from hybrid_compute.reporting import reporter
+from hybrid_compute.reporting import reporter, stepper
 
 if TYPE_CHECKING:
     import asyncio
@@ -44,7 +45,8 @@ PLAIN_CALL = CALL << 56
 HOLD = 300e-6
 SLOW = 100e-6
 
-STARTED, CANCELS, STAGE = 0, 1, 3  # words of the ledger; word 2 is `spawned_child.MADE`
+STARTED, CANCELS, STAGE, STEP = 0, 1, 3, 4  # words of the ledger; word 2 is `spawned_child.MADE`
+STEP_BITS = 24  # of the word STEP; above them is the call whose step it is
 LISTENING, SET_UP = 1, 2  # stages
 
 _ANNOUNCEMENT = struct.Struct("<QQ")
@@ -176,6 +178,7 @@ class Worker:
         self._aside: Any = None
         allocate_with(self.allocate)
         reporter.set(self.report)
+        stepper.set(self.step)
         _reseed()
 
     def run(self) -> None:
@@ -415,6 +418,10 @@ class Worker:
         self.send(frames.PROGRESS, int(self.ledger[STARTED]) if call is None else call, body)
         if get_ident() == self._thread:  # any other thread would write into the middle of something
             self.flush()
+
+    def step(self, number: int) -> None:
+        """The call that runs begins another part of its work."""
+        self.ledger[STEP] = self.ledger[STARTED] << STEP_BITS | number
 
     def allocate(self, size: int) -> memoryview | None:
         """Shared memory for an array that a task makes; None when it is short."""

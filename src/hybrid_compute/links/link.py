@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hybrid_compute.links.child import STAGE
+from hybrid_compute.links.child import STAGE, STEP, STEP_BITS
 from hybrid_compute.links.frames import REPLY, Frames
 from hybrid_compute.links.loans import Loans
 
@@ -55,6 +55,11 @@ class Link(ABC):
     def stage(self) -> int:
         """How far the worker came: `LISTENING`, then `SET_UP` if there was a set-up. True even after its death."""
         return int(self.ledger[STAGE])
+
+    def step_of(self, call: int) -> int:
+        """Which part of its work a call has begun; 0 if it has not said so. True even after the worker's death."""
+        of, number = divmod(int(self.ledger[STEP]), 1 << STEP_BITS)
+        return number if of == call else 0
 
     @property
     @abstractmethod

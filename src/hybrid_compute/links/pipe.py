@@ -25,7 +25,7 @@ from pathlib import Path
 
 from hybrid_compute.errors import BackendUnavailable
 from hybrid_compute.links.arena import Arena, NoMemory, Segment, open_segment, share_of_descriptors
-from hybrid_compute.links.child import CANCELS, STAGE, STARTED
+from hybrid_compute.links.child import CANCELS, STAGE, STARTED, STEP
 from hybrid_compute.links.frames import READ_SIZE
 from hybrid_compute.links.link import Link
 from hybrid_compute.links.loans import Loans
@@ -61,7 +61,7 @@ class PipeLink(Link):
         self._pid: int | None = None
         self._nursery = nursery
         self.ledger = nursery.ledger[slot * SLOT_SIZE // 8 : (slot + 1) * SLOT_SIZE // 8]
-        self.ledger[STARTED] = self.ledger[CANCELS] = self.ledger[STAGE] = 0
+        self.ledger[STARTED] = self.ledger[CANCELS] = self.ledger[STAGE] = self.ledger[STEP] = 0
         self._unsent: deque[memoryview] = deque()
         self._received: Received | None = None
         self._doomed = False
