@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Iterable
 from typing import Any
 
 from hybrid_compute.links.codec import dumps
@@ -29,22 +30,30 @@ def _simple_copy(value: Any) -> Any:
 
     None as well if one of those is in it twice: pickle knows how to keep that.
     """
-    if (nested := _nested_in(value)) is None:
+    kind = type(value)
+    if kind is not list and (kind is not dict or not _are_atoms(value)):
         return None
     copy = value.copy()
-    for key in nested:
-        if _nested_in(value[key]) != []:
-            return None
-        copy[key] = value[key].copy()
-    return copy if len(nested) < 2 or len({id(value[key]) for key in nested}) == len(nested) else None
+    nested: list[int] = []
+    for key, each in value.items() if kind is dict else enumerate(value):
+        if type(each) not in _ATOMS:
+            copy[key] = flat = _flat_copy(each)
+            if flat is None:
+                return None
+            nested.append(id(each))
+    return copy if len(nested) < 2 or len(set(nested)) == len(nested) else None
 
 
-def _nested_in(value: Any) -> list[Any] | None:
-    """Where in a dictionary or a list there is more than an atom; None if it is neither."""
+def _flat_copy(value: Any) -> Any:
+    """A copy of a dictionary or a list of atoms; None for anything else."""
     kind = type(value)
-    if kind is dict and _ATOMS.issuperset(map(type, value)):
-        return [key for key, each in value.items() if type(each) not in _ATOMS]
-    return [at for at, each in enumerate(value) if type(each) not in _ATOMS] if kind is list else None
+    if kind is dict:
+        return value.copy() if _are_atoms(value) and _are_atoms(value.values()) else None
+    return value.copy() if kind is list and _are_atoms(value) else None
+
+
+def _are_atoms(values: Iterable[Any]) -> bool:
+    return _ATOMS.issuperset(map(type, values))
 
 
 def _pickled(value: Any) -> bytes:

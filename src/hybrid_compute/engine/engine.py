@@ -259,7 +259,8 @@ class Engine(Generic[S]):
         answer = Answer(loop=loop)
         answer.message = None
         try:
-            self._insist_on_its_loop()
+            if loop is not self._loop or self._stopped is not None:
+                self._insist_on_its_loop()
             self._submit(self._request(action, args, kwargs), answer)
         except HybridComputeError as error:
             answer.fail(error)

@@ -18,8 +18,9 @@ class WorkerOptions:
     seconds to begin, and each of its actions after the first is stopped after more than once and less than twice that
     time: then it fails alone, and the others are done without it.
 
-    If the worker cannot be started, `fallback="local"` has the engine live in this process from the beginning. If it dies later, a `durable`
-    engine goes on in another one, from a snapshot and the log of what was done; any other is stopped.
+    If the worker cannot be started, `fallback="local"` has the engine live in this process from the beginning. If it
+    dies later, a `durable` engine goes on in another one, from a snapshot and the log of what was done; any other is
+    stopped.
 
     The worker is a process, or with `mechanism="thread"` a thread of this one, which shares its cores and its fate, and
     cannot be stopped: an action that does not end in time is left to itself.
