@@ -281,6 +281,19 @@ async def test_the_end_in_the_middle_answers_all() -> None:
         assert {type((await each).error) for each in after} == {EngineStopped}
 
 
+async def test_snapshots_that_are_taken_while_actions_fail() -> None:
+    """By the engine itself, for the log to stay short: what failed is in none of them."""
+    options = WorkerOptions(durable=True)
+    async with Engine(counter, actions, use_worker=True, worker_options=options) as engine:
+        home: Any = engine._home
+        asked = [engine.dispatch_checked("keep" if number % 3 else "change and fail", number) for number in range(6000)]
+        outcomes = await asyncio.gather(*asked)
+        assert [each.ok for each in outcomes] == [bool(number % 3) for number in range(6000)]
+        assert home._in_snapshot > 0
+        assert (await engine.dispatch_checked("die")).error is not None
+        assert (await engine.state())["seen"] == [number for number in range(6000) if number % 3]
+
+
 # Batches.
 
 
@@ -403,6 +416,51 @@ async def test_an_engine_that_is_not_shut_down_leaves_no_orphan() -> None:
     pids = [int(each) for each in printed.split()]
     assert pids
     await until(lambda: not alive(pids))
+
+
+# Actions that dispatch.
+
+circular = ActionRegistry()
+engines: list[Engine[Any]] = []
+
+
+@circular.add("dispatch")
+def dispatch(state: dict[str, Any], payload: dict[str, Any]) -> Any:
+    state["total"] += 1
+    return engines[payload["to"]].dispatch("total")
+
+
+@circular.add("total", reads=True)
+def total(state: dict[str, Any], payload: Any) -> Any:
+    return state["total"]
+
+
+@pytest.mark.parametrize("home", ["here", "in a thread"])
+async def test_an_action_cannot_dispatch(home: str) -> None:
+    """It is said, instead of waiting for itself; but it may ask another engine that lives where it is."""
+    async with opening(home) as make:
+        other: Engine[Any] = Engine(counter, circular)
+        engines[:] = [await make(counter, circular), other]
+        with pytest.raises(EngineError, match="an action cannot"):
+            await engines[0].dispatch_async("dispatch", {"to": 0})
+        assert await engines[0].dispatch_async("dispatch", {"to": 1}) == 0
+        assert await engines[0].dispatch_async("total") == 1
+
+
+async def test_an_action_cannot_dispatch_and_not_wait() -> None:
+    """Nor is it done later."""
+    asked: list[Any] = []
+    async with opening("here") as make:
+        engine = await make(counter, one_more := ActionRegistry(circular))
+
+        @one_more.add("dispatch and forget")
+        def forget(state: dict[str, Any], payload: Any) -> None:
+            asked.append(engine.dispatch_async("total"))
+
+        await engine.dispatch_async("dispatch and forget")
+        with pytest.raises(EngineError, match="an action cannot dispatch another one"):
+            await asked[0]
+        assert len(await engine.history()) == 1
 
 
 # Much.

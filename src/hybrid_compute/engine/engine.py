@@ -34,7 +34,7 @@ from hybrid_compute.engine.listeners import Events, Listener, Listeners
 from hybrid_compute.engine.methods import actions_of, named
 from hybrid_compute.engine.options import WorkerOptions
 from hybrid_compute.engine.there import There
-from hybrid_compute.engine.turn import Told
+from hybrid_compute.engine.turn import Told, turn
 from hybrid_compute.engine.universal import carrier_by
 from hybrid_compute.engine.watchers import Entry, Watcher
 from hybrid_compute.errors import BackendClosed, BackendError, EngineError, EngineStopped, HybridComputeError
@@ -605,6 +605,11 @@ class Engine(Generic[S]):
     def _wait_for(self, work: Any) -> Any:
         """Wait for the engine's own loop from another thread."""
         assert self._loop is not None
+        if turn.get(None) is not None:  # in a thread that is this engine's worker, it would be for ever
+            work.close()
+            raise EngineError(
+                "an action cannot wait for another one: a policy can dispatch, and so can whoever listens"
+            )
         if os.getpid() != self._process:
             work.close()
             raise EngineError("a forked copy of this process cannot use the engine of the original: make a new one")
