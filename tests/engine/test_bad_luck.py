@@ -26,6 +26,7 @@ from hybrid_compute.errors import (
     HybridComputeError,
     NotTransferable,
     TaskFailed,
+    WorkerLost,
 )
 from tests.engine.counters import actions, counter
 from tests.engine.homes import HOMES, Make, opening
@@ -286,11 +287,12 @@ async def test_snapshots_that_are_taken_while_actions_fail() -> None:
     options = WorkerOptions(durable=True)
     async with Engine(counter, actions, use_worker=True, worker_options=options) as engine:
         home: Any = engine._home
-        asked = [engine.dispatch_checked("keep" if number % 3 else "change and fail", number) for number in range(6000)]
-        outcomes = await asyncio.gather(*asked)
-        assert [each.ok for each in outcomes] == [bool(number % 3) for number in range(6000)]
-        assert home._in_snapshot > 0
-        assert (await engine.dispatch_checked("die")).error is not None
+        for start in range(0, 6000, 500):
+            steps = [("keep" if number % 3 else "change and fail", number) for number in range(start, start + 500)]
+            outcomes = await asyncio.gather(*(engine.dispatch_checked(*step) for step in steps))
+            assert [each.ok for each in outcomes] == [bool(number % 3) for number in range(start, start + 500)]
+        assert 0 < home._in_snapshot < 4000
+        assert isinstance((await engine.dispatch_checked("die")).error, WorkerLost)
         assert (await engine.state())["seen"] == [number for number in range(6000) if number % 3]
 
 
