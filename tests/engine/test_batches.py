@@ -72,7 +72,7 @@ async def test_one_that_does_not_end_fails_alone(open_in: Open, clock: ManualClo
     steps: list[tuple[str, Any]] = [("keep", number) for number in range(3)]
     steps.insert(at, ("mark and wait", {"path": str(marks)}))
     tasks = asked(engine, *steps)
-    await until(marks.exists)
+    await until(lambda: marks.exists() and marks.read_text())
     clock.advance(1.0)  # it is seen at work
     clock.advance(1.0)  # and again
     expected: list[Any] = [0, 1, 2]
@@ -105,7 +105,7 @@ async def test_one_that_does_not_end_in_an_atomic_batch_undoes_all(
     await engine.dispatch_async("add")
     steps = [("add", {}), ("mark and wait", {"path": str(marks)}), ("add", {})]
     many = asyncio.create_task(engine.dispatch_many(steps, atomic=True))
-    await until(marks.exists)
+    await until(lambda: marks.exists() and marks.read_text())
     clock.advance(1.0)
     clock.advance(1.0)
     with pytest.raises(TaskTimeout):

@@ -97,8 +97,6 @@ class Engine(Generic[S]):
         self._listeners = Listeners(self._listen)
         self._iterators: weakref.WeakSet[Events] = weakref.WeakSet()
         self._early: list[tuple[Request, Answer]] = []
-        self._batch: list[_Waiting] = []
-        self._timer: asyncio.TimerHandle | None = None
         self._saving = asyncio.Lock()
         if not self._use_worker:
             self._home = Here(self.plan, self._now(), self.tell)
@@ -166,7 +164,6 @@ class Engine(Generic[S]):
             return
         self._insist_on_its_loop()
         await self._end_start()
-        self._flush()
         home = self._home
         self._stopped = EngineStopped("the engine was shut down")
         try:
@@ -279,12 +276,8 @@ class Engine(Generic[S]):
             if (starting := self._start_soon()).done():
                 starting.result()  # which raises why it has failed
             self._early.append((own(request), answer))
-        elif self.options.batching:
-            self._join(_Waiting(pack(request), answer))
         else:
-            message = home.do(pack(request), answer)
-            if not message.over:
-                answer.message = message
+            home.do(pack(request), answer)
 
     @overload
     def dispatch(self, action: Callable[Concatenate[S, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
@@ -318,11 +311,10 @@ class Engine(Generic[S]):
     def _hold_up(self, loop: asyncio.AbstractEventLoop, request: Request) -> Any:
         """Do an action before the event loop turns again."""
         assert isinstance(self._home, There)
-        self._flush()
         answer = Answer(loop=loop)
         answer.message = None
         answer.add_done_callback(_seen)
-        self._home.do(pack(request), answer).hold()
+        self._home.do_now(pack(request), answer)
         if not answer.done():
             raise EngineError(
                 f"action {request.type!r} has no answer before the event loop turns again, so dispatch cannot wait for "
@@ -355,36 +347,6 @@ class Engine(Generic[S]):
             if atomic and isinstance(each, Failed):
                 raise each.error
         return [_checked(each) for each in outcomes]
-
-    # Batches.
-
-    def _join(self, waiting: _Waiting) -> None:
-        """Put an action into the batch that is being collected. Its window begins with the first."""
-        assert self._loop is not None
-        self._batch.append(waiting)
-        if len(self._batch) >= self.options.batch_limit:
-            self._flush()
-        elif self._timer is None:
-            self._timer = self._loop.call_later(self.options.batch_window, self._flush)
-
-    def _flush(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        batch, self._batch = self._batch, []
-        if not batch:
-            return
-        assert isinstance(self._home, There)
-
-        def settle(outcomes: list[Outcome]) -> None:
-            for each, outcome in zip(batch, outcomes, strict=True):
-                each.answer.settle(outcome)
-
-        def fail(error: HybridComputeError) -> None:
-            for each in batch:
-                each.answer.fail(error)
-
-        self._home.do_many([each.packed for each in batch], self.options.atomic, settle, fail)
 
     # Listening.
 
@@ -557,7 +519,6 @@ class Engine(Generic[S]):
         if self._home is None:
             await self.start()
         self._insist_on_its_loop()
-        self._flush()
         assert self._home is not None
         return self._home
 
@@ -618,11 +579,6 @@ class Engine(Generic[S]):
         except (CancelledError, RuntimeError) as error:  # none of the action's own: those are errors of ours
             work.close()
             raise EngineStopped("the event loop of this engine has ended, and the engine with it") from error
-
-
-class _Waiting(NamedTuple):
-    packed: bytes
-    answer: Answer
 
 
 def _plan(

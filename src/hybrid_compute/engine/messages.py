@@ -138,9 +138,8 @@ class Question(Message):
         args: tuple[Any, ...],
         settle: Callable[[Any], None],
         fail: Fail,
-        timeout: float | None = None,
     ) -> None:
-        super().__init__(home, task, args, timeout)
+        super().__init__(home, task, args, None)
         self._settle = settle
         self._fail = fail
 

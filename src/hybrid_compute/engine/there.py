@@ -25,6 +25,7 @@ from hybrid_compute.engine.messages import Action, Batch, Fail, Message, Questio
 from hybrid_compute.engine.options import WorkerOptions
 from hybrid_compute.engine.turn import Told
 from hybrid_compute.engine.watchers import UNWATCHED, Watcher
+from hybrid_compute.engine.window import Collected, Window
 from hybrid_compute.errors import (
     BackendClosed,
     BackendError,
@@ -69,6 +70,9 @@ class There:
         self._side = side
         self._now = now
         self._loop = asyncio.get_running_loop()
+        self._window: Window | None = None
+        if options.batching:
+            self._window = Window(self._loop, options.batch_window, options.batch_limit, self._do_collected)
         self._number = 0
         self._held: list[Message] | None = None  # while the state is being brought back
         self._dead: EngineStopped | None = None
@@ -101,11 +105,22 @@ class There:
 
     # Doing.
 
-    def do(self, packed: bytes, answer: Answer) -> Message:
-        """Send one action, whose outcome goes to `answer`."""
+    def do(self, packed: bytes, answer: Answer) -> None:
+        """Send one action, whose outcome goes to `answer`; with others, if there is a window for them."""
+        if self._window is not None:
+            self._window.add(packed, answer)
+            return
         message = Action(self, (self._name, packed), self._options.timeout, answer)
         self._put(message)
-        return message
+        if not message.over:
+            answer.message = message
+
+    def do_now(self, packed: bytes, answer: Answer) -> None:
+        """Send one action, and wait for its outcome while the event loop does not turn; there may be none then."""
+        self.close_window()
+        message = Action(self, (self._name, packed), self._options.timeout, answer)
+        self._put(message)
+        message.hold()
 
     def do_many(
         self,
@@ -115,7 +130,16 @@ class There:
         fail: Fail,
     ) -> None:
         """Send several in one message."""
+        self.close_window()
         self._put(Batch(self, self._name, packed, atomic, settle, fail))
+
+    def _do_collected(self, actions: Collected) -> None:
+        self._put(Batch(self, self._name, actions.packed, self._options.atomic, actions.settle, actions.fail))
+
+    def close_window(self) -> None:
+        """Send what was collected: what is sent next comes after it."""
+        if self._window is not None:
+            self._window.close()
 
     def ask(self, verb: str, *args: Any, settle: Callable[[Any], None], fail: Fail) -> None:
         """Send a question to the core."""
@@ -207,9 +231,9 @@ class There:
         args: tuple[Any, ...],
         settle: Callable[[Any], None],
         fail: Fail,
-        timeout: float | None = None,
     ) -> None:
-        self._put(Question(self, task, args, settle, fail, timeout))
+        self.close_window()
+        self._put(Question(self, task, args, settle, fail))
 
     def count(self) -> int:
         """The number of the next message."""
