@@ -84,7 +84,8 @@ def wait(state: dict[str, Any], payload: dict[str, str]) -> None:
 def wait_for(state: dict[str, Any], payload: dict[str, str]) -> None:
     """Say in another file that it waits, if there is to be one."""
     if "mark" in payload:
-        Path(payload["mark"]).touch()
+        with Path(payload["mark"]).open("a") as file:
+            file.write(f"{os.getpid()}\n")
     while not Path(payload["path"]).exists():
         time.sleep(0.001)
 

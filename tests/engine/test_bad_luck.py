@@ -291,7 +291,7 @@ async def test_snapshots_that_are_taken_while_actions_fail() -> None:
             steps = [("keep" if number % 3 else "change and fail", number) for number in range(start, start + 500)]
             outcomes = await asyncio.gather(*(engine.dispatch_checked(*step) for step in steps))
             assert [each.ok for each in outcomes] == [bool(number % 3) for number in range(start, start + 500)]
-        assert 0 < home._in_snapshot < 4000
+        assert 0 < home._in_backup < 4000
         assert isinstance((await engine.dispatch_checked("die")).error, WorkerLost)
         assert (await engine.state())["seen"] == [number for number in range(6000) if number % 3]
 

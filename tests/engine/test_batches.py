@@ -1,8 +1,9 @@
 """Actions that travel together: each has an outcome of its own, whatever becomes of the others."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -53,6 +54,20 @@ async def open_in(workers: Carrier) -> AsyncIterator[Open]:
         yield open_in
 
 
+@pytest.fixture
+def hanging(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The payload of a wait that is over with the test: a thread cannot be stopped before."""
+    go_on = tmp_path / "go on"
+    yield {"path": str(go_on), "mark": str(tmp_path / "marks")}
+    go_on.touch()
+
+
+def marks(payload: dict[str, str]) -> int:
+    """How many have begun to wait."""
+    path = Path(payload["mark"])
+    return path.read_text().count("\n") if path.exists() else 0
+
+
 def asked(engine: Engine[Any], *steps: tuple[str, Any]) -> list["asyncio.Task[Result]"]:
     return [asyncio.create_task(engine.dispatch_checked(*step)) for step in steps]
 
@@ -63,23 +78,24 @@ async def outcomes(tasks: list["asyncio.Task[Result]"]) -> list[Any]:
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])
-async def test_one_that_does_not_end_fails_alone(open_in: Open, clock: ManualClock, tmp_path: Path, at: int) -> None:
+async def test_one_that_does_not_end_fails_alone(
+    open_in: Open, clock: ManualClock, hanging: dict[str, str], at: int
+) -> None:
     """Those before it and behind it are done, once, and it was begun once."""
-    marks = tmp_path / "marks"
     engine = await open_in(timeout=1.0, batching=True, batch_window=0.0)
     recovered: list[Event] = []
     engine.on("engine:recovered", recovered.append)
     steps: list[tuple[str, Any]] = [("keep", number) for number in range(3)]
-    steps.insert(at, ("mark and wait", {"path": str(marks)}))
+    steps.insert(at, ("wait for a file", hanging))
     tasks = asked(engine, *steps)
-    await until(lambda: marks.exists() and marks.read_text())
+    await until(lambda: marks(hanging))
     clock.advance(1.0)  # it is seen at work
     clock.advance(1.0)  # and again
     expected: list[Any] = [0, 1, 2]
     expected.insert(at, TaskTimeout)
     assert await outcomes(tasks) == expected
     assert (await engine.state())["seen"] == [0, 1, 2]
-    assert marks.read_text().count("\n") == 1
+    assert marks(hanging) == 1
     assert len(recovered) == 1
 
 
@@ -89,7 +105,7 @@ async def test_one_that_is_slow_has_the_time_of_one(open_in: Open, clock: Manual
     engine = await open_in(timeout=1.0, batching=True, batch_window=0.0)
     tasks = asked(engine, *(("wait for a file", step) for step in steps))
     for step in steps:
-        await until(Path(step["mark"]).exists)
+        await until(partial(marks, step))
         assert not any(task.done() for task in tasks)
         clock.advance(0.9)
         Path(step["path"]).touch()
@@ -98,20 +114,19 @@ async def test_one_that_is_slow_has_the_time_of_one(open_in: Open, clock: Manual
 
 
 async def test_one_that_does_not_end_in_an_atomic_batch_undoes_all(
-    open_in: Open, clock: ManualClock, tmp_path: Path
+    open_in: Open, clock: ManualClock, hanging: dict[str, str]
 ) -> None:
-    marks = tmp_path / "marks"
     engine = await open_in(timeout=1.0)
     await engine.dispatch_async("add")
-    steps = [("add", {}), ("mark and wait", {"path": str(marks)}), ("add", {})]
+    steps = [("add", {}), ("wait for a file", hanging), ("add", {})]
     many = asyncio.create_task(engine.dispatch_many(steps, atomic=True))
-    await until(lambda: marks.exists() and marks.read_text())
+    await until(lambda: marks(hanging))
     clock.advance(1.0)
     clock.advance(1.0)
     with pytest.raises(TaskTimeout):
         await many
     assert await engine.dispatch_async("total") == 1
-    assert marks.read_text().count("\n") == 1
+    assert marks(hanging) == 1
 
 
 async def test_a_batch_that_does_not_begin_in_time_is_not_done(

@@ -15,6 +15,7 @@ and never change what came with a payload or went out as a result.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from inspect import iscoroutinefunction
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from hybrid_compute.errors import ActionNotFound
@@ -50,13 +51,18 @@ class ActionRegistry:
             self._actions.update(other._actions)
 
     def add(self, name: str, *, reads: bool = False) -> Callable[[H], H]:
-        """Register the decorated function, which stays as it is. Raises `ValueError` if the name is taken."""
+        """Register the decorated function, which stays as it is.
+
+        Raises `ValueError` if the name is taken, and for a coroutine function: actions do not wait for anything.
+        """
         if not name:
             raise ValueError("an action needs a name")
         if name in self._actions:
             raise ValueError(f"there is an action {name!r} already: remove it first")
 
         def register(handler: H) -> H:
+            if iscoroutinefunction(handler):
+                raise ValueError(f"action {name!r} is a coroutine function: one action is over before the next begins")
             self._actions[name] = Action(name, handler, reads, self._careful)
             return handler
 

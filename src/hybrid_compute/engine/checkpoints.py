@@ -31,6 +31,13 @@ class Copy(NamedTuple):
     state: Any
 
 
+class Kept(NamedTuple):
+    """What has to be known for going back as far as before, if not as quickly."""
+
+    lengths: list[int]
+    base: Copy
+
+
 class Checkpoints:
     """The last `most` checkpoints, and copies for them."""
 
@@ -44,6 +51,17 @@ class Checkpoints:
         self._lengths.clear()
         self._copies.clear()
         self._base = self._taken(length, state)
+
+    def kept(self) -> Kept:
+        return Kept([*self._lengths], self._base)
+
+    def go_on(self, kept: Kept, length: int, state: Any) -> None:
+        """From where others were, whose history was so long, and whose state is this one."""
+        self._lengths.clear()
+        self._lengths.extend(kept.lengths)
+        self._copies.clear()
+        self._copies.append(self._taken(length, state))
+        self._base = kept.base
 
     @property
     def first(self) -> int:

@@ -20,7 +20,7 @@ from hybrid_compute.engine.actions import Action, ActionRegistry
 from hybrid_compute.engine.checkpoints import EVERY, Checkpoints
 from hybrid_compute.engine.copying import copied, copy_of
 from hybrid_compute.engine.turn import Told, Turn, turn
-from hybrid_compute.engine.watchers import DEPTH, UNWATCHED, Entry, Inside, Watcher
+from hybrid_compute.engine.watchers import DEPTH, Entry, Inside, Unwatched, Watcher
 from hybrid_compute.errors import (
     ActionFailed,
     EngineError,
@@ -140,25 +140,26 @@ class Core:
 
     def do_all(self, requests: Iterable[Request]) -> list[Outcome]:
         """Do several, or none: if one fails, that is the one outcome, and the state is as before."""
-        length, serial = len(self.history), self._serial
+        length, serial, watchers = len(self.history), self._serial, dict(self.watchers)
         done: list[Outcome] = []
         for request in requests:
             outcome = self.do(request)
             if isinstance(outcome, Failed):
                 self.return_to(length)
-                self._serial = serial
+                self._serial, self.watchers = serial, watchers
                 return [outcome]
             done.append(outcome)
         return done
 
     def wholly(self, do: Callable[[A], B], asked: A) -> B:
         """Do something, or nothing of it: if it raises, an interrupt say, the state is as before."""
-        length = len(self.history)
+        length, watchers = len(self.history), dict(self.watchers) if self.watchers else {}
         try:
             return do(asked)
         except BaseException:
             self._agenda.clear()
             self.return_to(length)
+            self.watchers = watchers
             raise
 
     def settle(self, outcome: Outcome) -> None:
@@ -351,6 +352,15 @@ class Core:
         """State and history, for `restore` here or in another engine of the same plan."""
         return dumps((self.state, self.history, self._serial), None)
 
+    def backup(self) -> bytes:
+        """The same with what `undo` goes back to, for an engine that is to go on as this one."""
+        return dumps((self.state, self.history, self._serial, self._checkpoints.kept()), None)
+
+    def go_on(self, backup: bytes) -> None:
+        """Be as the engine was that the backup is of."""
+        self.state, self.history, self._serial, kept = pickle.loads(backup)
+        self._checkpoints.go_on(kept, len(self.history), self.state)
+
     def restore(self, snapshot: bytes) -> int:
         """Go on from a snapshot; the length of its history.
 
@@ -412,7 +422,7 @@ class _Inside:
     def unwatch(self, name: str) -> None:
         self._core.unwatch(name)
         # Told in any case: the owner of an engine that lives elsewhere has to know it too.
-        self._outcome.told.append(Told(UNWATCHED, {"name": name}, "engine"))
+        self._outcome.told.append(Unwatched("engine:unwatched", {"name": name}, "engine"))
 
     def take_back(self) -> None:
         """It raised: what it has told, in the belief that all went well, is not told."""

@@ -93,6 +93,7 @@ class Engine(Generic[S]):
         self._portal: Portal | None = None
         self._stopped: EngineStopped | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._ending: asyncio.Future[None] | None = None
         self._process = os.getpid()
         self._listeners = Listeners(self._listen)
         self._iterators: weakref.WeakSet[Events] = weakref.WeakSet()
@@ -127,7 +128,7 @@ class Engine(Generic[S]):
         except BaseException as error:
             await self._let_workers_go()
             for _, answer in self._take_early():
-                answer.fail(error) if isinstance(error, Exception) else answer.cancel()
+                answer.fail(self._stopped or error) if isinstance(error, Exception) else answer.cancel()
             raise
         if self._listeners.wanted != wanted:
             self._listen()
@@ -159,23 +160,32 @@ class Engine(Generic[S]):
         return early
 
     async def shutdown(self) -> None:
-        """Answer what is pending, and let go of the state. Later dispatches raise `EngineStopped`. May be repeated."""
+        """Answer what is pending, and let go of the state. Later dispatches raise `EngineStopped`. May be repeated.
+
+        It waits for the action under way as long as that may take: with `timeout=None`, for ever. Cancelling it stops
+        the worker at once, and what is pending raises `EngineStopped`.
+        """
         if self._stopped is not None:
+            if self._ending is not None:
+                await asyncio.shield(self._ending)
             return
         self._insist_on_its_loop()
-        await self._end_start()
-        home = self._home
         self._stopped = EngineStopped("the engine was shut down")
+        self._ending = asyncio.get_running_loop().create_future()
         try:
-            if isinstance(home, There):
-                await self._answer(home.end)
+            await self._end_start()
+            if isinstance(self._home, There):
+                await self._answer(self._home.end)
         except HybridComputeError:
             pass  # it has no worker any more
         finally:
-            if isinstance(home, There):
-                home.kill(self._stopped)
+            if isinstance(self._home, There):
+                self._home.kill(self._stopped)
             self._say_goodbye()
-            await self._let_workers_go()
+            try:
+                await self._let_workers_go()
+            finally:
+                self._ending.set_result(None)
 
     async def _end_start(self) -> None:
         """If it is still starting, have that over."""
@@ -298,6 +308,8 @@ class Engine(Generic[S]):
             return _result(self._home.do(self._request(action, args, kwargs)))
         if self._portal is None and self._home is None:
             raise EngineError("dispatch cannot wait for an engine that is not open: use `with` or `async with`")
+        if turn.get(None) is not None:  # in a thread that is this engine's worker, it would be for ever
+            raise EngineError("an action cannot wait for another one: a policy can dispatch, and who listens can")
         running = asyncio._get_running_loop()
         if running is not None:
             warnings.warn(

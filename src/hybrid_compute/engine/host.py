@@ -38,7 +38,7 @@ def begin(
     now: int,
     wanted: frozenset[str],
     watchers: list[Watcher],
-    snapshot: bytes | None,
+    backup: bytes | None,
     log: list[Logged],
 ) -> list[Entry]:
     """Make an engine, or one that is as another was; the entries that it begins with, if it is a new one.
@@ -49,10 +49,10 @@ def begin(
     core.listen(wanted)
     for watcher in watchers:
         core.watch(watcher)
-    if snapshot is None and not log:
+    if backup is None and not log:
         return core.begin(now)
-    if snapshot is not None:
-        core.restore(snapshot)
+    if backup is not None:
+        core.go_on(backup)
     core.repeat(each if isinstance(each, Entry) else _entry(*each) for each in log)
     return []
 
@@ -124,10 +124,10 @@ def ask(name: str, verb: str, *args: Any) -> Answer:
 
 @task(name="engine.go_back")
 def go_back(name: str, verb: str, *args: Any) -> Answer:
-    """The same, with a snapshot of what the core is then, and the length of its history."""
+    """The same, with a backup of what the core is then, and the length of its history."""
     core = _cores.get(name)
     try:
-        return None if core is None else (getattr(core, verb)(*args), core.snapshot(), len(core.history))
+        return None if core is None else (getattr(core, verb)(*args), core.backup(), len(core.history))
     except (EngineError, NotTransferable) as error:
         return error
 

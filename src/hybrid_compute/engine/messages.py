@@ -14,7 +14,7 @@ from hybrid_compute.engine.answer import Answer
 from hybrid_compute.engine.carrier import Line
 from hybrid_compute.engine.core import Failed, Outcome
 from hybrid_compute.engine.host import Brief
-from hybrid_compute.errors import HybridComputeError, NotTransferable
+from hybrid_compute.errors import BackendError, HybridComputeError, NotTransferable
 from hybrid_compute.links.codec import READING_FAILED
 from hybrid_compute.links.ticket import Ticket
 from hybrid_compute.tasks import AnyTask
@@ -72,6 +72,21 @@ class Message(ABC):
         """There is no answer."""
 
     @property
+    def what(self) -> str:
+        """What it asks for, in the words of errors."""
+        return "the beginning of the engine" if self.begins else f"{self.args[1]!r} of the engine"
+
+    @property
+    def actions(self) -> list[str]:
+        """The types of the actions in it."""
+        return []
+
+    def explain(self, error: HybridComputeError) -> None:
+        """Have the error say what went wrong, and not by which of our tasks."""
+        if error.args and f"task {self.task.name!r}" in (text := str(error)):
+            error.args = (text.replace(f"task {self.task.name!r}", self.what),)
+
+    @property
     def begins(self) -> bool:
         """Whether this is what makes the engine."""
         return self.task is host.begin
@@ -118,6 +133,14 @@ class Action(Message):
     def __init__(self, home: Home, args: tuple[str, bytes], timeout: float | None, answer: Answer) -> None:
         super().__init__(home, host.do, args, timeout)
         self.answer = answer
+
+    @property
+    def what(self) -> str:
+        return f"action {type_of(self.args[1])!r}"
+
+    @property
+    def actions(self) -> list[str]:
+        return [type_of(self.args[1])]
 
     def settle(self, reply: bytes) -> None:
         self.answer.settle(self.home.keep(self.args[1], read(reply)))
@@ -178,6 +201,16 @@ class Batch(Message):
         self._settle = settle
         self._fail = fail
 
+    @property
+    def what(self) -> str:
+        if self.atomic or not self.seen:
+            return f"a batch of {len(self._left)} actions"
+        return f"action {self.actions[self.seen - 1]!r}"
+
+    @property
+    def actions(self) -> list[str]:
+        return [type_of(packed) for packed in self.args[1]]
+
     def settle(self, reply: bytes) -> None:
         self.stop_looking()
         outcomes = [self.home.keep(packed, each) for packed, each in zip(self.args[1], read(reply), strict=False)]
@@ -208,10 +241,26 @@ class Batch(Message):
             self.timer.cancel()
             self.timer = None
 
+    def find(self, error: HybridComputeError) -> bool:
+        """Look for the one action that has brought the worker down; whether it is known then."""
+        if self.atomic or isinstance(error, NotTransferable) or self.line is None:
+            return False
+        if isinstance(error, BackendError):
+            self.seen = self.look()
+        return self.seen > 0
+
     def look(self) -> int:
         """Which action the worker has come to, counted from 1; 0 if it has not begun."""
         assert self.line is not None
         return self.line.step(self.ticket)
+
+
+def type_of(packed: bytes) -> str:
+    """The type of a packed action, if it can be read here."""
+    try:
+        return host.unpack(packed).type
+    except NotTransferable:
+        return "unknown"
 
 
 def read(reply: bytes) -> Any:

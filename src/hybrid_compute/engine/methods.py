@@ -22,11 +22,12 @@ class _Method:
 
 
 def actions_of(cls: type) -> ActionRegistry:
-    """The public methods of a class, each under its own name."""
+    """The public methods of a class, each under its own name. Raises `ValueError` for a coroutine function."""
     actions = ActionRegistry()
     for name, fn in inspect.getmembers(cls, inspect.isfunction):
         if not name.startswith("_"):
-            actions.add(name)(_Method(fn))
+            register = actions.add(name)
+            register(fn if inspect.iscoroutinefunction(fn) else _Method(fn))  # which refuses the one
     return actions
 
 

@@ -3,7 +3,7 @@
     do ──> sent ──> done: into the log, told, answered
              │
              ├── the worker has gone, or was stopped, and the state with it ──> held ──> sent again, if it had not begun
-             │                                              a new worker ──> snapshot, log ──┘
+             │                                              a new worker ──> backup, log ──┘
              └── the worker could not be started ──> the engine is here from the beginning
 
 The log is kept on this side: what is in it was done, and what is not will not have been.
@@ -24,7 +24,7 @@ from hybrid_compute.engine.host import Brief, Logged
 from hybrid_compute.engine.messages import Action, Batch, Fail, Message, Question
 from hybrid_compute.engine.options import WorkerOptions
 from hybrid_compute.engine.turn import Told
-from hybrid_compute.engine.watchers import UNWATCHED, Watcher
+from hybrid_compute.engine.watchers import Unwatched, Watcher
 from hybrid_compute.engine.window import Collected, Window
 from hybrid_compute.errors import (
     BackendClosed,
@@ -40,8 +40,8 @@ from hybrid_compute.errors import (
 from hybrid_compute.links.ticket import Ticket
 from hybrid_compute.tasks import AnyTask
 
-_SNAPSHOT_AFTER: Final = 1000
-"""Entries in the log, and at least as many as the snapshot has, after which a new one is taken."""
+_BACKUP_AFTER: Final = 1000
+"""Entries in the log, and at least as many as the backup has, after which a new one is taken."""
 
 _GONE: Final = (TaskTimeout, NotTransferable)
 """What has the worker replaced if a message was sent: it does not stop, or has done what nobody can be told."""
@@ -78,10 +78,10 @@ class There:
         self._dead: EngineStopped | None = None
         self._wanted: frozenset[str] = frozenset()
         self._watchers: dict[str, Watcher] = {}
-        self._snapshot: bytes | None = None
-        self._in_snapshot = 0
+        self._backup: bytes | None = None
+        self._in_backup = 0
         self._log: list[Logged] = []
-        self._taking_snapshot = False
+        self._taking_backup = False
         self._deaths = 0
         self.life = 0
 
@@ -101,7 +101,7 @@ class There:
 
     def _beginning(self) -> tuple[Any, ...]:
         watchers = list(self._watchers.values())
-        return (self._name, self._plan, self._now(), self._wanted, watchers, self._snapshot, self._log)
+        return (self._name, self._plan, self._now(), self._wanted, watchers, self._backup, self._log)
 
     # Doing.
 
@@ -169,28 +169,28 @@ class There:
             self._log += entries
         if told:
             for each in told:
-                if each.type == UNWATCHED:
+                if isinstance(each, Unwatched):
                     self._watchers.pop(each.payload["name"], None)
             self._side.tell(told)
-        if len(self._log) > max(_SNAPSHOT_AFTER, self._in_snapshot) and not self._taking_snapshot:
-            self._take_snapshot()
+        if len(self._log) > max(_BACKUP_AFTER, self._in_backup) and not self._taking_backup:
+            self._take_backup()
         return Done(value, [], told) if well else Failed(value, [], told)
 
-    def _take_snapshot(self) -> None:
+    def _take_backup(self) -> None:
         """Have the log begin anew. All that was done before comes before this in line, and is in the log by then."""
-        self._taking_snapshot = True
+        self._taking_backup = True
 
-        def taken(snapshot: bytes) -> None:
-            self._taking_snapshot = False
-            self._begin_log_with(snapshot, self._in_snapshot + len(self._log))
+        def taken(backup: bytes) -> None:
+            self._taking_backup = False
+            self._begin_log_with(backup, self._in_backup + len(self._log))
 
         def not_taken(_: HybridComputeError) -> None:
-            self._taking_snapshot = False
+            self._taking_backup = False
 
-        self.ask("snapshot", settle=taken, fail=not_taken)
+        self.ask("backup", settle=taken, fail=not_taken)
 
-    def _begin_log_with(self, snapshot: bytes, length: int) -> None:
-        self._snapshot, self._in_snapshot = snapshot, length
+    def _begin_log_with(self, backup: bytes, length: int) -> None:
+        self._backup, self._in_backup = backup, length
         self._log.clear()
 
     def listen(self, wanted: frozenset[str]) -> None:
@@ -308,32 +308,38 @@ class There:
         if isinstance(error, BackendClosed):
             self._die(error)
         error = self._dead or error
+        culprit = isinstance(message, Batch) and message.find(error)
+        message.explain(error)
         sent = message.line is not None
         gone = error.started if isinstance(error, BackendError) else sent and isinstance(error, _GONE)
         if message.begins:
             self._die(error)
         elif gone and self._dead is None and self._held is None:
-            if isinstance(error, TaskTimeout):
-                self._recover(f"{error}")
-            elif isinstance(error, NotTransferable):
-                self._recover(f"it has done what cannot be told here: {error}")
-            elif self._options.durable:
-                self._recover(f"its worker died: {error}")
-            else:
-                self._die(error)
-        if gone and self._dead is None and isinstance(message, Batch) and self._culprit_is_known(message, error):
+            self._give_up(error)
+        if self._dead is not None:
+            message.fail(error)
+        elif gone and culprit and isinstance(message, Batch):
+            self._tell_of(error, message.actions[message.seen - 1 : message.seen])
             if message.fail_one(error):
                 self._put(message)
         else:
+            self._tell_of(error, message.actions)
             message.fail(error)
 
-    def _culprit_is_known(self, batch: Batch, error: HybridComputeError) -> bool:
-        """Whether it is one action of the batch that has brought the worker down."""
-        if batch.atomic or isinstance(error, NotTransferable):
-            return False
-        if isinstance(error, BackendError):
-            batch.seen = batch.look()
-        return batch.seen > 0
+    def _give_up(self, error: HybridComputeError) -> None:
+        """The worker has gone, or has to go: go on in another one, if that may be."""
+        if isinstance(error, TaskTimeout):
+            self._recover(f"{error}")
+        elif isinstance(error, NotTransferable):
+            self._recover(f"it has done what cannot be told here: {error}")
+        elif self._options.durable:
+            self._recover(f"its worker died: {error}")
+        else:
+            self._die(error)
+
+    def _tell_of(self, error: HybridComputeError, actions: list[str]) -> None:
+        """As the core tells of actions that fail there."""
+        self._side.tell([Told("engine:error", {"action": each, "error": str(error)}, "engine") for each in actions])
 
     def _recover(self, reason: str) -> None:
         """Bring the state back in another worker; what is dispatched meanwhile waits."""
@@ -343,7 +349,7 @@ class There:
         def back(_: object) -> None:
             held, self._held = self._held or [], None
             self._deaths = self._workers.stats().lost
-            told = Told("engine:recovered", {"reason": reason, "entries": self._in_snapshot + len(self._log)}, "engine")
+            told = Told("engine:recovered", {"reason": reason, "entries": self._in_backup + len(self._log)}, "engine")
             self._side.tell([told])
             for message in sorted(held, key=lambda each: each.number):
                 self._put(message)

@@ -14,12 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
+from hybrid_compute.engine.turn import Told
+
 DEPTH: Final = 10
 """How deep actions that follow from one another may nest: then nobody is asked any more."""
 
 
-UNWATCHED: Final = "engine:unwatched"
-"""Told when a watcher has said that it, or another one, is to look on no more."""
+class Unwatched(Told):
+    """A watcher has said that it, or another one, is to look on no more. Nobody else can tell such an event."""
+
+    __slots__ = ()
 
 
 class Entry(NamedTuple):
