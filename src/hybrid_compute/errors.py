@@ -101,9 +101,10 @@ class TaskFailed(TaskError):
 
 
 class TaskTimeout(TaskError, TimeoutError):
-    """The call was not done when its time was up; it has been stopped, or never began."""
+    """The call was not done when its time was up. It has been stopped, or never began; `started` is whether it may."""
 
     code = "task_timeout"
+    started = True
 
 
 class InvalidInput(TaskError, ValueError):

@@ -127,6 +127,7 @@ class Pool:
         self._others_ready: Any = getattr(self._loop, "_ready", None)
         self._last_to_wait: asyncio.Task[Any] | None = None
         self._waited_here = 0
+        self._handing_over = False
 
     # Asking.
 
@@ -189,6 +190,11 @@ class Pool:
         self._waited_here += 1
         if self._waited_here % TURNS:
             link.wait(WAIT_HERE)
+
+    @property
+    def can_hold(self) -> bool:
+        """Whether replies may be waited for here: not while some are handed over, which come before them."""
+        return not self._handing_over
 
     def hold(self, ticket: Ticket, seconds: float) -> None:
         """Wait for an answer in the thread of the event loop, and hold that up; or until only the loop could help."""
@@ -396,6 +402,24 @@ class Pool:
         if not data:
             self.crew.out_of_service(link)
             return
+        self._handing_over = True
+        try:
+            answered = self._hand_over(link, data)
+        finally:
+            self._handing_over = False
+        if answered:
+            link.served += answered
+            self.calls += answered
+            if not link.sent:
+                link.active = False
+                self._active -= 1
+                if link.in_service:
+                    self.crew.rest(link)
+            if self.queue.length:
+                self._flush()
+
+    def _hand_over(self, link: Link, data: bytes) -> int:
+        """Give the outcomes in these bytes to those who wait for them; how many calls have ended."""
         sent, answered, loads = link.sent, 0, pickle.loads
         for kind, number, ran, body in link.frames.feed(data):
             if kind != RESULT:
@@ -418,16 +442,7 @@ class Pool:
                     future.set_result(loads(body))
                 except READING_FAILED as error:
                     future.set_exception(unreadable(ticket.function, error))
-        if answered:
-            link.served += answered
-            self.calls += answered
-            if not sent:
-                link.active = False
-                self._active -= 1
-                if link.in_service:
-                    self.crew.rest(link)
-            if self.queue.length:
-                self._flush()
+        return answered
 
     def other_reply(self, link: Link, kind: int, number: int, ran: float, body: bytes) -> int:
         """Any frame that is not a plain result. Returns how many calls it ends."""
@@ -527,13 +542,17 @@ class Pool:
         begun = self.has_begun(ticket)
         what = "was stopped" if begun else "had not begun"
         seconds = f"{ticket.timeout:g} s" if ticket.timeout is not None else "its deadline"
-        ticket.future.set_exception(TaskTimeout(f"task {ticket.task.name!r} {what} after {seconds}"))
+        error = TaskTimeout(f"task {ticket.task.name!r} {what} after {seconds}")
+        error.started = ticket.link is not None  # it may begin in this very moment
+        ticket.future.set_exception(error)
         self._stop(ticket, f"its call of {ticket.task.name!r} ran out of time")
 
     def _impatient(self, ticket: Ticket) -> None:
         if ticket.link is None and not ticket.future.done():
             message = f"no worker was free for {ticket.task.name!r} within {ticket.queue_timeout:g} s"
             self.queue.give_up(ticket)
+            if ticket.timer is not None:
+                ticket.timer.cancel()
             answer, ticket.future = ticket.future, OVER
             answer.set_exception(LimitExceeded(message, backend=self.name))
 

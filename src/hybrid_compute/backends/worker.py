@@ -212,6 +212,11 @@ class WorkerBackend(Backend):
         pool.submit(self._prepare(ticket, answer))
         return pool
 
+    @property
+    def can_hold(self) -> bool:
+        """Whether replies may be waited for here, while the event loop is held up."""
+        return self._pool is not None and self._pool.can_hold
+
     def submit(self, call: Call, answer: Answer, claim: Callable[[], bool]) -> None:
         """Put a call in line; `answer` gets the outcome. `claim` is asked right before it is sent, if still wanted."""
         pool = self._pool if self._pool is not None else self._open()

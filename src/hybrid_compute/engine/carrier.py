@@ -53,6 +53,11 @@ class Carrier(Protocol):
         """Take in a message, whose outcome goes to `answer`; None if there is no room in the line."""
         ...
 
+    @property
+    def can_hold(self) -> bool:
+        """Whether `Line.hold` may be called here: not by those who are being given other replies."""
+        ...
+
     def stats(self) -> PoolStats:
         """`lost` counts the workers that died by themselves."""
         ...

@@ -134,10 +134,6 @@ class Core:
             self.settle(outcome)
         return outcome
 
-    def do_each(self, requests: Iterable[Request]) -> list[Outcome]:
-        """Do several, each by itself."""
-        return [self.do(request) for request in requests]
-
     def do_all(self, requests: Iterable[Request]) -> list[Outcome]:
         """Do several, or none: if one fails, that is the one outcome, and the state is as before."""
         length, serial, watchers = len(self.history), self._serial, dict(self.watchers)
@@ -443,8 +439,13 @@ def own(request: Request) -> Request:
     try:
         return Request(type, copied(payload), now, reversible)
     except READING_FAILED as error:  # whatever its classes raise
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else _text(error)
-        raise NotTransferable(f"the payload of action {type!r} cannot travel: {reason}") from error
+        raise cannot_travel(type, error) from error
+
+
+def cannot_travel(type: str, error: BaseException) -> NotTransferable:
+    """What to raise where a payload cannot be copied, for this reason."""
+    reason = "it is nested too deeply" if isinstance(error, RecursionError) else _text(error)
+    return NotTransferable(f"the payload of action {type!r} cannot travel: {reason}")
 
 
 def _as_ours(error: BaseException) -> HybridComputeError:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-import uuid
 import warnings
 import weakref
 from collections.abc import Callable, Coroutine, Iterable
@@ -29,7 +28,6 @@ from hybrid_compute.engine.autosave import Autosave
 from hybrid_compute.engine.carrier import Carrier
 from hybrid_compute.engine.core import Description, Done, Failed, Outcome, Plan, Request, own
 from hybrid_compute.engine.here import Here
-from hybrid_compute.engine.host import pack
 from hybrid_compute.engine.listeners import Events, Listener, Listeners
 from hybrid_compute.engine.methods import actions_of, named
 from hybrid_compute.engine.options import WorkerOptions
@@ -132,15 +130,20 @@ class Engine(Generic[S]):
             raise
         if self._listeners.wanted != wanted:
             self._listen()
-        for request, answer in self._take_early():
-            self._submit(request, answer)
+        while self._early:  # and what listeners dispatch meanwhile
+            request, answer = self._early[0]
+            try:
+                self._submit(self._home, request, answer)
+            except Exception as error:
+                answer.fail(error)
+            del self._early[0]
 
     async def _made(self, wanted: frozenset[str]) -> Here | There:
         """The state, where it is to live."""
         try:
             if self._workers is None:
                 self._workers = carrier_by(self.options.mechanism)
-            there = There(uuid.uuid4().hex, self.plan, self.options, self._workers, self, self._now)
+            there = There(self.plan, self.options, self._workers, self, self._now)
             await self._answer(partial(there.begin, wanted))
             return there
         except BackendError as error:
@@ -204,7 +207,11 @@ class Engine(Generic[S]):
             await self._workers.aclose()
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:  # cancelled, say: there is no block that would end it
+            await self.shutdown()
+            raise
         return self
 
     async def __aexit__(
@@ -268,8 +275,12 @@ class Engine(Generic[S]):
         try:
             if loop is not self._loop or self._stopped is not None:
                 self._insist_on_its_loop()
-            self._submit(self._request(action, args, kwargs), answer)
-        except HybridComputeError as error:
+            request = self._request(action, args, kwargs)
+            if self._home is None or self._early:
+                self._wait_for_home(request, answer)
+            else:
+                self._submit(self._home, request, answer)
+        except Exception as error:
             answer.fail(error)
         return answer
 
@@ -277,17 +288,17 @@ class Engine(Generic[S]):
         """The same from where no event loop runs: it begins in the loop that drives it."""
         return await self.dispatch_async(action, *args, **kwargs)
 
-    def _submit(self, request: Request, answer: Answer) -> None:
-        """Have an action done, or raise why that cannot be."""
-        home = self._home
+    def _wait_for_home(self, request: Request, answer: Answer) -> None:
+        """Keep an action until there is a home, and what was dispatched before is on its way there."""
+        if self._home is None and (starting := self._start_soon()).done():
+            starting.result()  # which raises why it has failed
+        self._early.append((own(request), answer))
+
+    def _submit(self, home: Here | There, request: Request, answer: Answer) -> None:
         if isinstance(home, Here):
             answer.settle(home.do(request))
-        elif home is None:
-            if (starting := self._start_soon()).done():
-                starting.result()  # which raises why it has failed
-            self._early.append((own(request), answer))
         else:
-            home.do(pack(request), answer)
+            home.do(request, answer)
 
     @overload
     def dispatch(self, action: Callable[Concatenate[S, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
@@ -322,11 +333,12 @@ class Engine(Generic[S]):
 
     def _hold_up(self, loop: asyncio.AbstractEventLoop, request: Request) -> Any:
         """Do an action before the event loop turns again."""
-        assert isinstance(self._home, There)
+        if not isinstance(self._home, There) or self._early:
+            raise EngineError("dispatch cannot wait for an engine that is not open yet: use dispatch_async")
         answer = Answer(loop=loop)
         answer.message = None
         answer.add_done_callback(_seen)
-        self._home.do_now(pack(request), answer)
+        self._home.do_now(request, answer)
         if not answer.done():
             raise EngineError(
                 f"action {request.type!r} has no answer before the event loop turns again, so dispatch cannot wait for "
@@ -353,8 +365,7 @@ class Engine(Generic[S]):
         if isinstance(home, Here):
             outcomes = home.do_many(requests, atomic=atomic)
         else:
-            packed = [pack(each) for each in requests]
-            outcomes = await self._answer(partial(home.do_many, packed, atomic))
+            outcomes = await self._answer(partial(home.do_many, requests, atomic))
         for each in outcomes:
             if atomic and isinstance(each, Failed):
                 raise each.error

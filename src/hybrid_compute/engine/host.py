@@ -10,7 +10,7 @@ from functools import partial
 from pickle import loads
 from typing import Any, TypeAlias
 
-from hybrid_compute.engine.core import Core, Done, Failed, Outcome, Plan, Request
+from hybrid_compute.engine.core import Core, Done, Failed, Outcome, Plan, Request, cannot_travel, own
 from hybrid_compute.engine.turn import Told
 from hybrid_compute.engine.watchers import Entry, Watcher
 from hybrid_compute.errors import ActionFailed, EngineError, NotTransferable
@@ -34,6 +34,7 @@ Logged: TypeAlias = Entry | tuple[int, bytes]
 @task(name="engine.begin", pure=True)
 def begin(
     name: str,
+    before: str | None,
     plan: Plan,
     now: int,
     wanted: frozenset[str],
@@ -43,8 +44,11 @@ def begin(
 ) -> list[Entry]:
     """Make an engine, or one that is as another was; the entries that it begins with, if it is a new one.
 
-    Once more is as good as once: a worker that dies meanwhile is followed by another.
+    It has another name in each of its lives, so that what was sent to the one `before` finds it no more. Once more is
+    as good as once: a worker that dies meanwhile is followed by another.
     """
+    if before is not None:
+        _cores.pop(before, None)
     core = _cores[name] = Core(plan, alone=True)
     core.listen(wanted)
     for watcher in watchers:
@@ -152,7 +156,11 @@ def brief(outcome: Outcome) -> Brief:
 
 def pack(request: Request) -> bytes:
     """A request as it travels. Raises `NotTransferable`."""
-    return dumps(tuple(request), None)
+    try:
+        return dumps(tuple(request), None)
+    except NotTransferable as error:
+        own(request)  # which says it of the payload, and not of what is around it
+        raise cannot_travel(request.type, error) from error
 
 
 def unpack(packed: bytes) -> Request:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from copy import copy
 from math import inf
 from pickle import loads
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 from hybrid_compute.clock import Timer
 from hybrid_compute.engine import host
@@ -25,10 +26,12 @@ Fail: TypeAlias = Callable[[HybridComputeError], None]
 class Home(Protocol):
     """What a message tells of itself where it comes from."""
 
-    life: int
-
     def count(self) -> int:
         """The number of the next message."""
+        ...
+
+    def answered(self, message: Message) -> None:
+        """It is under way no more."""
         ...
 
     def keep(self, packed: bytes, brief: Brief) -> Outcome:
@@ -45,14 +48,15 @@ class Home(Protocol):
 
 
 class Message(ABC):
-    """One message to the worker. Of actions there may be thousands under way, so it is no more than it must be."""
+    """One message to the worker, as it was sent; no more than it must be, for there may be thousands under way.
 
-    __slots__ = ("args", "home", "life", "line", "number", "over", "task", "ticket", "timeout")
+    A message that is sent again is another one: what still comes of the first is `void`, and tells nobody.
+    """
+
+    __slots__ = ("args", "home", "line", "number", "over", "task", "ticket", "timeout", "void")
 
     line: Line | None
     ticket: Ticket
-    life: int
-    """Which life of the engine it was sent to: it has another one after each recovery."""
 
     def __init__(self, home: Home, task: AnyTask, args: tuple[Any, ...], timeout: float | None) -> None:
         self.home = home
@@ -60,8 +64,16 @@ class Message(ABC):
         self.task = task
         self.args = args
         self.timeout = timeout
-        self.over = False
+        self.over = self.void = False
         self.line = None
+
+    def again(self) -> Self:
+        """The same message, to be sent once more."""
+        self.void = True
+        again = copy(self)
+        again.over = again.void = False
+        again.line = None
+        return again
 
     @abstractmethod
     def settle(self, reply: Any) -> None:
@@ -74,7 +86,13 @@ class Message(ABC):
     @property
     def what(self) -> str:
         """What it asks for, in the words of errors."""
-        return "the beginning of the engine" if self.begins else f"{self.args[1]!r} of the engine"
+        return (
+            "the beginning of the engine"
+            if self.begins
+            else f"{self.args[0]!r} of the engine"
+            if self.args
+            else "the end of the engine"
+        )
 
     @property
     def actions(self) -> list[str]:
@@ -111,7 +129,10 @@ class Message(ABC):
 
     def set_result(self, result: Any, /) -> None:
         self.over = True
-        if result is None or self.life != self.home.life:
+        if self.void:
+            return
+        self.home.answered(self)
+        if result is None:
             self.home.lost(self)
         else:
             try:
@@ -121,6 +142,9 @@ class Message(ABC):
 
     def set_exception(self, exception: BaseException, /) -> None:
         self.over = True
+        if self.void:
+            return
+        self.home.answered(self)
         assert isinstance(exception, HybridComputeError)
         self.home.failed(self, exception)
 
@@ -130,20 +154,20 @@ class Action(Message):
 
     __slots__ = ("answer",)
 
-    def __init__(self, home: Home, args: tuple[str, bytes], timeout: float | None, answer: Answer) -> None:
-        super().__init__(home, host.do, args, timeout)
+    def __init__(self, home: Home, packed: bytes, timeout: float | None, answer: Answer) -> None:
+        super().__init__(home, host.do, (packed,), timeout)
         self.answer = answer
 
     @property
     def what(self) -> str:
-        return f"action {type_of(self.args[1])!r}"
+        return f"action {type_of(self.args[0])!r}"
 
     @property
     def actions(self) -> list[str]:
-        return [type_of(self.args[1])]
+        return [type_of(self.args[0])]
 
     def settle(self, reply: bytes) -> None:
-        self.answer.settle(self.home.keep(self.args[1], read(reply)))
+        self.answer.settle(self.home.keep(self.args[0], read(reply)))
 
     def fail(self, error: HybridComputeError) -> None:
         self.answer.fail(error)
@@ -185,13 +209,12 @@ class Batch(Message):
     def __init__(
         self,
         home: Home,
-        name: str,
         packed: Sequence[bytes],
         atomic: bool,
         settle: Callable[[list[Outcome]], None],
         fail: Fail,
     ) -> None:
-        super().__init__(home, host.do_many, (name, list(packed), atomic), None)
+        super().__init__(home, host.do_many, (list(packed), atomic), None)
         self.atomic = atomic
         self.seen = 1
         self.timer: Timer | None = None
@@ -209,11 +232,11 @@ class Batch(Message):
 
     @property
     def actions(self) -> list[str]:
-        return [type_of(packed) for packed in self.args[1]]
+        return [type_of(packed) for packed in self.args[0]]
 
     def settle(self, reply: bytes) -> None:
         self.stop_looking()
-        outcomes = [self.home.keep(packed, each) for packed, each in zip(self.args[1], read(reply), strict=False)]
+        outcomes = [self.home.keep(packed, each) for packed, each in zip(self.args[0], read(reply), strict=False)]
         if self.atomic and len(outcomes) == 1:
             outcomes *= len(self._packed)
         self._outcomes.update(zip(self._left, outcomes, strict=True))
@@ -229,11 +252,14 @@ class Batch(Message):
     def fail_one(self, error: HybridComputeError) -> bool:
         """Have the action fail that the worker has come to; whether others are left. Settles if there are none."""
         self._outcomes[self._left.pop(self.seen - 1)] = Failed(error, [], [])
-        name, _, atomic = self.args
-        self.args = (name, [self._packed[at] for at in self._left], atomic)
+        self.args = ([self._packed[at] for at in self._left], self.atomic)
         if not self._left:
             self._end()
         return bool(self._left)
+
+    def again(self) -> Self:
+        self.stop_looking()
+        return super().again()
 
     def stop_looking(self) -> None:
         """Whoever looks after it need not do so any more."""

@@ -15,12 +15,13 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
+from uuid import uuid4
 
 from hybrid_compute.engine import host
 from hybrid_compute.engine.answer import Answer
 from hybrid_compute.engine.carrier import Carrier
-from hybrid_compute.engine.core import Done, Failed, Outcome, Plan
-from hybrid_compute.engine.host import Brief, Logged
+from hybrid_compute.engine.core import Done, Failed, Outcome, Plan, Request
+from hybrid_compute.engine.host import Brief, Logged, pack
 from hybrid_compute.engine.messages import Action, Batch, Fail, Message, Question
 from hybrid_compute.engine.options import WorkerOptions
 from hybrid_compute.engine.turn import Told
@@ -43,9 +44,6 @@ from hybrid_compute.tasks import AnyTask
 _BACKUP_AFTER: Final = 1000
 """Entries in the log, and at least as many as the backup has, after which a new one is taken."""
 
-_GONE: Final = (TaskTimeout, NotTransferable)
-"""What has the worker replaced if a message was sent: it does not stop, or has done what nobody can be told."""
-
 
 class Side(Protocol):
     """What an engine does with what comes from its worker."""
@@ -61,9 +59,10 @@ class There:
     """The worker that the engine of this name lives in, as it is now."""
 
     def __init__(
-        self, name: str, plan: Plan, options: WorkerOptions, workers: Carrier, side: Side, now: Callable[[], int]
+        self, plan: Plan, options: WorkerOptions, workers: Carrier, side: Side, now: Callable[[], int]
     ) -> None:
-        self._name = name
+        self._name = uuid4().hex
+        self._name_before: str | None = None
         self._plan = plan
         self._options = options
         self._workers = workers
@@ -74,6 +73,7 @@ class There:
         if options.batching:
             self._window = Window(self._loop, options.batch_window, options.batch_limit, self._do_collected)
         self._number = 0
+        self._under_way: dict[int, Message] = {}  # what was sent, by its number
         self._held: list[Message] | None = None  # while the state is being brought back
         self._dead: EngineStopped | None = None
         self._wanted: frozenset[str] = frozenset()
@@ -83,7 +83,6 @@ class There:
         self._log: list[Logged] = []
         self._taking_backup = False
         self._deaths = 0
-        self.life = 0
 
     def begin(self, wanted: frozenset[str], settle: Callable[[None], None], fail: Fail) -> None:
         """Have the engine made, which tells events of these types.
@@ -101,40 +100,71 @@ class There:
 
     def _beginning(self) -> tuple[Any, ...]:
         watchers = list(self._watchers.values())
-        return (self._name, self._plan, self._now(), self._wanted, watchers, self._backup, self._log)
+        return (self._name_before, self._plan, self._now(), self._wanted, watchers, self._backup, self._log)
 
     # Doing.
 
-    def do(self, packed: bytes, answer: Answer) -> None:
+    def do(self, request: Request, answer: Answer) -> None:
         """Send one action, whose outcome goes to `answer`; with others, if there is a window for them."""
-        if self._window is not None:
+        packed = self._pack(request)
+        if isinstance(packed, Failed):
+            answer.settle(packed)
+        elif self._window is not None:
             self._window.add(packed, answer)
-            return
-        message = Action(self, (self._name, packed), self._options.timeout, answer)
-        self._put(message)
-        if not message.over:
-            answer.message = message
+        else:
+            message = Action(self, packed, self._options.timeout, answer)
+            self._put(message)
+            if not message.over:
+                answer.message = message
 
-    def do_now(self, packed: bytes, answer: Answer) -> None:
-        """Send one action, and wait for its outcome while the event loop does not turn; there may be none then."""
+    def do_now(self, request: Request, answer: Answer) -> None:
+        """Send one action, and wait for its outcome while the event loop does not turn; there may be none then.
+
+        Raises `EngineError` to a listener: what it waits for comes after what is being told.
+        """
+        if not self._workers.can_hold:
+            raise EngineError("a listener cannot wait for an engine in a worker: use dispatch_async")
+        packed = self._pack(request)
+        if isinstance(packed, Failed):
+            return answer.settle(packed)
         self.close_window()
-        message = Action(self, (self._name, packed), self._options.timeout, answer)
+        message = Action(self, packed, self._options.timeout, answer)
         self._put(message)
         message.hold()
 
     def do_many(
         self,
-        packed: Sequence[bytes],
+        requests: Sequence[Request],
         atomic: bool,
         settle: Callable[[list[Outcome]], None],
         fail: Fail,
     ) -> None:
         """Send several in one message."""
         self.close_window()
-        self._put(Batch(self, self._name, packed, atomic, settle, fail))
+        asked = [self._pack(each) for each in requests]
+        packed = [each for each in asked if isinstance(each, bytes)]
+        refused: list[Outcome] = [each for each in asked if isinstance(each, Failed)]
+
+        def settle_all(outcomes: list[Outcome]) -> None:
+            done = iter(outcomes)
+            settle([each if isinstance(each, Failed) else next(done) for each in asked])
+
+        if not refused:
+            self._put(Batch(self, packed, atomic, settle, fail))
+        elif atomic or not packed:
+            settle(refused)
+        else:
+            self._put(Batch(self, packed, atomic, settle_all, fail))
+
+    def _pack(self, request: Request) -> bytes | Failed:
+        """The request as it travels, or its outcome if it cannot."""
+        try:
+            return pack(request)
+        except NotTransferable as error:
+            return Failed(error, [], [])
 
     def _do_collected(self, actions: Collected) -> None:
-        self._put(Batch(self, self._name, actions.packed, self._options.atomic, actions.settle, actions.fail))
+        self._put(Batch(self, actions.packed, self._options.atomic, actions.settle, actions.fail))
 
     def close_window(self) -> None:
         """Send what was collected: what is sent next comes after it."""
@@ -143,7 +173,7 @@ class There:
 
     def ask(self, verb: str, *args: Any, settle: Callable[[Any], None], fail: Fail) -> None:
         """Send a question to the core."""
-        self._ask(host.ask, (self._name, verb, *args), lambda answer: settle(answer[0]), fail)
+        self._ask(host.ask, (verb, *args), lambda answer: settle(answer[0]), fail)
 
     def go_back(self, verb: str, *args: Any, settle: Callable[[Any], None], fail: Fail) -> None:
         """The same for what does not only add to the log: from here on the log begins with the state after it."""
@@ -152,7 +182,7 @@ class There:
             self._begin_log_with(answer[1], answer[2])
             settle(answer[0])
 
-        self._ask(host.go_back, (self._name, verb, *args), gone_back, fail)
+        self._ask(host.go_back, (verb, *args), gone_back, fail)
 
     def _ask(self, task: AnyTask, args: tuple[Any, ...], settle: Callable[[Any], None], fail: Fail) -> None:
         def answered(answer: Any) -> None:
@@ -249,10 +279,7 @@ class There:
             self._go(message)
 
     def _go(self, message: Message) -> None:
-        message.over, message.life, message.line = False, self.life, None
-        if isinstance(message, Batch):
-            message.stop_looking()
-        ticket = message.ticket = Ticket(message.task, message.args)
+        ticket = message.ticket = Ticket(message.task, (self._name, *message.args))
         if message.timeout is not None:
             ticket.timeout = message.timeout
             ticket.deadline = self._workers.clock.time() + message.timeout
@@ -263,10 +290,15 @@ class There:
         except HybridComputeError as error:
             message.over = True
             self.failed(message, error)
-        else:
-            if isinstance(message, Batch) and self._options.timeout is not None:
-                message.seen = 1
-                self._look_later(message, self._options.timeout)
+            return
+        self._under_way[message.number] = message
+        if isinstance(message, Batch) and self._options.timeout is not None:
+            message.seen = 1
+            self._look_later(message, self._options.timeout)
+
+    def answered(self, message: Message) -> None:
+        """It is under way no more."""
+        self._under_way.pop(message.number, None)
 
     def _look_later(self, batch: Batch, seconds: float) -> None:
         clock = self._workers.clock
@@ -288,20 +320,17 @@ class There:
     # When the worker goes, and the state with it.
 
     def lost(self, message: Message) -> None:
-        """The engine does not live where this was sent: its worker has gone, or its state was brought back since."""
-        if self._held is None and message.life == self.life:
+        """The engine does not live where this was sent: its worker has gone."""
+        if self._held is None and self._dead is None:
             if self._workers.stats().lost == self._deaths:
                 self._recover("its worker was stopped")  # by a timeout of another engine in it, say
             elif self._options.durable:
                 self._recover("its worker died")
             else:
-                return self._perish(message)
-        self._put(message)
-
-    def _perish(self, message: Message) -> None:
-        error = WorkerLost("the worker died, and the state of the engine with it: durable=True would keep it")
-        self._die(error)
-        message.fail(error)
+                error = WorkerLost("the worker died, and the state of the engine with it: durable=True would keep it")
+                self._die(error)
+                return message.fail(error)
+        self._put(message.again())
 
     def failed(self, message: Message, error: HybridComputeError) -> None:
         """There is no answer to this one."""
@@ -311,7 +340,8 @@ class There:
         culprit = isinstance(message, Batch) and message.find(error)
         message.explain(error)
         sent = message.line is not None
-        gone = error.started if isinstance(error, BackendError) else sent and isinstance(error, _GONE)
+        started = not isinstance(error, BackendError | TaskTimeout) or error.started
+        gone = started and isinstance(error, BackendError | TaskTimeout | NotTransferable) and sent
         if message.begins:
             self._die(error)
         elif gone and self._dead is None and self._held is None:
@@ -321,9 +351,9 @@ class There:
         elif gone and culprit and isinstance(message, Batch):
             self._tell_of(error, message.actions[message.seen - 1 : message.seen])
             if message.fail_one(error):
-                self._put(message)
+                self._put(message.again())
         else:
-            self._tell_of(error, message.actions)
+            self._tell_of(error, message.actions if sent else [])
             message.fail(error)
 
     def _give_up(self, error: HybridComputeError) -> None:
@@ -342,17 +372,18 @@ class There:
         self._side.tell([Told("engine:error", {"action": each, "error": str(error)}, "engine") for each in actions])
 
     def _recover(self, reason: str) -> None:
-        """Bring the state back in another worker; what is dispatched meanwhile waits."""
-        self._held = []
-        self.life += 1
+        """Bring the state back in another worker. What was under way, and what is dispatched meanwhile, waits."""
+        self._held = [message.again() for message in self._under_way.values()]
+        self._under_way.clear()
+        self._name, self._name_before = uuid4().hex, self._name
 
         def back(_: object) -> None:
             held, self._held = self._held or [], None
             self._deaths = self._workers.stats().lost
-            told = Told("engine:recovered", {"reason": reason, "entries": self._in_backup + len(self._log)}, "engine")
-            self._side.tell([told])
+            length = self._in_backup + len(self._log)
             for message in sorted(held, key=lambda each: each.number):
                 self._put(message)
+            self._side.tell([Told("engine:recovered", {"reason": reason, "entries": length}, "engine")])
 
         self._send(host.begin, self._beginning(), back, self._die)
 
@@ -363,7 +394,7 @@ class There:
 
     def end(self, settle: Callable[[Any], None], fail: Fail) -> None:
         """Forget the engine there, after all that was dispatched before."""
-        self._send(host.end, (self._name,), settle, fail)
+        self._send(host.end, (), settle, fail)
 
     def kill(self, error: EngineStopped) -> None:
         """Take nothing more, and answer what is held."""

@@ -74,6 +74,7 @@ class ThreadWorker:
         self._changed = threading.Condition()  # guards all that follows
         self._line: deque[_Message] = deque()
         self._done: deque[_Message] = deque()  # and not told yet
+        self._telling = False
         self._running: _Message | None = None
         self._thread: threading.Thread | None = None
         self._started = 0
@@ -115,7 +116,9 @@ class ThreadWorker:
         message = self._find(ticket)
         if message is not None:
             with self._changed:
-                self._changed.wait_for(lambda: message.outcome is not None, min(seconds, threading.TIMEOUT_MAX))
+                self._changed.wait_for(
+                    lambda: message in self._done or message.answer.done(), min(seconds, threading.TIMEOUT_MAX)
+                )
         self._tell(asyncio.get_running_loop())
         if message is not None and ticket.deadline is not None and ticket.deadline <= self.clock.time():
             self._late(message)
@@ -125,9 +128,17 @@ class ThreadWorker:
         with self._changed:
             done = [each for each in self._done if each.loop is loop]
             self._done = deque(each for each in self._done if each.loop is not loop)
-        for each in done:
-            assert each.outcome is not None
-            each.settle(*each.outcome)
+        self._telling = True
+        try:
+            for each in done:
+                assert each.outcome is not None
+                each.settle(*each.outcome)
+        finally:
+            self._telling = False
+
+    @property
+    def can_hold(self) -> bool:
+        return not self._telling
 
     def stats(self) -> PoolStats:
         """Counts of the moment; no thread is ever lost."""
@@ -187,4 +198,6 @@ class ThreadWorker:
             elif self._running is message:
                 self._start()
         what = "is left to itself" if begun else "had not begun"
-        message.settle(b"", TaskTimeout(f"task {task!r} {what} after {seconds:g} s"))
+        error = TaskTimeout(f"task {task!r} {what} after {seconds:g} s")
+        error.started = begun
+        message.settle(b"", error)

@@ -72,6 +72,10 @@ class UniversalWorker:
     def begin(self, ticket: Ticket, answer: Answer, loop: asyncio.AbstractEventLoop) -> Line | None:
         return self._carrier.begin(ticket, answer, loop)
 
+    @property
+    def can_hold(self) -> bool:
+        return self._carrier.can_hold
+
     def stats(self) -> PoolStats:
         return self._carrier.stats()
 

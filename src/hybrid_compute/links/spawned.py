@@ -68,6 +68,7 @@ class SpawnedLink(Link):
         self._writer = _Writer(ends[0], number)
         self._replies = ends[1]
         self._inbox: deque[bytes] = deque()
+        self._ended = self._was_silent = False
         self._received: Received | None = None
         self._reader = threading.Thread(target=self._read, name=f"hybrid-compute replies {number}", daemon=True)
 
@@ -101,9 +102,12 @@ class SpawnedLink(Link):
     def hold(self, seconds: float) -> None:
         # The reader tells the loop, and nobody else: so this looks again and again.
         end = time.monotonic() + seconds
-        while not self._inbox and self._reader.is_alive() and time.monotonic() < end:
+        while not self._inbox and not self._ended and time.monotonic() < end:
             time.sleep(0.0002)
-        self.drain()
+        if self._ended:
+            self._silent()
+        else:
+            self.drain()
 
     def send(self, data: bytes) -> None:
         self._writer.send(data)
@@ -150,6 +154,7 @@ class SpawnedLink(Link):
         except (EOFError, OSError, MemoryError):
             pass
         self._replies.close()
+        self._ended = True
         self._post(self._silent)
         self._see_off()
         self._post(self._nursery.gone, self)
@@ -165,7 +170,8 @@ class SpawnedLink(Link):
 
     def _silent(self) -> None:
         self.drain()
-        if self._received is not None:
+        if self._received is not None and not self._was_silent:
+            self._was_silent = True
             self._received(self, b"")
 
     def _post(self, action: Callable[..., None], *args: Any) -> None:
