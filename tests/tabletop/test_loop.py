@@ -143,6 +143,11 @@ def test_what_was_handed_out_stays_as_it_was() -> None:
     assert loop == LOOP == {"turn": 0, "running": False, "activeAgentIndex": -1, "phase": "setup", "maxTurns": 100}
 
 
+def test_an_index_may_be_beyond_any_list() -> None:
+    told = heard(of("Ann")("game:setActiveAgent", {"index": 10**30}))
+    assert told == [("turn:changed", {"turn": 0, "agent": "unknown"})]
+
+
 # Rules.
 
 
@@ -151,7 +156,8 @@ def test_a_rule_that_fired_is_remembered_with_its_time() -> None:
     play("rule:initRules")
     play("rule:markFired", {"name": "early", "timestamp": 0})
     play("rule:markFired", {"name": "late"})
-    assert play.table.document["rules"] == {"fired": {"early": 0, "late": PLAYED_AT}}
+    play("rule:markFired", {"name": "later", "timestamp": None})
+    assert play.table.document["rules"] == {"fired": {"early": 0, "late": PLAYED_AT, "later": PLAYED_AT}}
     play("rule:initRules")
     assert play.table.document["rules"] == {"fired": {}}
 

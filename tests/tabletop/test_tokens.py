@@ -71,6 +71,8 @@ def test_there_are_five_and_eight_and_one() -> None:
         ("token:split", {"token": {}, "count": 1.5}, "Invalid split count: 1.5. Must be an integer."),
         ("token:split", {"token": {}, "count": inf}, "Invalid split count: Infinity. Must be an integer."),
         ("token:split", {"token": {}, "count": None}, "Invalid split count: null. Must be an integer."),
+        ("token:split", {"token": {}, "count": 10**12}, "Invalid split count: 1000000000000. Must not be above 10000."),
+        ("token:split", {"token": {}, "count": 10_001.0}, "Invalid split count: 10001. Must not be above 10000."),
         ("token:split", {"token": {}, "propertiesArray": 5}, "propertiesArray must be a list, not 5"),
         ("token:split", {"token": {}, "propertiesArray": [5]}, "each of propertiesArray must be an object, not 5"),
         ("tokens:shuffle", {"decks": [[1], "ab"]}, "each deck must be a list, not ab"),

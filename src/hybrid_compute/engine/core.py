@@ -70,7 +70,7 @@ class Plan:
     """What an engine is made of. It goes to the worker, so all that is in it can be pickled.
 
     `state` makes the state as it is at first, and the actions named in `first` are done then. All chance follows from
-    `seed`. So many `checkpoints` are kept for `undo`. `check` raises `InvalidInput` for a payload that no action takes.
+    `seed`. So many `checkpoints` are kept for `undo`. `check` raises `InvalidInput` for what an action does not take.
     """
 
     state: Callable[[], Any]
@@ -78,7 +78,7 @@ class Plan:
     seed: int = 0
     first: tuple[str, ...] = ()
     checkpoints: int = 5
-    check: Callable[[Any], object] | None = None
+    check: Callable[[str, Any], object] | None = None
 
 
 class Description(NamedTuple):
@@ -174,7 +174,7 @@ class Core:
         try:
             action = self.plan.actions[type]
             if self.plan.check is not None:
-                self.plan.check(payload)
+                self.plan.check(type, payload)
         except HybridComputeError as error:
             return self._failed(request, error)
         length = len(self.history)

@@ -1,7 +1,9 @@
 """Events of an engine, and who listens to them.
 
 engine.on("draw", show)           a function, for each event of a type; "*" hears all, after the others
-async for event in engine.events("draw"): ...
+
+with engine.events("draw") as events:
+    async for event in events: ...
 """
 
 from __future__ import annotations

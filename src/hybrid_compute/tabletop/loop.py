@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Any
 
 from hybrid_compute.engine.actions import ActionRegistry
@@ -85,7 +84,8 @@ def _told(type: str, **payload: Any) -> Told:
 
 
 def _name_at(index: int, agents: Iterable[str]) -> str:
-    return next(islice(agents, index, None), "unknown") if index >= 0 else "unknown"
+    names = list(agents)
+    return names[index] if 0 <= index < len(names) else "unknown"
 
 
 def _set(table: Table, **changes: Any) -> None:
@@ -120,7 +120,7 @@ def init_rules(table: Table, payload: Payload) -> None:
 @ACTIONS.add("rule:markFired")
 def mark_fired(table: Table, payload: Payload) -> None:
     """A rule has fired, at `timestamp` or now. Nothing is noted where no rules were initialized."""
-    name = text(payload, "name")
+    name, time = text(payload, "name"), payload.get("timestamp")
     rules = table.document.get("rules")
     if rules:
-        table.document["rules"] = {**rules, "fired": {**rules["fired"], name: payload.get("timestamp", now())}}
+        table.document["rules"] = {**rules, "fired": {**rules["fired"], name: now() if time is None else time}}

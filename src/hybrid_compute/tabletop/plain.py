@@ -6,6 +6,7 @@ from math import isfinite
 from typing import Any, Final, cast
 
 from hybrid_compute.errors import InvalidInput
+from hybrid_compute.tabletop.schema import check as check_fields
 
 DEEPEST: Final = 200
 """Levels of lists and objects in a payload. What is nested much deeper cannot be copied."""
@@ -13,11 +14,12 @@ DEEPEST: Final = 200
 _ATOMS: Final = frozenset({str, int, bool, type(None)})
 
 
-def check_payload(payload: Any) -> None:
-    """Raises `InvalidInput` for what is no JSON object, or nested too deeply."""
+def check_payload(action: str, payload: Any) -> None:
+    """Raises `InvalidInput` for what is no JSON object, or nested too deeply, or has other fields than the action."""
     if type(payload) is not dict:
         raise InvalidInput(f"the payload of a token action is an object, not {payload!r:.100}")
     check("payload", cast(Any, payload))
+    check_fields(action, cast(Any, payload))
 
 
 def check(what: str, value: Any) -> None:

@@ -11,7 +11,7 @@ from hybrid_compute.engine.listeners import Event, Listeners
 from hybrid_compute.engine.turn import Told
 from hybrid_compute.engine.watchers import Entry, Inside, Policy
 from hybrid_compute.errors import EngineStopped
-from hybrid_compute.tabletop import wording
+from hybrid_compute.tabletop import schema, wording
 from hybrid_compute.tabletop.actions import ACTIONS
 from hybrid_compute.tabletop.asks import game
 from hybrid_compute.tabletop.plan import Setup, laid
@@ -54,7 +54,7 @@ Play: TypeAlias = Callable[[Setup, Callable[[], int]], Playing]
 
 def play(setup: Setup, clock: Callable[[], int]) -> Playing:
     """An engine with a table set up, on which the loop is made ready. `clock` gives milliseconds since 1970."""
-    playing = _OnCore(Core(Plan(state=partial(laid, setup), actions=ACTIONS)), clock)
+    playing = _OnCore(Core(Plan(state=partial(laid, setup), actions=ACTIONS, check=schema.check)), clock)
     playing.dispatch("game:loopInit", None)
     return playing
 

@@ -6,7 +6,7 @@ All give copies and change no state. The piles may hold any JSON values; what is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from hybrid_compute.engine.actions import ActionRegistry
 from hybrid_compute.engine.turn import new_id
@@ -16,6 +16,9 @@ from hybrid_compute.tabletop.numbers import is_number, shown, whole
 from hybrid_compute.tabletop.table import Payload, Table, Token
 
 ACTIONS = ActionRegistry(careful=True)
+
+MOST: Final = 10_000
+"""Tokens that one can be split into. No other action makes more than it is given, or than there is."""
 
 
 @ACTIONS.add("token:transform", reads=True)
@@ -67,6 +70,8 @@ def split(table: Table, payload: Payload) -> list[Token]:
     count = whole(payload.get("count", 2))
     if count is None:
         raise ActionFailed(f"Invalid split count: {shown(payload['count'])}. Must be an integer.")
+    if count > MOST:
+        raise ActionFailed(f"Invalid split count: {shown(count)}. Must not be above {MOST}.")
     extra = payload.get("propertiesArray") or []
     if not isinstance(extra, list):
         raise ActionFailed(f"propertiesArray must be a list, not {shown(extra)}")

@@ -5,7 +5,7 @@
 runs every file of the folder and says how many steps passed. A step whose answer differs fails, unless the vectors
 call it a quirk and `deviations.py` says why it is answered differently; where the documents differ from then on, the
 rest of its case is skipped. What is no action (an `op`) is skipped where the engine does not offer it. The exit code
-is 1 if any step failed, 2 if there is nothing to run.
+is 1 if any step failed, 2 if there is nothing to run, or nothing could be compared.
 
     read     files -> cases, the tokens of decks filled in
     run      a case on an engine of its own, step by step; in payloads, `$id:n` is the id that was seen before
@@ -25,7 +25,7 @@ from typing import Final, Literal, NamedTuple
 from hybrid_compute.engine.copying import copied
 from hybrid_compute.engine.turn import Told
 from hybrid_compute.tabletop.actions import ACTIONS
-from hybrid_compute.tabletop.deviations import DEVIATIONS
+from hybrid_compute.tabletop.deviations import SETUP, Step, reason, unkept
 from hybrid_compute.tabletop.dice import shuffled, uint32
 from hybrid_compute.tabletop.plan import Setup
 from hybrid_compute.tabletop.playing import Answer, NotOffered, Play, play
@@ -140,7 +140,7 @@ class _Run:
     def verdicts(self) -> Iterator[Verdict]:
         """One for each step. After one that cannot be done, or leaves another document, the rest is not comparable."""
         if difference := self._document_differs():
-            yield _verdict(self._case, AT_FIRST, difference)
+            yield _verdict(self._case, AT_FIRST, difference, Answer(True, self._document, None))
             yield from self._skip_from(0)
             return
         for number in range(len(self._case.steps)):
@@ -163,7 +163,7 @@ class _Run:
             return Verdict("skipped", _place(self._case, number), "this engine does not offer it")
         self._told.update(f"{each.source}/{each.type}" for each in _special(answer.told))
         difference = wrong(step, answer, self._document, self._seen) or self._document_differs()
-        return _verdict(self._case, number, difference)
+        return _verdict(self._case, number, difference, answer)
 
     def _do(self, step: Document) -> Answer:
         if "op" in step:
@@ -192,14 +192,21 @@ class _Run:
             yield Verdict("skipped", _place(self._case, later), "not comparable after a step before it")
 
 
-def _verdict(case: Case, number: int, difference: str | None) -> Verdict:
-    place = _place(case, number)
-    reason = DEVIATIONS.get((case.file, case.name, number))
-    if difference and reason and (case.quirk or "quirk" in case.steps[number]):
-        return Verdict("differs", place, reason)
-    if reason and not difference:
-        difference = f"it is listed as a deviation ({reason}), and is none"
+def _verdict(case: Case, number: int, difference: str | None, answer: Answer) -> Verdict:
+    place, step = _place(case, number), _asked(case, number)
+    if case.quirk or "quirk" in step.recorded:
+        if difference and (why := reason(step, answer)):
+            return Verdict("differs", place, why)
+        if not difference and (why := unkept(step, answer)):
+            difference = f"it is listed as a deviation ({why}), and is none"
     return Verdict("failed", place, difference) if difference else Verdict("passed", place)
+
+
+def _asked(case: Case, number: int) -> Step:
+    if number == AT_FIRST:
+        return Step(SETUP, {}, {"ok": True, "state": case.initial or {}})
+    step = case.steps[number]
+    return Step(step.get("op") or step["action"], step.get("payload") or {}, step)
 
 
 def _bound(payload: Json, setup: Setup, seen: Seen) -> Json:
@@ -310,18 +317,36 @@ def _alike(place: str, expected: Json, came: Json) -> Verdict:
 
 
 def verdicts(file: Path, decks: dict[str, list[Json]], play: Play = play) -> Iterator[Verdict]:
-    """All that there is to say about a file. Raises `ValueError` if it holds no vectors."""
-    content = json.loads(file.read_text("utf-8"))
+    """All that there is to say about a file. Raises `NoVectors`, before the first, if it cannot be read."""
+    content = _json(file)
     match content:
         case {"cases": _} | {"walk": _}:
-            for case in cases(file.name, content, decks):
+            for case in _cases_of(file, content, decks):
                 yield from run(case, play)
-        case {"mulberry32": _}:
+        case {"mulberry32": _, "shuffle": _, "digests": _}:
             yield from shuffles(file.name, content)
-        case {"actions": _}:
+        case {"actions": _, "count": _}:
             yield from names(file.name, content)
         case _:
-            raise ValueError(f"{file} holds no vectors")
+            raise NoVectors(f"{file} holds no vectors")
+
+
+class NoVectors(ValueError):
+    """What is there cannot be read as vectors."""
+
+
+def _json(file: Path) -> Json:
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise NoVectors(f"{file} cannot be read: {error}") from error
+
+
+def _cases_of(file: Path, content: Document, decks: dict[str, list[Json]]) -> list[Case]:
+    try:
+        return cases(file.name, content, decks)
+    except (AttributeError, KeyError, TypeError) as error:  # of another form, or with a deck that there is not
+        raise NoVectors(f"{file} holds no vectors that can be read: {type(error).__name__}: {error}") from error
 
 
 def main(arguments: list[str]) -> int:
@@ -329,12 +354,22 @@ def main(arguments: list[str]) -> int:
     files = sorted(Path(arguments[0]).glob("*.json")) if len(arguments) == 1 else []
     files = [file for file in files if file.name != "decks.json"]
     if not files:
-        sys.stderr.write("usage: python -m hybrid_compute.tabletop.vectors DIR, a folder with vectors in it\n")
-        return 2
-    decks = json.loads((files[0].parent / "decks.json").read_text("utf-8"))
-    found = {file.name: list(verdicts(file, decks)) for file in files}
+        return _cannot("usage: python -m hybrid_compute.tabletop.vectors DIR, a folder with vectors in it")
+    try:
+        decks = _json(files[0].parent / "decks.json")
+        found = {file.name: list(verdicts(file, decks)) for file in files}
+    except NoVectors as error:
+        return _cannot(str(error))
     sys.stdout.write("\n".join(report(found)) + "\n")
-    return 1 if any(verdict.what == "failed" for each in found.values() for verdict in each) else 0
+    came = {verdict.what for each in found.values() for verdict in each}
+    if came <= {"skipped"}:
+        return _cannot(f"nothing in {arguments[0]} could be compared")
+    return 1 if "failed" in came else 0
+
+
+def _cannot(why: str) -> int:
+    sys.stderr.write(f"{why}\n")
+    return 2
 
 
 def report(found: dict[str, list[Verdict]]) -> Iterator[str]:
