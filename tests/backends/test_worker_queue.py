@@ -121,6 +121,17 @@ async def test_cancelling_what_is_in_line_makes_room_at_once(tmp_path: Path) -> 
         assert await asyncio.gather(*at_the_door) == [1, 2]
 
 
+async def test_a_call_that_does_not_wait_any_longer_leaves_no_timer(tmp_path: Path) -> None:
+    """With all that its arguments take, until a deadline that may be far away."""
+    async with busy_pool(tmp_path) as (rt, pool, _):
+        impatient = rt.options(timeout=3600, queue_timeout=0.01)
+        calls = [asyncio.ensure_future(impatient.run(tasks.mark, str(tmp_path / "marks"), n)) for n in range(5)]
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(error) for error in errors] == [LimitExceeded] * 5
+        assert pool._pool is not None
+        assert [alarm for alarm in pool._pool._alarms._due if alarm.callback] == []
+
+
 @pytest.mark.parametrize("how", ["timeout", "queue_timeout"])
 async def test_time_at_the_door_is_time(tmp_path: Path, how: str) -> None:
     """A call that is not let in before its time is up gets the same error as one that waits in line."""

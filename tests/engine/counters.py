@@ -71,6 +71,11 @@ def tell(state: dict[str, Any], payload: Any) -> None:
     emit("added", (each for each in "abc"))
 
 
+@actions.add("pretend")
+def pretend(state: dict[str, Any], payload: Any) -> None:
+    emit("engine:unwatched", None)
+
+
 @actions.add("mark and wait")
 def wait(state: dict[str, Any], payload: dict[str, str]) -> None:
     """Say so in a file, and never end."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hybrid_compute.backends.worker import WorkerBackend
 from hybrid_compute.engine.engine import Engine
 from hybrid_compute.engine.listeners import Event
 from hybrid_compute.engine.options import WorkerOptions
@@ -22,7 +23,7 @@ from hybrid_compute.errors import (
 )
 from tests.engine.counters import actions, counter
 from tests.engine.homes import HOMES, Make, opening
-from tests.faults.watching import until
+from tests.faults.watching import alive, until
 
 
 @pytest.fixture(params=HOMES)
@@ -203,3 +204,73 @@ def test_nobody_waits_for_an_engine_that_is_not_open() -> None:
     engine: Engine[Any] = Engine(counter, actions, use_worker=True)
     with pytest.raises(EngineError, match="dispatch cannot wait for an engine that is not open: use `with`"):
         engine.dispatch("add")
+
+
+@pytest.mark.parametrize("timeout", [None, 60.0])
+async def test_waiting_in_its_own_loop_ends_with_a_portable_worker(timeout: float | None) -> None:
+    """Whose end is seen by a thread, and told to the loop that is held up."""
+    workers = WorkerBackend(1, portable=True)
+    options = WorkerOptions(timeout=timeout, durable=True)
+    async with Engine(counter, actions, workers=workers, worker_options=options) as engine:
+        await engine.dispatch_async("add")
+        with pytest.warns(RuntimeWarning), pytest.raises(EngineError, match="before the event loop turns again"):
+            engine.dispatch("die")
+        assert await engine.dispatch_async("total") == 1
+    await workers.aclose()
+
+
+# Beginnings and ends.
+
+
+async def test_a_block_that_is_cancelled_at_its_beginning_leaves_no_worker() -> None:
+    engine: Engine[Any] = Engine(counter, actions, use_worker=True)
+
+    async def use() -> None:
+        async with engine:
+            raise AssertionError("it was cancelled before")
+
+    using = asyncio.create_task(use())
+    await asyncio.sleep(0)
+    using.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await using
+    workers: Any = engine._workers
+    await until(lambda: not alive(workers.pids))
+    with pytest.raises(EngineStopped):
+        await engine.dispatch_async("add")
+
+
+async def test_what_listeners_dispatch_comes_after_what_waited_for_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hybrid_compute.engine.universal.supports_workers", lambda: False)
+    engine: Engine[Any] = Engine(counter, actions, use_worker=True)
+    early = [engine.dispatch_async("keep", number) for number in range(3)]
+    late: list[Any] = []
+    engine.once("engine:action", lambda event: late.append(engine.dispatch_async("keep", "late")))
+    with pytest.warns(RuntimeWarning):
+        await asyncio.gather(*early)
+    await late[0]
+    assert (await engine.state())["seen"] == [0, 1, 2, "late"]
+
+
+async def test_many_ends_are_one() -> None:
+    """None of them is over before the worker is."""
+    engine: Engine[Any] = Engine(counter, actions, use_worker=True)
+    told: list[Event] = []
+    engine.on("engine:shutdown", told.append)
+    asked = [engine.dispatch_async("add") for _ in range(500)]
+    await engine.start()
+    first = asyncio.create_task(engine.shutdown())
+    await asyncio.sleep(0)
+    await engine.shutdown()
+    assert first.done()
+    assert await asyncio.gather(*asked) == list(range(1, 501))
+    assert len(told) == 1
+
+
+async def test_an_end_during_the_start_says_so() -> None:
+    engine: Engine[Any] = Engine(counter, actions, use_worker=True)
+    early = engine.dispatch_async("add")
+    await asyncio.sleep(0)
+    await engine.shutdown()
+    with pytest.raises(EngineStopped, match="the engine was shut down"):
+        await early

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from hybrid_compute.engine.actions import ActionRegistry
+from hybrid_compute.engine.engine import Engine
 from hybrid_compute.engine.options import WorkerOptions
 
 
@@ -31,3 +33,17 @@ def test_what_makes_sense_is_taken() -> None:
     """Also at the ends of the ranges."""
     assert WorkerOptions(timeout=None).timeout is None
     assert WorkerOptions(timeout=math.inf, batching=True, batch_window=0, batch_limit=1, atomic=True).batch_limit == 1
+
+
+class Waits:
+    async def wait(self) -> None:
+        raise AssertionError("it is no action")
+
+
+def test_a_coroutine_function_is_no_action() -> None:
+    actions = ActionRegistry()
+    with pytest.raises(ValueError, match="action 'wait' is a coroutine function"):
+        actions.add("wait")(Waits.wait)
+    with pytest.raises(ValueError, match="action 'wait' is a coroutine function"):
+        Engine(Waits)
+    assert len(actions) == 0

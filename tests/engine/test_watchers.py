@@ -164,3 +164,24 @@ async def test_who_listens_while_the_line_is_full_is_told_why_not() -> None:
         assert told[0].payload["phase"] == "listen"
         assert "too much waits" in told[0].payload["error"]
     await workers.aclose()
+
+
+async def test_one_that_acts_in_a_batch_that_is_undone_looks_on(make: Make) -> None:
+    engine = await make()
+    await engine.watch(Policy("ten", was_added, add_ten, once=True))
+    with pytest.raises(ActionFailed):
+        await engine.dispatch_many([("add", {}), ("change and fail", {})], atomic=True)
+    assert (await engine.describe()).policies == ["ten"]
+    await engine.dispatch_async("add")
+    assert (await engine.state())["total"] == 11
+
+
+async def test_an_action_may_tell_what_it_likes(make: Make) -> None:
+    """Also what sounds like an event of ours."""
+    engine = await make()
+    told: list[Event] = []
+    engine.on("engine:unwatched", told.append)
+    await engine.watch(Policy("ten", was_added, add_ten))
+    await engine.dispatch_async("pretend")
+    assert len(told) == 1
+    assert (await engine.describe()).policies == ["ten"]
