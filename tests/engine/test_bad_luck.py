@@ -449,6 +449,16 @@ async def test_an_action_cannot_dispatch(home: str) -> None:
         assert await engines[0].dispatch_async("total") == 1
 
 
+def test_an_action_cannot_dispatch_to_an_engine_of_ordinary_code() -> None:
+    """In a thread of this process it could, and would wait for itself."""
+    options = WorkerOptions(timeout=None, mechanism="thread")
+    with Engine(counter, circular, use_worker=True, worker_options=options) as engine:
+        engines[:] = [engine]
+        with pytest.raises(EngineError, match="an action cannot wait for another one"):
+            engine.dispatch("dispatch", {"to": 0})
+        assert engine.dispatch("total") == 0
+
+
 async def test_an_action_cannot_dispatch_and_not_wait() -> None:
     """Nor is it done later."""
     asked: list[Any] = []
