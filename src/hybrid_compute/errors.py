@@ -104,7 +104,7 @@ class TaskTimeout(TaskError, TimeoutError):
     """The call was not done when its time was up. It has been stopped, or never began; `started` is whether it may."""
 
     code = "task_timeout"
-    started = True
+    started = False
 
 
 class InvalidInput(TaskError, ValueError):
