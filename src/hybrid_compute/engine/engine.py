@@ -312,7 +312,7 @@ class Engine(Generic[S]):
         An engine in a worker can be waited for once it is open: by ordinary code that has opened it by `with`, and from
         other threads than that of its event loop. In a running event loop it holds up all others there, and warns of
         that; in the engine's own loop it raises `EngineError` where only that loop could bring the answer, because the
-        worker has gone, or another one takes its place.
+        worker has gone, or another one takes its place, and to listeners, which are told of what came before.
         """
         self._insist_on_running()
         if isinstance(self._home, Here):

@@ -86,13 +86,9 @@ class Message(ABC):
     @property
     def what(self) -> str:
         """What it asks for, in the words of errors."""
-        return (
-            "the beginning of the engine"
-            if self.begins
-            else f"{self.args[0]!r} of the engine"
-            if self.args
-            else "the end of the engine"
-        )
+        if self.begins:
+            return "the beginning of the engine"
+        return f"{self.args[0]!r} of the engine" if self.args else "the end of the engine"
 
     @property
     def actions(self) -> list[str]:
