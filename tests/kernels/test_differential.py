@@ -63,7 +63,17 @@ def floats(draw: Any, depth: int = 3) -> str:
     if kind == 5:
         return f"({left} {draw(st.sampled_from('+ - * /'.split()))} {whole})"
     if kind == 6:
-        return draw(st.sampled_from([f"abs({left})", f"(-{left})", f"math.sqrt({left})", f"float({whole})", f"({whole} / {draw(ints(depth=0))})"]))
+        return draw(
+            st.sampled_from(
+                [
+                    f"abs({left})",
+                    f"(-{left})",
+                    f"math.sqrt({left})",
+                    f"float({whole})",
+                    f"({whole} / {draw(ints(depth=0))})",
+                ]
+            )
+        )
     if kind == 7:
         return f"{draw(st.sampled_from(['min', 'max']))}({left}, {right})"
     if kind == 8:
@@ -105,7 +115,9 @@ def statements(draw: Any, depth: int = 2, loop: bool = False) -> list[str]:
         elif kind == 4:
             lines.append(f"p[{draw(ints(depth=1))}] {draw(st.sampled_from(['=', '+=']))} {draw(ints(depth=2))}")
         elif kind == 5:
-            lines.append(f"q[({draw(ints(depth=1))}) % 5] {draw(st.sampled_from(['=', '+=', '*=']))} {draw(floats(depth=2))}")
+            lines.append(
+                f"q[({draw(ints(depth=1))}) % 5] {draw(st.sampled_from(['=', '+=', '*=']))} {draw(floats(depth=2))}"
+            )
         elif kind == 6:
             lines.append(f"if {draw(conditions())}:")
             lines += indented(draw(statements(depth=depth - 1, loop=loop)))
@@ -113,7 +125,19 @@ def statements(draw: Any, depth: int = 2, loop: bool = False) -> list[str]:
                 lines += ["else:", *indented(draw(statements(depth=depth - 1, loop=loop)))]
         elif kind == 7:
             name = f"i{depth}"
-            bounds = draw(st.sampled_from(["len(q)", f"({draw(ints(depth=1))}) % 6", "1, 5", "4, -1, -1", "-3, 9, 2", "5, -5, -3", "a % 5, b % 7"]))
+            bounds = draw(
+                st.sampled_from(
+                    [
+                        "len(q)",
+                        f"({draw(ints(depth=1))}) % 6",
+                        "1, 5",
+                        "4, -1, -1",
+                        "-3, 9, 2",
+                        "5, -5, -3",
+                        "a % 5, b % 7",
+                    ]
+                )
+            )
             lines.append(f"for {name} in range({bounds}):")
             body = draw(statements(depth=depth - 1, loop=True))
             if draw(st.booleans()):
@@ -144,7 +168,9 @@ def both(text: str, numbers: tuple[Any, ...]) -> tuple[Outcome, Outcome]:
     return expected, outcome(compiled(text), a, b, x, y, array("q", p), array("d", q))
 
 
-ARGUMENTS = st.tuples(INTS, INTS, FLOATS, FLOATS, st.lists(INTS, min_size=5, max_size=5), st.lists(FLOATS, min_size=5, max_size=5))
+ARGUMENTS = st.tuples(
+    INTS, INTS, FLOATS, FLOATS, st.lists(INTS, min_size=5, max_size=5), st.lists(FLOATS, min_size=5, max_size=5)
+)
 
 
 @SETTINGS
@@ -200,7 +226,18 @@ def elementwise(draw: Any, whole: bool, depth: int = 3) -> str:
         return f"({left} if {left} {draw(st.sampled_from(['<', '==', '>=']))} {right} else {right})"
     if whole:
         return f"({left} {draw(st.sampled_from(['>>', '<<']))} 3)"
-    return draw(st.sampled_from([f"abs({left})", f"math.sqrt({left})", f"min({left}, {right})", f"max({left}, {right})", "i * 0.5", f"(-{left})"]))
+    return draw(
+        st.sampled_from(
+            [
+                f"abs({left})",
+                f"math.sqrt({left})",
+                f"min({left}, {right})",
+                f"max({left}, {right})",
+                "i * 0.5",
+                f"(-{left})",
+            ]
+        )
+    )
 
 
 LENGTHS = st.tuples(st.integers(0, 40), st.integers(-2, 2), st.integers(-2, 3))
@@ -222,7 +259,9 @@ def test_loops_over_arrays(data: st.DataObject, whole: bool, sizes: tuple[int, i
     zero = "0" if whole else "0.0"
     text = (
         f"def f(a: {scalar}, m: {scalar}, x: Array[{scalar}], y: Array[{scalar}], z: Array[{scalar}]) -> {scalar}:\n"
-        f"    s = {zero}\n    t = a\n    for i in range({span}):\n" + "\n".join(indented(indented(lines))) + "\n    return s + t\n"
+        f"    s = {zero}\n    t = a\n    for i in range({span}):\n"
+        + "\n".join(indented(indented(lines)))
+        + "\n    return s + t\n"
     )
     values = st.integers(-9, 9) if whole else st.one_of(st.floats(-9, 9), st.sampled_from([0.0, -0.0, 1.0]))
     drawn = data.draw(st.lists(values, min_size=3 * size + 8, max_size=3 * size + 8))
@@ -239,7 +278,9 @@ def test_loops_over_arrays(data: st.DataObject, whole: bool, sizes: tuple[int, i
         return [number(drawn[-1]), number(drawn[-2]), *map(wrapper, views), pool]
 
     def run(function: Any, wrapped: bool) -> Outcome:
-        *given, pool = arguments(wrap if wrapped and whole else (int if whole else float), Numbers if wrapped else (lambda each: each))
+        *given, pool = arguments(
+            wrap if wrapped and whole else (int if whole else float), Numbers if wrapped else (lambda each: each)
+        )
         ended = outcome(function, *given)
         return (*ended, [each for each in pool])
 

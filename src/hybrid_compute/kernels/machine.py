@@ -35,7 +35,6 @@ trap but the end of the process."""
 _call: Any = wasmtime._ffi.dll["wasmtime_func_call_unchecked"]
 _call.restype = ctypes.c_void_p
 _call.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_size_t, ctypes.c_void_p]
-_trap_delete: Any = wasmtime._ffi.dll["wasm_trap_delete"]
 
 _OVERFLOW, _INTERRUPT = 0, 10  # of wasmtime_trap_code_enum
 
@@ -125,10 +124,11 @@ class Program:
 
     def lend(self) -> Instance:
         """An instance that nobody else uses until it is put back."""
+        if not _thread.checked:
+            _insist_on_stack()
         try:
             return self._idle.pop()  # the last one: what it works with is in the cache of the processor
         except IndexError:
-            _insist_on_stack()
             return Instance(self, self._engine, self._module)
 
     def put_back(self, instance: Instance) -> None:
@@ -178,17 +178,18 @@ class Instance:
 
     def _failure(self, error: int | None) -> BaseException:
         """The exception for what has gone wrong."""
-        if error:
-            return wasmtime.WasmtimeError._from_ptr(ctypes.cast(error, ctypes.POINTER(c.wasmtime_error_t)))
+        raised, self._error = self._error, None
+        if error:  # a host function has failed, or else nobody knows what
+            unknown = wasmtime.WasmtimeError._from_ptr(ctypes.cast(error, ctypes.POINTER(c.wasmtime_error_t)))
+            if raised is None:
+                return unknown
+            raised.add_note(f"in the kernel {self._program.name}")
+            return raised
         trap = ctypes.cast(self._trap.value or 0, ctypes.POINTER(c.wasm_trap_t))
         self._trap.value = None
         code = c.wasmtime_trap_code_t()
         known = c.wasmtime_trap_code(trap, ctypes.byref(code))
         c.wasm_trap_delete(trap)
-        raised, self._error = self._error, None
-        if raised is not None:
-            raised.add_note(f"in the kernel {self._program.name}")
-            return raised
         if known and code.value == _OVERFLOW:
             return RecursionError(f"the kernel {self._program.name} calls itself too deeply: it has {_STACK >> 10} KiB")
         if known and code.value == _INTERRUPT:
@@ -242,8 +243,6 @@ _thread = _Thread()
 
 def _insist_on_stack() -> None:
     """Refuse to run on a thread whose stack is too small, where that can be told."""
-    if _thread.checked:
-        return
     size = _stack_size()
     if size is not None and size < _ROOM:
         raise BackendUnavailable(
