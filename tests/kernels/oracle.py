@@ -61,7 +61,7 @@ class Wrapped(int):
         return wrap(abs(int(self)))
 
 
-for _name in "add sub mul floordiv mod lshift rshift and or xor".split():
+for _name in ["add", "sub", "mul", "floordiv", "mod", "lshift", "rshift", "and", "or", "xor"]:
     _function = getattr(operator, f"{_name}_" if _name in {"and", "or"} else _name)
     setattr(Wrapped, f"__{_name}__", _wrapping(_function))
     setattr(Wrapped, f"__r{_name}__", _wrapping(_function, swapped=True))

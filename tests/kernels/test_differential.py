@@ -33,9 +33,9 @@ def ints(draw: Any, depth: int = 3) -> str:
         return str(draw(st.sampled_from(INT_NAMES)))
     left, right = draw(ints(depth=depth - 1)), draw(ints(depth=depth - 1))
     if kind <= 4:
-        return f"({left} {draw(st.sampled_from('+ - * & | ^'.split()))} {right})"
+        return f"({left} {draw(st.sampled_from(['+', '-', '*', '&', '|', '^']))} {right})"
     if kind == 5:
-        return f"({left} {draw(st.sampled_from('// % << >>'.split()))} {right})"
+        return f"({left} {draw(st.sampled_from(['//', '%', '<<', '>>']))} {right})"
     if kind == 6:
         return f"({draw(st.sampled_from(['-', '~', 'abs', '+']))}({left}))"
     if kind == 7:
@@ -44,7 +44,8 @@ def ints(draw: Any, depth: int = 3) -> str:
         return f"({left} if {draw(conditions(depth=depth - 1))} else {right})"
     if kind == 9:
         return f"p[{draw(st.sampled_from([f'({left}) % 5', left, 'a % len(p)', '-1']))}]"
-    return f"{draw(st.sampled_from(['int', 'math.floor', 'math.ceil', 'round', 'math.trunc']))}({draw(floats(depth=depth - 1))})"
+    name = draw(st.sampled_from(["int", "math.floor", "math.ceil", "round", "math.trunc"]))
+    return f"{name}({draw(floats(depth=depth - 1))})"
 
 
 @st.composite
@@ -57,11 +58,11 @@ def floats(draw: Any, depth: int = 3) -> str:
     left, right = draw(floats(depth=depth - 1)), draw(floats(depth=depth - 1))
     whole = draw(ints(depth=depth - 1))
     if kind <= 3:
-        return f"({left} {draw(st.sampled_from('+ - *'.split()))} {right})"
+        return f"({left} {draw(st.sampled_from(['+', '-', '*']))} {right})"
     if kind == 4:
-        return f"({left} {draw(st.sampled_from('/ // %'.split()))} {right})"
+        return f"({left} {draw(st.sampled_from(['/', '//', '%']))} {right})"
     if kind == 5:
-        return f"({left} {draw(st.sampled_from('+ - * /'.split()))} {whole})"
+        return f"({left} {draw(st.sampled_from(['+', '-', '*', '/']))} {whole})"
     if kind == 6:
         return draw(
             st.sampled_from(
@@ -84,7 +85,7 @@ def floats(draw: Any, depth: int = 3) -> str:
 @st.composite
 def conditions(draw: Any, depth: int = 2) -> str:
     kind = draw(st.integers(0, 6 if depth > 0 else 1))
-    op, other = (draw(st.sampled_from("< <= > >= == !=".split())) for _ in range(2))
+    op, other = (draw(st.sampled_from(["<", "<=", ">", ">=", "==", "!="])) for _ in range(2))
     depth = max(depth, 0)
     if kind == 0:
         return f"({draw(ints(depth=0))} {op} {draw(ints(depth=0))})"
@@ -97,7 +98,8 @@ def conditions(draw: Any, depth: int = 2) -> str:
     if kind == 4:
         return f"(not {draw(conditions(depth=depth - 1))})"
     if kind == 5:
-        return f"({draw(conditions(depth=depth - 1))} {draw(st.sampled_from(['and', 'or']))} {draw(conditions(depth=depth - 1))})"
+        left, right = draw(conditions(depth=depth - 1)), draw(conditions(depth=depth - 1))
+        return f"({left} {draw(st.sampled_from(['and', 'or']))} {right})"
     return f"bool({draw(ints(depth=0))})"
 
 
@@ -219,7 +221,7 @@ def elementwise(draw: Any, whole: bool, depth: int = 3) -> str:
         return term if whole or not term.isdigit() else f"{term}.0"
     left, right = draw(elementwise(whole, depth=depth - 1)), draw(elementwise(whole, depth=depth - 1))
     if kind <= 3:
-        return f"({left} {draw(st.sampled_from('+ - *'.split()))} {right})"
+        return f"({left} {draw(st.sampled_from(['+', '-', '*']))} {right})"
     if kind == 4:
         return f"({left} {'^' if whole else '/'} {right})"
     if kind == 5:
@@ -282,6 +284,6 @@ def test_loops_over_arrays(data: st.DataObject, whole: bool, sizes: tuple[int, i
             wrap if wrapped and whole else (int if whole else float), Numbers if wrapped else (lambda each: each)
         )
         ended = outcome(function, *given)
-        return (*ended, [each for each in pool])
+        return (*ended, list(pool))
 
     assert run(compiled(text), False) == run(python(text), True)

@@ -22,21 +22,49 @@ REFUSED = {
     "a call of Python": ("def f(n: int) -> None:\n    print(n)", 2, "print is no kernel: make it one with @kernel"),
     "an unknown function": ("def f(n: int) -> None:\n    gone(n)", 2, "gone cannot be called here"),
     "keywords": ("def f(n: int) -> int:\n    return min(n, 2, key=n)", 2, "by position"),
-    "a loop over an array": ("def f(x: Array[f64]) -> None:\n    for v in x:\n        pass", 2, "for i in range(len(a))"),
+    "a loop over an array": (
+        "def f(x: Array[f64]) -> None:\n    for v in x:\n        pass",
+        2,
+        "for i in range(len(a))",
+    ),
     "a float as an index": ("def f(x: Array[f64]) -> float:\n    return x[0.5]", 2, "an index is an integer"),
-    "too few indexes": ("def f(x: Array2[f64]) -> float:\n    return x[0]", 2, "an Array2[float] takes 2 indexes, not 1"),
+    "too few indexes": (
+        "def f(x: Array2[f64]) -> float:\n    return x[0]",
+        2,
+        "an Array2[float] takes 2 indexes, not 1",
+    ),
     "a slice": ("def f(x: Array[f64]) -> float:\n    return x[0:1]", 2, "no slices"),
     "an array as a value": ("def f(x: Array[f64]) -> float:\n    return x + 1", 2, "x is an array"),
     "another name for an array": ("def f(x: Array[f64]) -> None:\n    y = x", 2, "x is an array"),
     "another type for a name": ("def f(n: int) -> int:\n    n = 0.5\n    return n", 2, "write int(...) if meant"),
-    "a float in an array of integers": ("def f(x: Array[i64]) -> None:\n    x[0] = 1.5", 2, "an element of x is of type int"),
+    "a float in an array of integers": (
+        "def f(x: Array[i64]) -> None:\n    x[0] = 1.5",
+        2,
+        "an element of x is of type int",
+    ),
     "no value yet": ("def f(n: int) -> int:\n    if n:\n        k = 1\n    return k", 4, "k may have no value here"),
-    "a loop that may not run": ("def f(n: int) -> int:\n    for i in range(n):\n        pass\n    return i", 4, "i may have no value here"),
+    "a loop that may not run": (
+        "def f(n: int) -> int:\n    for i in range(n):\n        pass\n    return i",
+        4,
+        "i may have no value here",
+    ),
     "no return": ("def f(n: int) -> int:\n    if n:\n        return 1", 1, "can end without a `return`"),
     "a return too many": ("def f(n: int) -> None:\n    return n", 2, "f gives nothing"),
-    "try": ("def f(n: int) -> None:\n    try:\n        pass\n    finally:\n        pass", 2, "Try is no statement of a kernel"),
-    "else of a loop": ("def f(n: int) -> None:\n    for i in range(n):\n        pass\n    else:\n        pass", 5, "has no else"),
-    "a function within": ("def f(n: int) -> None:\n    def g() -> None:\n        pass", 2, "FunctionDef is no statement"),
+    "try": (
+        "def f(n: int) -> None:\n    try:\n        pass\n    finally:\n        pass",
+        2,
+        "Try is no statement of a kernel",
+    ),
+    "else of a loop": (
+        "def f(n: int) -> None:\n    for i in range(n):\n        pass\n    else:\n        pass",
+        5,
+        "has no else",
+    ),
+    "a function within": (
+        "def f(n: int) -> None:\n    def g() -> None:\n        pass",
+        2,
+        "FunctionDef is no statement",
+    ),
     "bits of a float": ("def f(x: float) -> float:\n    return x << 1", 2, "a float has no bits"),
     "any power": ("def f(n: int) -> int:\n    return n ** n", 2, "float(x) ** y"),
     "a name outside": ("def f(n: int) -> int:\n    return n + math", 2, "math is a module"),
@@ -45,7 +73,7 @@ REFUSED = {
     "a formatted error": ("def f(n: int) -> None:\n    raise ValueError(n)", 2, "with a fixed text"),
     "unpacking": ("def f(n: int) -> None:\n    a, b = n", 2, "as it is written"),
     "membership": ("def f(n: int) -> bool:\n    return n in n", 2, "a kernel compares numbers"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("text", "line", "reason"), REFUSED.values(), ids=REFUSED)

@@ -38,7 +38,7 @@ from hybrid_compute.kernels.tree import (
     Store,
     Unary,
     While,
-    walk,
+    any_of,
 )
 from hybrid_compute.kernels.types import ArrayType, Scalar, f32
 from hybrid_compute.kernels.wat import Writer, length, local
@@ -366,12 +366,12 @@ class FunctionWriter(Writer):
         """By any number: WASM would take the count modulo the width."""
         type, last = node.type.wasm, node.type.bits - 1
         if isinstance(node.right, Const) and node.site is None:
-            count = int(node.right.value)
+            constant = int(node.right.value)
             self.expression(node.left)
-            if node.op == "shl" and count > last:
+            if node.op == "shl" and constant > last:
                 self.say("drop", f"{type}.const 0")
             else:
-                self.say(f"{type}.const {min(count, last)}", f"{type}.{'shl' if node.op == 'shl' else 'shr_s'}")
+                self.say(f"{type}.const {min(constant, last)}", f"{type}.{'shl' if node.op == 'shl' else 'shr_s'}")
             return
         left, count = self.held(node.left), self.held(node.right)
         if node.site is not None:
@@ -400,13 +400,13 @@ class FunctionWriter(Writer):
         self.say("f64.const 0", f"f64.{node.op}")
 
     def _choose(self, node: Choose) -> None:
-        if isinstance(node.yes, Const | Local) and isinstance(node.no, Const | Local):
-            if not any(isinstance(each, Keep) for each in walk(node.test)):
-                self.expression(node.yes)
-                self.expression(node.no)
-                self.expression(node.test)
-                self.say("select")
-                return
+        simple = isinstance(node.yes, Const | Local) and isinstance(node.no, Const | Local)
+        if simple and not any_of(node.test, lambda each: isinstance(each, Keep)):
+            self.expression(node.yes)
+            self.expression(node.no)
+            self.expression(node.test)
+            self.say("select")
+            return
         self.expression(node.test)
         self.say(f"if (result {node.type.wasm})")
         self.expression(node.yes)

@@ -62,7 +62,7 @@ OF_PYTHON: dict[Any, tuple[str, int]] = {
 }
 """Functions that are asked of the host, so that they give what Python gives, to the last bit."""
 
-ROUNDING = {math.floor: "floor", math.ceil: "ceil", math.trunc: "trunc", round: "nearest", int: "trunc"}
+ROUNDING: dict[Any, str] = {math.floor: "floor", math.ceil: "ceil", math.trunc: "trunc", round: "nearest", int: "trunc"}
 NO_NUMBER = "cannot convert float NaN to integer"
 
 
@@ -165,7 +165,8 @@ class Expressions:
                 return self.source.lookup(name)
             case ast.Attribute(value=ast.Name() as module, attr=name):
                 return getattr(self.reference(module), name, MISSING)
-        return MISSING
+            case _:
+                return MISSING
 
     # Operators.
 
@@ -216,10 +217,10 @@ class Expressions:
 
     def _risk(self, node: ast.AST, name: str, right: Expr) -> Site | None:
         """What can go wrong in this operation, unless its right side is a constant that prevents it."""
-        harmless = isinstance(right, Const)
-        if name in {"truediv", "floordiv", "mod"} and not (harmless and right.value != 0):  # type: ignore[union-attr]
+        constant = right.value if isinstance(right, Const) else None
+        if name in {"truediv", "floordiv", "mod"} and not constant:
             return self.site(node, ZeroDivisionError, "division by zero")
-        if name in {"shl", "shr"} and not (harmless and right.value >= 0):  # type: ignore[union-attr]
+        if name in {"shl", "shr"} and (constant is None or constant < 0):
             return self.site(node, ValueError, "negative shift count")
         return None
 
@@ -279,16 +280,12 @@ class Expressions:
     def _comparison(self, node: ast.AST, op: str, left: Expr, right: Expr) -> Expr:
         self._scalar(left, node)
         self._scalar(right, node)
-        mixed = {left.type, right.type}
-        if Scalar.INT in mixed and any(type.is_float for type in mixed if type is not None):
-            exact = isinstance(left, Const) or isinstance(right, Const)
-            if not exact or any(
-                isinstance(e, Const) and e.type is Scalar.INT and abs(e.value) > 2**53 for e in (left, right)
-            ):
-                # An integer is not always exact as a float: the two meet as they are.
-                return Compare(
-                    op, *(each if each.type is Scalar.INT else convert(each, Scalar.FLOAT) for each in (left, right))
-                )
+        whole = [each for each in (left, right) if each.type is Scalar.INT]
+        other = [each for each in (left, right) if each.type is not None and each.type.is_float]
+        if whole and other and not _is_exact(whole[0]):
+            # An integer is not always exact as a float: the two meet as they are.
+            left, right = (each if each in whole else convert(each, Scalar.FLOAT) for each in (left, right))
+            return Compare(op, left, right)
         type = common(left, right)
         return Compare(op, convert(left, type), convert(right, type))
 
@@ -347,13 +344,12 @@ class Expressions:
         )
 
     def _subscript(self, node: ast.Subscript) -> Expr:
-        match node.value:
-            case ast.Attribute(attr="shape", value=of):
-                name, type = self.array(of)
-                axis = self.expression(node.slice)
-                if not (isinstance(axis, Const) and -type.axes <= axis.value < type.axes):
-                    self.refuse(node, f"{name} has {type.axes} axes: {name}.shape[0] is how long the first is")
-                return Length(name, int(axis.value) % type.axes)
+        if isinstance(node.value, ast.Attribute) and node.value.attr == "shape":
+            name, type = self.array(node.value.value)
+            axis = self.expression(node.slice)
+            if not (isinstance(axis, Const) and -type.axes <= axis.value < type.axes):
+                self.refuse(node, f"{name} has {type.axes} axes: {name}.shape[0] is how long the first is")
+            return Length(name, int(axis.value) % type.axes)
         name, type = self.array(node.value)
         return Load(type.element.scalar, name, type, self.indexes(node, type), self.range_site(node, name))
 
@@ -498,3 +494,8 @@ class Expressions:
         if function not in self.function.calls:
             self.function.calls.append(function)
         return Call(function.result, function, tuple(arguments))
+
+
+def _is_exact(value: Expr) -> bool:
+    """Whether this integer is the same as a float."""
+    return isinstance(value, Const) and abs(value.value) <= 2**53

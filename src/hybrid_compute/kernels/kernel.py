@@ -48,6 +48,7 @@ class Kernel(Generic[P, R]):
 
     __wrapped__: Callable[P, R]
     __name__: str
+    __qualname__: str
 
     def __init__(
         self,
@@ -70,7 +71,8 @@ class Kernel(Generic[P, R]):
         given = self._signature.bind(args, kwargs) if kwargs else args
         if self._program is None:
             self._compile()
-        return self._run(given)
+        result: R = self._run(given)
+        return result
 
     def _run(self, given: tuple[Any, ...]) -> Any:
         program, signature = self._program, self._signature
@@ -98,7 +100,8 @@ class Kernel(Generic[P, R]):
             program.put_back(instance)
 
     def _as_python(self, given: tuple[Any, ...]) -> Any:
-        value = self.__wrapped__(*given)  # type: ignore[call-arg]
+        plain: Callable[..., Any] = self.__wrapped__
+        value = plain(*given)
         result = self.function.result
         return value if result is None else {"i64": int, "f64": float}.get(result.wasm, lambda each: each)(value)
 
@@ -193,7 +196,7 @@ def _spread(given: tuple[Any, ...], signature: Signature, visit: Visit, views: l
         if isinstance(type, ArrayType):
             offset, view = next(arrays)
             yield offset
-            yield from view.shape
+            yield from view.shape or ()
         else:
             yield value
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from hybrid_compute.errors import TaskTimeout
 
@@ -31,7 +31,7 @@ _running = False
 
 
 @contextmanager
-def time_limit(seconds: float | None) -> Iterator[None]:
+def time_limit(seconds: float | None) -> Generator[None, None, None]:
     """Within this block, kernels called by this thread raise `TaskTimeout` after so many seconds.
 
     A kernel made with `interruptible=False` is asked only before it begins.
@@ -43,7 +43,7 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
 
 @contextmanager
-def _until(until: float) -> Iterator[None]:
+def _until(until: float) -> Generator[None, None, None]:
     """A limit that is a point in time."""
     global _waiting, _running  # noqa: PLW0603  # one process has one thread for it
     before = _limit.until
@@ -66,14 +66,9 @@ def current() -> float | None:
     return _limit.until
 
 
-def under(until: float | None) -> contextmanager[None] | _Nothing:  # type: ignore[valid-type]
+def under(until: float | None) -> AbstractContextManager[None]:
     """The limit of another thread."""
-    return _Nothing() if until is None else _until(until)
-
-
-class _Nothing:
-    def __enter__(self) -> None: ...
-    def __exit__(self, *_: object) -> None: ...
+    return nullcontext() if until is None else _until(until)
 
 
 def ticks(until: float, what: str) -> int:

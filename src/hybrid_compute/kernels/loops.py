@@ -52,7 +52,7 @@ def write(writer: Writer, loop: For) -> None:
 
 
 def _bounds(writer: Writer, loop: For) -> tuple[str, str]:
-    """The counter, which has the first number, and the stop. The counter is not the loop's name: a body may change that."""
+    """The counter, which has the first number, and the stop. It is not the loop's name: a body may change that."""
     counter, stop = writer.new("i64"), writer.new("i64")
     writer.expression(loop.start)
     writer.say(f"local.set {counter}")
@@ -94,16 +94,11 @@ def _counted(writer: Writer, loop: For) -> None:
     if loop.site is not None:
         writer.say(f"local.get {step}", "i64.eqz")
         writer.fail_if(loop.site)
-    up = [f"local.get {counter}", f"local.get {stop}"]
+    first, last = f"local.get {counter}", f"local.get {stop}"
     writer.say(f"local.get {step}", "i64.const 0", "i64.gt_s", "if (result i64)")
-    for first, last, size in (
-        (*up, [f"local.get {step}"]),
-        (*up[::-1], ["i64.const 0", f"local.get {step}", "i64.sub"]),
-    ):
-        writer.say(first, last, "i64.lt_s", "if (result i64)", last, first, "i64.sub", "i64.const 1", "i64.sub")
-        writer.say(*size, "i64.div_u", "i64.const 1", "i64.add", "else", "i64.const 0", "end")
-        if first is up[0]:
-            writer.say("else")
+    _count(writer, first, last, [f"local.get {step}"])
+    writer.say("else")
+    _count(writer, last, first, ["i64.const 0", f"local.get {step}", "i64.sub"])
     writer.say("end", f"local.set {turns}")
     done, again = writer.label("done"), writer.label("for")
     writer.say(f"block {done}", f"local.get {turns}", "i64.eqz", f"br_if {done}", f"loop {again}")
@@ -112,6 +107,12 @@ def _counted(writer: Writer, loop: For) -> None:
     writer.say(f"local.get {counter}", f"local.get {step}", "i64.add", f"local.set {counter}")
     writer.say(f"local.get {turns}", "i64.const 1", "i64.sub", f"local.tee {turns}", "i64.eqz", "i32.eqz")
     writer.say(f"br_if {again}", "end", "end")
+
+
+def _count(writer: Writer, low: str, high: str, size: list[str]) -> None:
+    """Push how many steps of this size it is from one to the other, where the last one need not fit."""
+    writer.say(low, high, "i64.lt_s", "if (result i64)", high, low, "i64.sub", "i64.const 1", "i64.sub")
+    writer.say(*size, "i64.div_u", "i64.const 1", "i64.add", "else", "i64.const 0", "end")
 
 
 # One by one, upwards.
@@ -177,7 +178,8 @@ def _axis(index: Expr, name: str, changed: set[str]) -> Axis | None:
             2**62
         ):
             return Axis(True, Const(Scalar.INT, -other.value))
-    return None
+        case _:
+            return None
 
 
 def invariant(value: Expr, changed: set[str]) -> bool:

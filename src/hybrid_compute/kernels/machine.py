@@ -7,6 +7,8 @@ The C functions and their types come from `wasmtime._bindings`, which is part of
 the tests notice when it changes.
 """
 
+# What wasmtime keeps to itself is used here, and nowhere else.
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import contextlib
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import wasmtime
 from wasmtime import _bindings as c
+from wasmtime import _ffi
 
 from hybrid_compute.errors import BackendUnavailable, TaskTimeout
 from hybrid_compute.kernels import limits
@@ -32,11 +35,20 @@ _ROOM = 512 << 10
 """What a thread's stack must have: if it were smaller than what a kernel may use, an endless recursion would not be a
 trap but the end of the process."""
 
-_call: Any = wasmtime._ffi.dll["wasmtime_func_call_unchecked"]
+_call: Any = _ffi.dll["wasmtime_func_call_unchecked"]
 _call.restype = ctypes.c_void_p
 _call.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_size_t, ctypes.c_void_p]
 
 _OVERFLOW, _INTERRUPT = 0, 10  # of wasmtime_trap_code_enum
+
+
+def _callback(type: Any) -> Callable[[Callable[..., object]], Any]:
+    """A function of Python's that C can call."""
+
+    def make(function: Callable[..., object]) -> Any:
+        return type(function)
+
+    return make
 
 
 class Kind(NamedTuple):
@@ -82,27 +94,27 @@ class Machine:
         """Gives each instance the same memory. It is as large as it can be from the beginning, so it never grows."""
         base = self.memory.base
 
-        @c.wasmtime_memory_get_callback_t
+        @_callback(c.wasmtime_memory_get_callback_t)
         def get(_env: Any, size: Any, most: Any) -> int:
             size[0] = most[0] = SIZE
             return base
 
-        @c.wasmtime_memory_grow_callback_t
+        @_callback(c.wasmtime_memory_grow_callback_t)
         def grow(_env: Any, _size: int) -> int:
             error = c.wasmtime_error_new(b"the memory of kernels does not grow")
             return ctypes.cast(error, ctypes.c_void_p).value or 0
 
-        @ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+        @_callback(ctypes.CFUNCTYPE(None, ctypes.c_void_p))
         def leave(_env: Any) -> None:
             """It belongs to all."""
 
-        @c.wasmtime_new_memory_callback_t
+        @_callback(c.wasmtime_new_memory_callback_t)
         def new(_env: Any, _type: Any, _least: int, _most: int, _reserved: int, _guard: int, result: Any) -> int:
             made = result[0]
             made.env, made.get_memory, made.grow_memory, made.finalizer = None, get, grow, leave
             return 0
 
-        creator = c.wasmtime_memory_creator()
+        creator: Any = c.wasmtime_memory_creator()
         creator.env, creator.new_memory, creator.finalizer = None, new, leave
         self._kept = (get, grow, leave, new)  # they are called as long as there is an engine
         return creator
@@ -119,7 +131,7 @@ class Program:
         self.interruptible = kind.interruptible
         self.size = 16 * max(1, parameters)
         self._engine = machine.engine(kind)
-        self._module = wasmtime.Module(self._engine, wasmtime.wat2wasm(module.text))
+        self._module = wasmtime.Module(self._engine, bytes(wasmtime.wat2wasm(module.text)))
         self._idle: list[Instance] = []
 
     def lend(self) -> Instance:
@@ -216,7 +228,7 @@ class Instance:
         """A function of Python's that the kernel may call. What it raises waits until the kernel has been left."""
         fields = ["f64" if letter == "f" else "i64" for letter in letters]
 
-        @c.wasmtime_func_unchecked_callback_t
+        @_callback(c.wasmtime_func_unchecked_callback_t)
         def call(_env: Any, _caller: Any, values: Any, _count: int) -> int:
             try:
                 values[0].f64 = function(*[getattr(values[index], field) for index, field in enumerate(fields)])

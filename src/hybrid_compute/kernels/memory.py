@@ -120,4 +120,4 @@ def array_in(memory: Memory, shape: int | tuple[int, ...], dtype: npt.DTypeLike)
     offset = memory.allocate(max(1, size))
     anchor = (ctypes.c_char * max(1, size)).from_address(memory.base + offset)
     weakref.finalize(anchor, memory.release, offset).atexit = False
-    return np.frombuffer(anchor, np.uint8)[:size].view(wanted).reshape(shape)
+    return np.frombuffer(memoryview(anchor), np.uint8)[:size].view(wanted).reshape(shape)

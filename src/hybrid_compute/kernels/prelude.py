@@ -13,7 +13,7 @@ from hybrid_compute.kernels.expressions import OF_PYTHON
 
 
 def _power(base: float, exponent: float) -> float:
-    value = base**exponent
+    value: float | complex = base**exponent
     if isinstance(value, complex):
         raise ValueError("a negative number to a power that is no integer is complex")  # noqa: TRY004
     return value

@@ -116,7 +116,7 @@ class Element:
         return 1 << self.shift
 
 
-ELEMENTS = {
+ELEMENTS: dict[Any, Element] = {
     u8: Element("u8", Scalar.INT, 0, "i64.load8_u", "i64.store8", "B"),
     i32: Element("i32", Scalar.I32, 2, "i32.load", "i32.store", "il" if struct.calcsize("l") == 4 else "i"),
     int: Element("int", Scalar.INT, 3, "i64.load", "i64.store", "ql" if struct.calcsize("l") == 8 else "q"),
@@ -124,7 +124,8 @@ ELEMENTS = {
     float: Element("float", Scalar.FLOAT, 3, "f64.load", "f64.store", "d"),
 }
 
-SCALARS = {bool: Scalar.BOOL, i32: Scalar.I32, int: Scalar.INT, f32: Scalar.F32, float: Scalar.FLOAT}
+AXES: dict[Any, int] = {Array: 1, Array2: 2}
+SCALARS: dict[Any, Scalar] = {bool: Scalar.BOOL, i32: Scalar.I32, int: Scalar.INT, f32: Scalar.F32, float: Scalar.FLOAT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,8 @@ def read_annotation(annotation: Any) -> Type | None:
             return SCALARS[annotation]
     except TypeError:  # not hashable
         return None
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin in (Array, Array2) and arguments and arguments[0] in ELEMENTS:
-        return ArrayType(ELEMENTS[arguments[0]], 1 if origin is Array else 2)
+    origin: Any = get_origin(annotation)
+    arguments = get_args(annotation)
+    if origin in AXES and arguments and arguments[0] in ELEMENTS:
+        return ArrayType(ELEMENTS[arguments[0]], AXES[origin])
     return None
