@@ -269,6 +269,25 @@ def test_a_thread_with_a_small_stack_is_refused() -> None:
     assert isinstance(caught[0], BackendUnavailable)
 
 
+def test_a_child_process_goes_on_with_kernels() -> None:
+    """One that was forked has copies of memory and instances, and threads of its own."""
+    code = """
+import os, sys
+import numpy as np
+from tests.kernels.test_running import fill, machine, spin
+from hybrid_compute.kernels import empty, time_limit
+x = empty(10); x[:] = 0
+fill.parallel(10, 1.0, x, threads=2)
+if os.fork() == 0:
+    with time_limit(30):
+        fill.parallel(10, 2.0, x, threads=2)
+    os._exit(0 if x[9] == 11.0 and spin(3) == spin.__wrapped__(3) else 1)
+assert os.wait()[1] == 0
+assert x[9] == 10.0
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=30)
+
+
 def test_a_kernel_is_still_the_function_that_it_was() -> None:
     """For those who look at it, and for pickle, which sends its name."""
     assert (fill.__name__, fill.__module__) == ("fill", __name__)

@@ -40,7 +40,6 @@ PIECES = 32
 _lock = threading.RLock()
 _machine: Machine | None = None
 _threads: ThreadPoolExecutor | None = None
-_kernels: list[Kernel[Any, Any]] = []
 
 
 class Kernel(Generic[P, R]):
@@ -116,7 +115,6 @@ class Kernel(Generic[P, R]):
                 return
             kind = Kind(self.interruptible, self.deterministic)
             self._program = Program(machine(), self._module(), kind, self._signature.slots, self.__name__)
-            _kernels.append(self)
 
     def _module(self) -> Any:
         from hybrid_compute.kernels.emit import Module
@@ -295,6 +293,8 @@ def _after_fork() -> None:
     global _threads, _lock
     _threads, _lock = None, threading.RLock()
     limits.forget()
+    if _machine is not None:
+        _machine.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import wasmtime
 from wasmtime import _bindings as c
-from wasmtime import _ffi
 
 from hybrid_compute.errors import BackendUnavailable, TaskTimeout
 from hybrid_compute.kernels import limits
@@ -35,7 +34,8 @@ _ROOM = 512 << 10
 """What a thread's stack must have: if it were smaller than what a kernel may use, an endless recursion would not be a
 trap but the end of the process."""
 
-_call: Any = _ffi.dll["wasmtime_func_call_unchecked"]
+_library: Any = c.dll
+_call: Any = _library["wasmtime_func_call_unchecked"]  # a function of our own: others may give theirs other types
 _call.restype = ctypes.c_void_p
 _call.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_size_t, ctypes.c_void_p]
 
@@ -72,6 +72,12 @@ class Machine:
             if kind not in self._engines:
                 self._engines[kind] = self._start(kind)
             return self._engines[kind]
+
+    def after_fork(self) -> None:
+        """In a child: locks that some thread of the parent held are free."""
+        self._lock = threading.Lock()
+        if isinstance(self.memory, LinearMemory):
+            self.memory.after_fork()
 
     def _start(self, kind: Kind) -> wasmtime.Engine:
         config = wasmtime.Config()
@@ -145,9 +151,6 @@ class Program:
 
     def put_back(self, instance: Instance) -> None:
         self._idle.append(instance)
-
-    def forget(self) -> None:
-        self._idle.clear()
 
 
 class Instance:

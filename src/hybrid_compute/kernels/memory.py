@@ -104,6 +104,10 @@ class LinearMemory:
                 after += 1
             self._free[index:after] = [(first, end - first)]
 
+    def after_fork(self) -> None:
+        """In a child the memory is a copy, and nobody holds the lock."""
+        self._lock = threading.Lock()
+
     @property
     def used(self) -> int:
         """How many bytes are allocated."""
