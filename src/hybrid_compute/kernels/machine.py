@@ -11,10 +11,12 @@ the tests notice when it changes.
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,7 +36,7 @@ _ROOM = 512 << 10
 """What a thread's stack must have: if it were smaller than what a kernel may use, an endless recursion would not be a
 trap but the end of the process."""
 
-_library: Any = c.dll
+_library: Any = vars(c)["dll"]
 _call: Any = _library["wasmtime_func_call_unchecked"]  # a function of our own: others may give theirs other types
 _call.restype = ctypes.c_void_p
 _call.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_size_t, ctypes.c_void_p]
@@ -66,6 +68,18 @@ class Machine:
         self._engines: dict[Kind, wasmtime.Engine] = {}
         self._lock = threading.Lock()
         self._creator = self._make_creator()
+        self._programs: weakref.WeakSet[Program] = weakref.WeakSet()
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """At the end of the process: what wasmtime made goes while there is a wasmtime to take it back."""
+        for program in list(self._programs):
+            program.close()
+        for engine in self._engines.values():
+            engine.close()
+
+    def add(self, program: Program) -> None:
+        self._programs.add(program)
 
     def engine(self, kind: Kind) -> wasmtime.Engine:
         with self._lock:
@@ -139,6 +153,7 @@ class Program:
         self._engine = machine.engine(kind)
         self._module = wasmtime.Module(self._engine, bytes(wasmtime.wat2wasm(module.text)))
         self._idle: list[Instance] = []
+        machine.add(self)
 
     def lend(self) -> Instance:
         """An instance that nobody else uses until it is put back."""
@@ -151,6 +166,12 @@ class Program:
 
     def put_back(self, instance: Instance) -> None:
         self._idle.append(instance)
+
+    def close(self) -> None:
+        """Give up all instances that nobody uses."""
+        while self._idle:
+            self._idle.pop().close()
+        self._module.close()
 
 
 class Instance:
@@ -190,6 +211,9 @@ class Instance:
             self._store.set_epoch_deadline(limits.FOREVER)
         if error or self._trap.value:
             raise self._failure(error)
+
+    def close(self) -> None:
+        self._store.close()
 
     def _failure(self, error: int | None) -> BaseException:
         """The exception for what has gone wrong."""
