@@ -313,6 +313,9 @@ class FunctionWriter(Writer):
             left, right = self.held(node.left), self.held(node.right)
             self.say(f"local.get {right}", f"local.get {left}", f"local.get {right}", f"local.get {left}")
             self.say(f"{type}.{'lt' if node.op == 'min' else 'gt'}{sign}", "select")
+        elif node.op == "and" and isinstance(node.right, Const) and node.right.value == 0xFFFFFFFF:
+            self.expression(node.left)
+            self.say("i32.wrap_i64", "i64.extend_i32_u")  # one move, where the mask would need a register
         else:
             self.expression(node.left)
             self.expression(node.right)
