@@ -48,6 +48,16 @@ REFUSED = {
         4,
         "i may have no value here",
     ),
+    "a local of the name of something outside": (
+        "k = 1\ndef f(n: int) -> int:\n    n += k\n    k = 2\n    return n",
+        3,
+        "k may have no value here",
+    ),
+    "a function that is a local later": (
+        "def f(n: int) -> int:\n    n = abs(n)\n    abs = 2\n    return n",
+        2,
+        "abs cannot be called here",
+    ),
     "no return": ("def f(n: int) -> int:\n    if n:\n        return 1", 1, "can end without a `return`"),
     "a return too many": ("def f(n: int) -> None:\n    return n", 2, "f gives nothing"),
     "try": (

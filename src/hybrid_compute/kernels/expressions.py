@@ -145,6 +145,8 @@ class Expressions:
             if self.known is not None and name not in self.known:
                 self.refuse(node, f"{name} may have no value here: give it one before")
             return Local(self.function.locals[name], name)
+        if name in self.source.locals:
+            self.refuse(node, f"{name} may have no value here: give it one before")
         value = self.source.lookup(name)
         if value is MISSING:
             self.refuse(node, f"{name} has no value yet: define it above, as a number or a kernel")

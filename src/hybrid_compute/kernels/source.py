@@ -32,6 +32,7 @@ class Source:
         if code is None:
             raise KernelError(f"{function!r} is not written in Python, so it cannot be a kernel")
         self.file: str = code.co_filename
+        self.locals: frozenset[str] = frozenset(code.co_varnames)
         try:
             lines, first = inspect.getsourcelines(function)
         except (OSError, TypeError) as error:
@@ -57,6 +58,8 @@ class Source:
 
     def lookup(self, name: str) -> Any:
         """What a name that is no local stands for; `MISSING` if nothing."""
+        if name in self.locals:  # also where it has no value yet
+            return MISSING
         for scope in (self.closure, self.function.__globals__, vars(builtins)):
             if name in scope:
                 return scope[name]
