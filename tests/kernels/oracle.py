@@ -1,5 +1,6 @@
 """What a kernel should give: the same source run by CPython, on integers that wrap around at 64 bits."""
 
+import ast
 import linecache
 import math
 import operator
@@ -98,11 +99,21 @@ class Numbers:
         self.of[index] = value
 
 
+class Literals(ast.NodeTransformer):
+    """Has the literals wrap around too."""
+
+    def visit_Constant(self, node: ast.Constant) -> ast.expr:  # the name that ast looks for
+        if type(node.value) is int:
+            return ast.Call(ast.Name("wrap", ast.Load()), [node], [])
+        return node
+
+
 def python(text: str, name: str = "f") -> Any:
     """The function as CPython has it."""
     rounding = {name: _whole(getattr(math, name)) for name in ("floor", "ceil", "trunc")}
     module = SimpleNamespace(**{**vars(math), **rounding})
-    return define(text, name, range=_range, int=_whole(int), round=_whole(round), math=module)
+    text = ast.unparse(Literals().visit(ast.parse(text)))
+    return define(text, name, wrap=wrap, range=_range, int=_whole(int), round=_whole(round), math=module)
 
 
 Outcome = tuple[Any, ...]
