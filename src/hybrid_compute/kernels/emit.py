@@ -1,0 +1,479 @@
+"""From the typed tree to WebAssembly text: one function at a time, on a stack of values.
+
+The text is made of plain instructions; how a loop over an array is made quick is told in `loops` and `vectors`.
+A failure sets the globals `site`, `index` and `length`, and traps; the machine makes an exception of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hybrid_compute.kernels import loops
+from hybrid_compute.kernels.prelude import FUNCTIONS, HOST, NEEDS
+from hybrid_compute.kernels.ranges import never_negative
+from hybrid_compute.kernels.tree import (
+    Assign,
+    Binary,
+    Break,
+    Call,
+    Choose,
+    Compare,
+    Const,
+    Continue,
+    Convert,
+    Do,
+    Expr,
+    Fail,
+    For,
+    Function,
+    Host,
+    If,
+    Keep,
+    Length,
+    Load,
+    Local,
+    Return,
+    Site,
+    Statement,
+    Store,
+    Unary,
+    While,
+    any_of,
+)
+from hybrid_compute.kernels.types import ArrayType, Scalar, f32
+from hybrid_compute.kernels.wat import Writer, length, local
+
+LETTERS = {"i": "i64", "f": "f64"}
+BIGGEST = 65536
+
+
+class Module:
+    """The text of one module: a kernel, and the kernels it calls."""
+
+    def __init__(self, function: Function) -> None:
+        self.sites: list[Site] = []
+        self.hosts: list[str] = []
+        self._needed: list[str] = []
+        self._functions: dict[int, str] = {}
+        self._texts: list[str] = []
+        self._add(function)
+        self.text = self._text(function)
+
+    def _add(self, function: Function) -> None:
+        if id(function) not in self._functions:
+            self._functions[id(function)] = f"$f{len(self._functions)}"
+            for called in function.calls:
+                self._add(called)
+            self._texts.append(FunctionWriter(self, function).write())
+
+    def name(self, function: Function) -> str:
+        return self._functions[id(function)]
+
+    def site(self, site: Site) -> int:
+        """The number of a place that may fail. 0 is for none."""
+        self.sites.append(site)
+        return len(self.sites)
+
+    def need(self, name: str) -> str:
+        """The name of a function of the prelude, or of the host, which will be there."""
+        wanted, group = (name[5:], self.hosts) if name.startswith("host.") else (name, self._needed)
+        if wanted not in group:
+            group.append(wanted)
+            for other in NEEDS.get(name, ()):
+                self.need(other)
+        return f"${name}"
+
+    def _text(self, function: Function) -> str:
+        imports = [
+            f'  (import "host" "{name}" (func $host.{name}'
+            f"{''.join(f' (param {LETTERS[letter]})' for letter in HOST[name][1])} (result f64)))"
+            for name in self.hosts
+        ]
+        return "\n".join(
+            [
+                "(module",
+                *imports,
+                f'  (memory (export "memory") {BIGGEST} {BIGGEST})',
+                *(
+                    f'  (global ${name} (export "{name}") (mut {type}) ({type}.const 0))'
+                    for name, type in (("site", "i32"), ("index", "i64"), ("length", "i64"))
+                ),
+                *(FUNCTIONS[name] for name in self._needed),
+                *self._texts,
+                f'  (export "run" (func {self.name(function)}))',
+                ")",
+            ]
+        )
+
+
+class FunctionWriter(Writer):
+    """Writes one function, loop by loop."""
+
+    def __init__(self, module: Module, function: Function) -> None:
+        super().__init__(function)
+        self.module = module
+        self._labels: list[tuple[str, str]] = []
+        """For each loop around, where `break` and `continue` go."""
+
+    def write(self) -> str:
+        function = self.function
+        self.block(function.body)
+        parameters: list[str] = []
+        for name, type in function.parameters.items():
+            if isinstance(type, ArrayType):
+                parameters.append(f"(param {local(name)} i32)")
+                parameters += [f"(param {length(name, axis)} i64)" for axis in range(type.axes)]
+            else:
+                parameters.append(f"(param {local(name)} {type.wasm})")
+        scalars = [
+            f"(local {local(name)} {type.wasm})"
+            for name, type in function.locals.items()
+            if name not in function.parameters
+        ]
+        result = f" (result {function.result.wasm})" if function.result is not None else ""
+        if function.result is not None:
+            self.say("unreachable")  # every way has returned
+        return "\n".join(
+            [
+                f"  (func {self.module.name(function)} {' '.join(parameters)}{result}",
+                f"    {' '.join(scalars + self.declared)}",
+                *(f"    {line}" for line in self.out),
+                "  )",
+            ]
+        )
+
+    def site(self, site: Site) -> int:
+        return self.module.site(site)
+
+    # Statements.
+
+    def block(self, body: list[Statement]) -> None:
+        for statement in body:
+            self.statement(statement)
+
+    def statement(self, node: Statement) -> None:
+        match node:
+            case Assign(name=name, value=value):
+                self.expression(value)
+                self.say(f"local.set {local(name)}")
+            case Store():
+                self._store(node)
+            case If():
+                self._if(node)
+            case While():
+                self._while(node)
+            case For():
+                loops.write(self, node)
+            case Break():
+                self.say(f"br {self._labels[-1][0]}")
+            case Continue():
+                self.say(f"br {self._labels[-1][1]}")
+            case Return(value=value):
+                if value is not None:
+                    self.expression(value)
+                self.say("return")
+            case Fail(site=site):
+                self.fail(site)
+            case Do(value=value):
+                self.expression(value)
+                if value.type is not None:
+                    self.say("drop")
+
+    def _store(self, node: Store) -> None:
+        # Python has the value before it looks for the place.
+        value = self.held(node.value)
+        offset = self.address(node)
+        self.say(f"local.get {value}", f"{node.of.element.store}{offset}")
+
+    def _if(self, node: If) -> None:
+        self.expression(node.test)
+        if not node.no and len(node.yes) == 1 and isinstance(node.yes[0], Break | Continue):
+            self.say(f"br_if {self._labels[-1][isinstance(node.yes[0], Continue)]}")
+            return
+        self.say("if")
+        self.block(node.yes)
+        if node.no:
+            self.say("else")
+            self.block(node.no)
+        self.say("end")
+
+    def _while(self, node: While) -> None:
+        done, again = self.label("done"), self.label("while")
+        self.say(f"block {done}")
+        self.expression(node.test)
+        self.say("i32.eqz", f"br_if {done}", f"loop {again}")
+        self.body(node.body, done)
+        # The test once more at the end: one jump a turn instead of two.
+        self.expression(node.test)
+        self.say(f"br_if {again}", "end", "end")
+
+    def body(self, body: list[Statement], done: str) -> None:
+        """The body of a loop that ends at the label `done`."""
+        following = self.label("next")
+        self._labels.append((done, following))
+        self.say(f"block {following}")
+        self.block(body)
+        self.say("end")
+        self._labels.pop()
+
+    # Elements of arrays.
+
+    def address(self, node: Load | Store) -> str:
+        """Push the address of an element that is there; what is to be written behind the instruction."""
+        if self.known is not None and self.known.knows(node):
+            return self.known.push(self, node)
+        places = [self._place(node, axis, index) for axis, index in enumerate(node.indexes)]
+        self.say(f"local.get {local(node.array)}", f"local.get {places[0]}", "i32.wrap_i64")
+        if len(places) == 2:
+            self.say(f"local.get {length(node.array, 1)}", "i32.wrap_i64", "i32.mul")
+            self.say(f"local.get {places[1]}", "i32.wrap_i64", "i32.add")
+        self.say(f"i32.const {node.of.element.shift}", "i32.shl", "i32.add")
+        return ""
+
+    def _place(self, node: Load | Store, axis: int, index: Expr) -> str:
+        """A local with the index, counted from the beginning, which is in range."""
+        most = length(node.array, axis)
+        given = self.held(index)
+        place = given
+        if not never_negative(index, self.function.nonnegative):
+            place = self.new("i64")
+            self.say(f"local.get {given}", f"local.get {most}", f"local.get {given}", "i64.const 63", "i64.shr_s")
+            self.say("i64.and", "i64.add", f"local.set {place}")
+        self.say(f"local.get {place}", f"local.get {most}", "i64.ge_u", "if")
+        self.say(f"local.get {given}", "global.set $index", f"local.get {most}", "global.set $length")
+        self.fail(node.site)
+        self.say("end")
+        return place
+
+    # Expressions: each leaves its value on the stack.
+
+    def expression(self, node: Expr) -> None:
+        match node:
+            case Const():
+                self._const(node)
+            case Local(name=name):
+                self.say(f"local.get {local(name)}")
+            case Unary():
+                self._unary(node)
+            case Binary():
+                self._binary(node)
+            case Compare():
+                self._compare(node)
+            case Choose():
+                self._choose(node)
+            case Keep(name=name, value=value):
+                self.expression(value)
+                self.say(f"local.tee {local(name)}")
+            case Convert():
+                self._convert(node)
+            case Length(array=array, axis=axis):
+                self.say(f"local.get {length(array, axis)}")
+            case Load():
+                offset = self.address(node)
+                self.say(f"{node.of.element.load}{offset}")
+            case Call():
+                self._call(node)
+            case Host(name=name, arguments=arguments):
+                for argument in arguments:
+                    self.expression(argument)
+                self.say(f"call {self.module.need(f'host.{name}')}")
+
+    def _const(self, node: Const) -> None:
+        self.say(f"{node.type.wasm}.const {number(node)}")
+
+    def _unary(self, node: Unary) -> None:
+        type = node.type.wasm
+        if node.op == "neg" and not node.type.is_float:
+            self.say(f"{type}.const 0")
+            self.expression(node.operand)
+            self.say(f"{type}.sub")
+        elif node.op == "abs" and not node.type.is_float:
+            value, sign = self.held(node.operand), self.new(type)
+            self.say(f"local.get {value}", f"{type}.const {node.type.bits - 1}", f"{type}.shr_s", f"local.tee {sign}")
+            self.say(f"local.get {value}", f"{type}.xor", f"local.get {sign}", f"{type}.sub")
+        elif node.op == "sqrt":
+            value = self.held(node.operand)
+            if node.site is not None:
+                self.say(f"local.get {value}", f"{type}.const 0", f"{type}.lt")
+                self.fail_if(node.site)
+            self.say(f"local.get {value}", f"{type}.sqrt")
+        else:
+            self.expression(node.operand)
+            self.say(
+                *{"not": ["i32.eqz"], "invert": [f"{type}.const -1", f"{type}.xor"]}.get(node.op, [f"{type}.{node.op}"])
+            )
+
+    def _binary(self, node: Binary) -> None:
+        if node.op in {"floordiv", "mod", "truediv"}:
+            self._division(node)
+        elif node.op in {"shl", "shr"}:
+            self._shift(node)
+        elif node.op in {"min", "max"}:
+            type, sign = node.type.wasm, "" if node.type.is_float else "_s"
+            left, right = self.held(node.left), self.held(node.right)
+            self.say(f"local.get {right}", f"local.get {left}", f"local.get {right}", f"local.get {left}")
+            self.say(f"{type}.{'lt' if node.op == 'min' else 'gt'}{sign}", "select")
+        elif node.op == "and" and isinstance(node.right, Const) and node.right.value == 0xFFFFFFFF:
+            self.expression(node.left)
+            self.say("i32.wrap_i64", "i64.extend_i32_u")  # one move, where the mask would need a register
+        else:
+            self.expression(node.left)
+            self.expression(node.right)
+            self.say(f"{node.type.wasm}.{node.op}")
+
+    def _division(self, node: Binary) -> None:
+        """Rounded down, as Python does; the remainder has the sign of the divisor."""
+        assert node.left.type is not None
+        given = node.left.type
+        type = given.wasm
+        if node.op != "truediv" and isinstance(node.right, Const) and not given.is_float and node.right.value > 0:
+            self._by_constant(node, int(node.right.value))
+            return
+        left, right = self.held(node.left), self.held(node.right)
+        if node.site is not None:
+            self.say(f"local.get {right}", f"{type}.const 0", f"{type}.eq")
+            self.fail_if(node.site)
+        for each in (left, right):
+            self.say(f"local.get {each}")
+            if given is Scalar.F32 and node.op != "truediv":
+                self.say("f64.promote_f32")
+        if node.op == "truediv":
+            self.say(f"{type}.div" if given.is_float else f"call {self.module.need('truediv64')}")
+        elif given.is_float:
+            self.say(f"call {self.module.need('modf' if node.op == 'mod' else 'floordivf')}")
+            if given is Scalar.F32:
+                self.say("f32.demote_f64")
+        else:
+            self.say(f"call {self.module.need(f'{node.op}{given.bits}')}")
+
+    def _by_constant(self, node: Binary, divisor: int) -> None:
+        """By a positive constant, where the compiler can do without a division."""
+        type, power = node.type.wasm, divisor & (divisor - 1) == 0
+        if power and node.op == "mod":
+            self.expression(node.left)
+            self.say(f"{type}.const {divisor - 1}", f"{type}.and")
+            return
+        if power:
+            self.expression(node.left)
+            self.say(f"{type}.const {divisor.bit_length() - 1}", f"{type}.shr_s")
+            return
+        left, rest = self.held(node.left), self.new(type)
+        self.say(f"local.get {left}", f"{type}.const {divisor}", f"{type}.rem_s", f"local.set {rest}")
+        below = [f"local.get {rest}", f"{type}.const {node.type.bits - 1}", f"{type}.shr_s"]  # -1 if it is below zero
+        if node.op == "mod":
+            self.say(f"local.get {rest}", *below, f"{type}.const {divisor}", f"{type}.and", f"{type}.add")
+        else:
+            self.say(f"local.get {left}", f"{type}.const {divisor}", f"{type}.div_s", *below, f"{type}.add")
+
+    def _shift(self, node: Binary) -> None:
+        """By any number: WASM would take the count modulo the width."""
+        type, last = node.type.wasm, node.type.bits - 1
+        if isinstance(node.right, Const) and node.site is None:
+            constant = int(node.right.value)
+            self.expression(node.left)
+            if node.op == "shl" and constant > last:
+                self.say("drop", f"{type}.const 0")
+            else:
+                self.say(f"{type}.const {min(constant, last)}", f"{type}.{'shl' if node.op == 'shl' else 'shr_s'}")
+            return
+        left, count = self.held(node.left), self.held(node.right)
+        if node.site is not None:
+            self.say(f"local.get {count}", f"{type}.const 0", f"{type}.lt_s")
+            self.fail_if(node.site)
+        inside = [f"local.get {count}", f"{type}.const {last}", f"{type}.le_u", "select"]
+        if node.op == "shl":
+            self.say(f"local.get {left}", f"local.get {count}", f"{type}.shl", f"{type}.const 0", *inside)
+        else:
+            self.say(f"local.get {left}", f"local.get {count}", f"{type}.const {last}", *inside, f"{type}.shr_s")
+
+    def _compare(self, node: Compare) -> None:
+        left, right = node.left.type, node.right.type
+        assert left is not None
+        if left is right:
+            self.expression(node.left)
+            self.expression(node.right)
+            sign = "" if left.is_float or node.op in {"eq", "ne"} else "_s"
+            self.say(f"{left.wasm}.{node.op}{sign}")
+            return
+        first, second = self.held(node.left), self.held(node.right)
+        pair = (first, second) if left is Scalar.INT else (second, first)
+        self.say(*(f"local.get {each}" for each in pair), f"call {self.module.need('order')}")
+        if left is not Scalar.INT:
+            self.say("f64.neg")
+        self.say("f64.const 0", f"f64.{node.op}")
+
+    def _choose(self, node: Choose) -> None:
+        simple = isinstance(node.yes, Const | Local) and isinstance(node.no, Const | Local)
+        if simple and not any_of(node.test, lambda each: isinstance(each, Keep)):
+            self.expression(node.yes)
+            self.expression(node.no)
+            self.expression(node.test)
+            self.say("select")
+            return
+        self.expression(node.test)
+        self.say(f"if (result {node.type.wasm})")
+        self.expression(node.yes)
+        self.say("else")
+        self.expression(node.no)
+        self.say("end")
+
+    def _convert(self, node: Convert) -> None:
+        if node.site is not None:
+            self._to_integer(node, node.site)
+            return
+        self.expression(node.operand)
+        assert node.operand.type is not None
+        instruction = CONVERSIONS[node.operand.type, node.type]
+        if instruction:
+            self.say(instruction)
+
+    def _to_integer(self, node: Convert, site: Site) -> None:
+        value = self.held(node.operand)
+        self.say(f"local.get {value}", f"local.get {value}", "f64.ne")
+        self.fail_if(site)
+        beyond = "a float that is infinite or beyond 64 bits cannot become an integer here"
+        self.say(
+            f"local.get {value}", "f64.const -0x1p63", "f64.ge", f"local.get {value}", "f64.const 0x1p63", "f64.lt"
+        )
+        self.say("i32.and", "i32.eqz")
+        self.fail_if(replace(site, error=OverflowError, text=beyond))
+        self.say(f"local.get {value}", "i64.trunc_f64_s")
+
+    def _call(self, node: Call) -> None:
+        for argument in node.arguments:
+            if isinstance(argument, str):
+                type = self.function.parameters[argument]
+                assert isinstance(type, ArrayType)
+                self.say(f"local.get {local(argument)}")
+                self.say(*(f"local.get {length(argument, axis)}" for axis in range(type.axes)))
+            else:
+                self.expression(argument)
+        self.say(f"call {self.module.name(node.function)}")
+
+
+CONVERSIONS = {
+    (Scalar.BOOL, Scalar.I32): "",
+    (Scalar.BOOL, Scalar.INT): "i64.extend_i32_u",
+    (Scalar.BOOL, Scalar.F32): "f32.convert_i32_u",
+    (Scalar.BOOL, Scalar.FLOAT): "f64.convert_i32_u",
+    (Scalar.I32, Scalar.INT): "i64.extend_i32_s",
+    (Scalar.I32, Scalar.F32): "f32.convert_i32_s",
+    (Scalar.I32, Scalar.FLOAT): "f64.convert_i32_s",
+    (Scalar.INT, Scalar.I32): "i32.wrap_i64",
+    (Scalar.INT, Scalar.F32): "f32.convert_i64_s",
+    (Scalar.INT, Scalar.FLOAT): "f64.convert_i64_s",
+    (Scalar.F32, Scalar.FLOAT): "f64.promote_f32",
+    (Scalar.FLOAT, Scalar.F32): "f32.demote_f64",
+}
+
+
+def number(node: Const) -> str:
+    """A constant in WASM's text: floats to the last bit."""
+    if not node.type.is_float:
+        return str(int(node.value))
+    value = f32(node.value) if node.type is Scalar.F32 else float(node.value)
+    if value != value:
+        return "nan"
+    if value in (float("inf"), float("-inf")):
+        return "inf" if value > 0 else "-inf"
+    return value.hex()
