@@ -1,0 +1,79 @@
+"""What is common to all that runs under a leash: a store whose code asks, now and then, whether it may go on."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from ctypes import addressof, c_uint64
+from threading import get_ident
+from time import monotonic
+
+from hybrid_compute.errors import LimitExceeded
+from hybrid_compute.wasm import capi, interrupts, stack
+from hybrid_compute.wasm.engines import Engine
+from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.traps import exceeded
+from hybrid_compute.wasm.watch import Leash, asked, leashes, watch
+
+_numbers = itertools.count(1)
+_main = threading.main_thread()
+_ALL_FUEL = (1 << 63) - 1
+
+
+class Held:
+    """A store that is held by a leash between `begin` and `end`, in one thread. `store` and `context` are pointers."""
+
+    def __init__(self, engine: Engine, limits: Limits, name: str) -> None:
+        self.engine = engine
+        self.limits = limits
+        self.name = name
+        self.number = next(_numbers)
+        self.leash = Leash()
+        self.context = 0
+
+    def hold(self, store: int, context: int) -> None:
+        """Once, before anything runs in the store: from now on it asks."""
+        self.context = context
+        leashes[self.number] = self.leash
+        capi.epoch_callback(store, asked, self.number, capi.NO_FINALIZER)
+        capi.set_epoch_deadline(context, 1)
+
+    def begin(self, leash: Leash) -> None:
+        """A call begins, in this thread: from here on the leash holds it, and it may use all that the limits give."""
+        limits = self.limits
+        stack.insist_on(limits.stack)
+        if limits.time is not None:
+            until = monotonic() + limits.time
+            if until < leash.until:
+                leash.until, leash.late = until, self._late
+        if self.engine.metered:
+            capi.check(capi.set_fuel(self.context, _ALL_FUEL if limits.fuel is None else limits.fuel))
+        if get_ident() == _main.ident:
+            leash.main = interrupts.written_down(leash)
+        self.leash = leashes[self.number] = leash
+        leash.tick = self.engine.tick
+        watch.running[self.number] = leash
+        if watch.asleep:
+            watch.wake()
+
+    def end(self) -> None:
+        """The call is over. `begin` and `end` may follow each other many times."""
+        watch.running.pop(self.number, None)
+        if self.leash.main:
+            self.leash.main = False
+            interrupts.as_before(self.leash)
+
+    def let_go(self) -> None:
+        """The store is gone."""
+        self.end()
+        leashes.pop(self.number, None)
+
+    @property
+    def fuel(self) -> int:
+        """How much of the fuel of this call is left."""
+        left = c_uint64()
+        capi.check(capi.get_fuel(self.context, addressof(left)))
+        return left.value
+
+    def _late(self) -> LimitExceeded:
+        return exceeded(self.name, "time", f"{self.limits.time:g} s", "ran for longer")
