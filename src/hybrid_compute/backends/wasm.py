@@ -95,11 +95,12 @@ class WasmBackend(Backend):
         self.check_open()
         room = asyncio.Semaphore(min(limit or self._threads.count, self._threads.count))
 
+        def results(leash: Leash, some: Sequence[tuple[Any, ...]]) -> list[Any]:
+            return [self._result(call.task, leash, args) for args in some]
+
         async def in_turn(some: Sequence[tuple[Any, ...]]) -> list[Any]:
             async with room:
-                return await self._in_thread(
-                    call, lambda leash: [self._result(call.task, leash, args) for args in some]
-                )
+                return list(await self._in_thread(call, lambda leash: results(leash, some)))
 
         pieces = [asyncio.ensure_future(in_turn(inputs[at : at + PIECE])) for at in range(0, len(inputs), PIECE)]
         try:

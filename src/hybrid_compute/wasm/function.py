@@ -13,7 +13,6 @@ from hybrid_compute.wasm.limits import Limits
 
 if TYPE_CHECKING:
     from hybrid_compute.wasm.leash import Leash
-    from hybrid_compute.wasm.module import WasmModule
     from hybrid_compute.wasm.ready import Ready
 
 P = ParamSpec("P")
@@ -32,7 +31,8 @@ class WasmFunction(Contained, Generic[P, R]):
 
     def __init__(
         self,
-        module: WasmModule,
+        source: bytes,
+        module: str,
         export: str,
         stub: Callable[P, R] | None,
         *,
@@ -45,6 +45,7 @@ class WasmFunction(Contained, Generic[P, R]):
             functools.update_wrapper(self, stub)
         else:
             self.__name__ = self.__qualname__ = export
+        self.source = source
         self.module = module
         self.export = export
         self.stub = stub
@@ -89,7 +90,7 @@ class WasmFunction(Contained, Generic[P, R]):
         limits = self.limits
         profile = Profile(limits.fuel is not None, self.deterministic, limits.stack)
         link = functools.partial(grants.link, self.__name__, self.grants)
-        program = Program(self.module.source, profile, limits, self.__name__, link)
+        program = Program(self.source, profile, limits, self.__name__, link)
         types = program.function_type(self.export)
         declared = signature.of_types(self.__name__, *types) if self.stub is None else signature.of_stub(self.stub)
         convention = signature.Convention(self.__name__, declared, *types)
@@ -113,7 +114,7 @@ class WasmFunction(Contained, Generic[P, R]):
         return inspect.Signature([inspect.Parameter(name, only) for name, _ in ready.convention.parameters])
 
     def __repr__(self) -> str:
-        return f"<WasmFunction {self.export!r} of {self.module.name}>"
+        return f"<WasmFunction {self.export!r} of {self.module}>"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_ready": None}

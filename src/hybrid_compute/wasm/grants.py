@@ -18,8 +18,8 @@ from typing import Any
 
 import wasmtime
 
-from hybrid_compute import schema
 from hybrid_compute.errors import InvalidInput, NotPermitted
+from hybrid_compute.schema import bind_json, encode_json
 from hybrid_compute.tasks import AnyTask, Task, as_task
 from hybrid_compute.wasm import capi, signature
 from hybrid_compute.wasm.guest import Guest, guests
@@ -120,8 +120,8 @@ def _runner(tasks: Sequence[Callable[..., Any]]) -> Callable[[str, str], str]:
         task = known.get(name)
         if task is None:
             raise NotPermitted(f"a guest asked for task {name!r}, and was granted {', '.join(sorted(known)) or 'none'}")
-        args, kwargs = schema.bind_json(task, input.encode())
-        return schema.encode_json(_result_of(task, args, kwargs)).decode()
+        args, kwargs = bind_json(task, input.encode())
+        return encode_json(_result_of(task, args, kwargs)).decode()
 
     return run
 

@@ -104,7 +104,8 @@ class WasmModule:
         export = facts.pop("export", None) or name
         grants, reuse = facts.pop("grants", _NONE), facts.pop("reuse", False)
         function: WasmFunction[..., Any] = WasmFunction(
-            self,
+            self.source,
+            self.name,
             export,
             stub,
             limits=facts.pop("limits", _LIMITS),
