@@ -111,9 +111,7 @@ class Convention:
             try:
                 self.pack_into(values, 0, *(fit(value) for fit, value in zip(self._fitted, numbers, strict=True)))
             except (struct.error, OverflowError) as error:
-                raise InvalidInput(
-                    f"{self.what}: an argument does not fit into what the guest has for it: {error}"
-                ) from error
+                raise InvalidInput(f"{self.what}: an argument is too large for the guest: {error}") from error
 
     def take(self, guest: Guest, values: ctypes.Array[ctypes.c_char]) -> Any:
         """The result, from the slots and the guest's memory."""
