@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import wasmtime
 
-from hybrid_compute.wasm import Limits, WasmModule, program
+from hybrid_compute.wasm import Limits, WasmModule, program, task
+from hybrid_compute.wasm import cache as cache_module
 from hybrid_compute.wasm.cache import Cache, compiled, folder
 
 NAME = "a" * 64
@@ -26,9 +27,9 @@ def cache(tmp_path: Path) -> Cache:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A cache of its own for what the test compiles."""
     monkeypatch.setenv("HYBRID_COMPUTE_CACHE", str(tmp_path / "home"))
-    program.cache.cache_clear()
+    cache_module.cache.cache_clear()
     yield tmp_path / "home" / "wasm"
-    program.cache.cache_clear()
+    cache_module.cache.cache_clear()
 
 
 def module(number: int) -> WasmModule:
@@ -129,7 +130,7 @@ def test_a_full_disk_is_no_failure(cache: Cache, monkeypatch: pytest.MonkeyPatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    assert compiled(b"source", "profile", lambda: b"code", cache) == b"code"
+    assert compiled("digest", "profile", lambda: b"code", cache) == b"code"
     assert [path.name for path in cache.folder.iterdir()] == ["key"]
 
 
@@ -173,9 +174,35 @@ def test_the_next_process_compiles_nothing(home: Path) -> None:
         assert (done.stdout, done.stderr) == ("13\n", "")
 
 
+def test_a_file_whose_code_is_known_is_not_read(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at what the system says of it is enough; once it has changed, it is read again."""
+    path = tmp_path / "plugin.wasm"
+    path.write_bytes(module(21).source.data)
+    assert task(path, "run")() == 21
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", _not_of(path))
+        assert task(path, "run")() == 21
+    path.write_bytes(module(22).source.data)
+    assert task(path, "run")() == 22
+    for note in home.glob("*.seen"):
+        note.write_bytes(note.read_bytes().replace(b'"digest": "', b'"digest": "0'))
+    assert task(path, "run")() == 22
+
+
+def _not_of(path: Path) -> Any:
+    """`Path.read_bytes`, but not of this one."""
+    read = Path.read_bytes
+
+    def refusing(self: Path) -> bytes:
+        assert self != path
+        return read(self)
+
+    return refusing
+
+
 def test_code_that_is_none_is_compiled_anew(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What this user has stored is no code of this wasmtime: as after an update that kept its version."""
-    kept = program.cache()
+    kept = cache_module.cache()
     assert kept is not None
     store = kept.store
     monkeypatch.setattr(kept, "store", lambda name, data: store(name, b"no code"))

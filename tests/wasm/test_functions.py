@@ -275,7 +275,7 @@ def test_an_alloc_that_lies_is_found_out() -> None:
 
 def test_a_file_is_a_module(tmp_path: Any) -> None:
     """In the binary format, and as text."""
-    (tmp_path / "plugin.wasm").write_bytes(GOOD.source)
+    (tmp_path / "plugin.wasm").write_bytes(GOOD.source.data)
     (tmp_path / "plugin.wat").write_text('(module (func (export "one") (result i32) (i32.const 1)))')
 
     def echo(text: str) -> str: ...

@@ -33,7 +33,7 @@ class Engine:
         self.profile = profile
         self.metered = profile.metered or profile.deterministic
         self.engine = wasmtime.Engine(_config(profile))
-        self.modules: weakref.WeakValueDictionary[bytes, wasmtime.Module] = weakref.WeakValueDictionary()
+        self.modules: weakref.WeakValueDictionary[str, wasmtime.Module] = weakref.WeakValueDictionary()
         """What has been compiled for it, by the digest of its source."""
         self.pointer = capi.pointer(self.engine)
         self.tick = partial(capi.increment_epoch, self.pointer)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from hybrid_compute.errors import BackendUnavailable, InvalidInput
 from hybrid_compute.wasm.contained import Contained
 from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.source import Source
 
 if TYPE_CHECKING:
     from hybrid_compute.wasm.leash import Leash
@@ -31,8 +32,7 @@ class WasmFunction(Contained, Generic[P, R]):
 
     def __init__(
         self,
-        source: bytes,
-        module: str,
+        source: Source,
         export: str,
         stub: Callable[P, R] | None,
         *,
@@ -46,7 +46,6 @@ class WasmFunction(Contained, Generic[P, R]):
         else:
             self.__name__ = self.__qualname__ = export
         self.source = source
-        self.module = module
         self.export = export
         self.stub = stub
         self.limits = limits
@@ -114,7 +113,7 @@ class WasmFunction(Contained, Generic[P, R]):
         return inspect.Signature([inspect.Parameter(name, only) for name, _ in ready.convention.parameters])
 
     def __repr__(self) -> str:
-        return f"<WasmFunction {self.export!r} of {self.module}>"
+        return f"<WasmFunction {self.export!r} of {self.source.name}>"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_ready": None}

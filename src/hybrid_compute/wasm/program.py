@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import atexit
-import hashlib
 import os
 import threading
-import warnings
 import weakref
 from collections.abc import Callable
 from ctypes import addressof, c_void_p
-from functools import lru_cache
 from pathlib import Path
 
 import wasmtime
 
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.wasm import capi
-from hybrid_compute.wasm.cache import Cache, compiled, folder
+from hybrid_compute.wasm.cache import cache, compiled
 from hybrid_compute.wasm.engines import Engine, Profile, end_engines, engine_for
 from hybrid_compute.wasm.held import alive
 from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.source import Source
 from hybrid_compute.wasm.watch import stop_all
 
 Link = Callable[[wasmtime.Linker, wasmtime.Module], object]
@@ -30,7 +28,7 @@ Link = Callable[[wasmtime.Linker, wasmtime.Module], object]
 class Program:
     """One module, under one profile and with one set of limits and imports. Shared by all threads."""
 
-    def __init__(self, source: bytes, profile: Profile, limits: Limits, name: str, link: Link | None = None) -> None:
+    def __init__(self, source: Source, profile: Profile, limits: Limits, name: str, link: Link | None = None) -> None:
         self.name = name
         self.limits = limits
         self.engine: Engine = engine_for(profile)
@@ -65,26 +63,25 @@ class Program:
         )
 
 
-def module_of(source: bytes, engine: Engine) -> wasmtime.Module:
+def module_of(source: Source, engine: Engine) -> wasmtime.Module:
     """The compiled module, made once in a process and kept on disk for the next."""
-    digest = hashlib.sha256(source).digest()
     with _lock:
-        known = engine.modules.get(digest)
+        known = engine.modules.get(source.digest)
         if known is None:
-            known = engine.modules[digest] = _load(source, engine.engine, engine.profile)
+            known = engine.modules[source.digest] = _load(source, engine.engine, engine.profile)
         return known
 
 
-def _load(source: bytes, engine: wasmtime.Engine, profile: Profile) -> wasmtime.Module:
+def _load(source: Source, engine: wasmtime.Engine, profile: Profile) -> wasmtime.Module:
 
     def compile() -> bytes:
         try:
-            return bytes(wasmtime.Module(engine, source).serialize())
+            return bytes(wasmtime.Module(engine, source.data).serialize())
         except wasmtime.WasmtimeError as error:
-            raise InvalidInput(f"this is no module that can be run: {error}") from error
+            raise InvalidInput(f"{source.name} is no module that can be run: {error}") from error
 
     kept = cache()
-    code = compiled(source, profile, compile, kept)
+    code = compiled(source.digest, profile, compile, kept)
     try:
         return _deserialized(engine, code)
     except wasmtime.WasmtimeError:  # of another build of wasmtime, or none of wasmtime at all
@@ -97,16 +94,6 @@ def _deserialized(engine: wasmtime.Engine, code: Path | bytes) -> wasmtime.Modul
     if isinstance(code, Path):
         return wasmtime.Module.deserialize_file(engine, str(code))
     return wasmtime.Module.deserialize(engine, code)
-
-
-@lru_cache(maxsize=1)
-def cache() -> Cache | None:
-    """The cache of this user; None, with a warning, where there can be none."""
-    try:
-        return Cache(folder() / "wasm")
-    except OSError as error:
-        warnings.warn(f"compiled WASM is not cached, so each process compiles anew: {error}", stacklevel=2)
-        return None
 
 
 _lock = threading.Lock()
