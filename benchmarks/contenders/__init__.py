@@ -20,6 +20,7 @@ from benchmarks.contenders import (
     sockets,
     sync,
     trivial,
+    wasm,
 )
 
 GROUPS = {
@@ -42,5 +43,6 @@ GROUPS = {
         crowd,
         engine,
         actions,
+        wasm,
     )
 }

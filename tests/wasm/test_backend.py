@@ -1,7 +1,6 @@
 """The place that runs guests: where a call runs, how it is stopped, and that no guest harms another's call."""
 
 import asyncio
-import os
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -229,8 +228,9 @@ async def test_what_is_cancelled_while_it_waits_never_begins() -> None:
 
     async with opened(threads=1) as backend:
         holding = await running(backend)
-        backend._seen[WHERE].begun = 1  # not its first call: it waits like any other
-        waiting = asyncio.ensure_future(backend.run_call(Call(PLACES.task("where", grants={"where": where}, name="w"))))
+        ask = PLACES.task("where", grants={"where": where})
+        backend._seen[ask].begun = 1  # not its first call: it waits like any other
+        waiting = asyncio.ensure_future(backend.run_call(Call(ask)))
         await asyncio.sleep(0)
         waiting.cancel()
         holding.cancel()
@@ -274,21 +274,6 @@ async def test_no_good_call_is_lost_among_hostile_ones() -> None:
         assert {type(each) for each in outcomes[1::2]} == {LimitExceeded, TaskFailed}
         assert not watch.running
         assert threading.active_count() < 20
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="has no such schedules")
-async def test_its_threads_stay_behind_the_event_loop() -> None:
-    """They interrupt nobody when they wake up."""
-    found: list[int] = []
-
-    def where() -> int:
-        found.append(os.sched_getscheduler(0))
-        return 0
-
-    async with opened() as backend:
-        await backend.run_call(Call(PLACES.task("where", grants={"where": where})))
-    assert found == [os.SCHED_BATCH]
-    assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 async def test_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

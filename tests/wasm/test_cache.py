@@ -123,6 +123,19 @@ def test_nobody_else_can_read_it(cache: Cache) -> None:
     assert cache.folder.stat().st_mode & 0o777 == 0o700
 
 
+def test_what_was_not_used_for_longest_makes_room(tmp_path: Path) -> None:
+    """What was found lately stays, and so does what is newest, however large it is."""
+    cache = Cache(tmp_path / "small", most=30)
+    for number, name in enumerate("abc"):
+        cache.store(name, bytes(10))
+        os.utime(cache.folder / f"{name}.note", (number, number))
+    cache.find("a")
+    cache.store("d", bytes(10))
+    assert [name for name in "abcd" if cache.find(name)] == ["a", "c", "d"]
+    cache.store("e", bytes(100))
+    assert [name for name in "abcde" if cache.find(name)] == ["e"]
+
+
 def test_a_full_disk_is_no_failure(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     """The code is used as it is; half of a file is never left."""
 

@@ -17,6 +17,7 @@ from hybrid_compute.links.threads import Threads
 from hybrid_compute.tasks import AnyTask, PerTask
 from hybrid_compute.wasm.contained import Contained
 from hybrid_compute.wasm.leash import Leash
+from hybrid_compute.wasm.trap import Trap
 
 _STACK = 8 << 20
 _NONE: dict[str, Any] = {}
@@ -53,8 +54,8 @@ class WasmBackend(Backend):
     def __init__(self, *, threads: int | None = None) -> None:
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, not {threads}")
-        count = threads if threads is not None else 2 * (os.cpu_count() or 1)
-        self._threads = Threads(count, stack=_STACK, name="hybrid-compute-wasm", behind=True)
+        count = threads if threads is not None else max(2, os.cpu_count() or 1)
+        self._threads = Threads(count, stack=_STACK, name="hybrid-compute-wasm")
         self._spare = Threads(1, stack=_STACK, name="hybrid-compute-wasm-spare")  # for the quick, when all are busy
         self._seen: PerTask[_Seen] = PerTask(_Seen)
         self._leashes: set[Leash] = set()
@@ -157,6 +158,8 @@ class WasmBackend(Backend):
             raise
         except HybridComputeError:
             raise
+        except Trap as trap:
+            raise trap.as_failure(task.name) from trap
         except OF_THE_TASK as error:
             raise failure_of(error, task.name) from error
 

@@ -7,9 +7,7 @@ waited for when the program ends, and nothing lies between a call and its thread
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -18,11 +16,10 @@ _Work = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoo
 
 
 class Threads:
-    """So many threads with a stack of `stack` bytes each. `behind` others, they interrupt nobody who computes."""
+    """So many threads with a stack of `stack` bytes each."""
 
-    def __init__(self, count: int, *, stack: int, name: str, behind: bool = False) -> None:
+    def __init__(self, count: int, *, stack: int, name: str) -> None:
         self.count = count
-        self._behind = behind
         self._stack = stack
         self._name = name
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
@@ -59,8 +56,6 @@ class Threads:
                 threading.stack_size(before)
 
     def _serve(self) -> None:
-        if self._behind:
-            _stay_behind()
         for work, future, loop in iter(self._queue.get, None):
             settle: Callable[[asyncio.Future[Any], Any], None] = self._answer
             outcome = None
@@ -86,15 +81,6 @@ class Threads:
         self._under_way -= 1
         if not future.done():
             future.set_exception(error)
-
-
-def _stay_behind() -> None:
-    """Have this thread wait, when it wakes up, until a processor is free: the event loop and the quick come first."""
-    if sys.platform == "linux":
-        try:
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-        except OSError:  # a container that forbids it: everything works, and is fair to all
-            pass
 
 
 _stack_sizes = threading.Lock()

@@ -24,12 +24,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+MOST = 2 << 30
+"""Bytes that are kept. Beyond them, what was not used for longest goes."""
+
 
 class Cache:
-    """A folder of files that this user alone has written."""
+    """A folder of files that this user alone has written, of `most` bytes at most."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, most: int = MOST) -> None:
         self.folder = folder
+        self._most = most
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _is_private(folder, folder.lstat()):
             raise PermissionError(f"{folder} could be written by others, and compiled code there is not to be trusted")
@@ -49,6 +53,7 @@ class Cache:
                 if _digest(path) != told["digest"]:
                     raise ValueError("it is not what was stored")
                 self._note(path, told["digest"])
+            os.utime(note)
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, OSError):
@@ -61,7 +66,18 @@ class Cache:
         path = self.folder / name
         self._put(path, data)
         self._note(path, hashlib.sha256(data).hexdigest())
+        self._make_room(path)
         return path
+
+    def _make_room(self, newest: Path) -> None:
+        """Discard what was not used for longest, until the rest fits."""
+        notes = sorted((note.stat().st_mtime_ns, note) for note in self.folder.glob("*.note"))
+        sizes = {note: note.with_suffix("").stat().st_size for _, note in notes if note.with_suffix("").exists()}
+        total = sum(sizes.values())
+        for _, note in notes:
+            if total > self._most and note.stem != newest.name:
+                total -= sizes.get(note, 0)
+                self.discard(note.stem)
 
     def digest_of(self, path: Path, read: Callable[[], str]) -> str:
         """The digest of some file: as it was when it was last `read`, if the system says that it is the same."""

@@ -13,7 +13,8 @@ from hybrid_compute.wasm.held import Held
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import in_units
 from hybrid_compute.wasm.slots import Room
-from hybrid_compute.wasm.traps import Trap, exceeded, explain
+from hybrid_compute.wasm.trap import Trap
+from hybrid_compute.wasm.traps import exceeded, explain
 
 if TYPE_CHECKING:
     from hybrid_compute.wasm.program import Program
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 class Guest(Held):
     """A program, instantiated, with a call under way. `close` it, or leave it to the garbage collector."""
 
+    spoiled = False
+    """Whether something went wrong in it: its memory may be half written."""
     _store: int | None = None
 
     def __init__(self, program: Program, leash: Leash) -> None:
@@ -113,6 +116,7 @@ class Guest(Held):
             raise self.failure(error)
 
     def failure(self, error: int | None) -> BaseException:
+        self.spoiled = True
         told = self.leash.taken()
         trap = capi.taken_trap(self.trap.value) if self.trap.value else None
         self.trap.value = None

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.wasm import capi, kinds
 from hybrid_compute.wasm.kinds import BUFFER, LETTERS, NUMBERS, Buffer, Kind, Number
-from hybrid_compute.wasm.traps import Trap, exceeded
+from hybrid_compute.wasm.trap import Trap
+from hybrid_compute.wasm.traps import exceeded
 
 if TYPE_CHECKING:
     from hybrid_compute.wasm.guest import Guest
