@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 from hybrid_compute.kernels.arguments import Signature
 from hybrid_compute.kernels.memory import Memory
-
-_ALIGNED = 64
+from hybrid_compute.kernels.regions import padded
 
 
 class _PyBuffer(ctypes.Structure):
@@ -70,10 +69,6 @@ class Visit:
             ctypes.memmove(to, start, size)
         if self._region is not None:
             self._memory.release(self._region)
-
-
-def padded(size: int) -> int:
-    return -(-size // _ALIGNED) * _ALIGNED
 
 
 def union(blocks: list[Block]) -> list[tuple[int, int]]:
