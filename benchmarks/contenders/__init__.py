@@ -10,6 +10,7 @@ from benchmarks.contenders import (
     concurrent5,
     crowd,
     engine,
+    kernels,
     lag,
     lifecycle,
     outbox,
@@ -42,5 +43,6 @@ GROUPS = {
         crowd,
         engine,
         actions,
+        kernels,
     )
 }
