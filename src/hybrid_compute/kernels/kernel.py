@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from hybrid_compute.kernels import parallel, process
 from hybrid_compute.kernels.arguments import Signature
+from hybrid_compute.kernels.frontend import translate
 from hybrid_compute.kernels.source import KernelError, Source
-from hybrid_compute.kernels.statements import translate
 from hybrid_compute.kernels.tree import Function
 from hybrid_compute.kernels.types import ArrayType, Scalar
 from hybrid_compute.kernels.visits import Visit
