@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from benchmarks.contenders import actions, engine, lifecycle, remote, remote_arrays, requests, wasm
+from benchmarks.contenders import actions, engine, kernels, lifecycle, remote, remote_arrays, requests, wasm
 from benchmarks.contenders.arrays import ECHO
 from benchmarks.contenders.burst import GATHER, MAP, SUBMIT
 from benchmarks.contenders.lag import LAG
@@ -164,6 +164,15 @@ def _in_worker(measure: str) -> Formula:
 def _beside_original(measure: str) -> Formula:
     original = Figure("actions", measure, "the original, as measured once")
     return times(Figure("actions", measure, "Engine.dispatch"), original)
+
+
+def _kernel(measure: str, peer: str, ours: str = "kernel") -> Formula:
+    """How much longer the peer takes than our kernel."""
+    return times(Figure("kernels", measure, peer), Figure("kernels", measure, ours))
+
+
+def _threads(one: str, two: str) -> Formula:
+    return times(Figure("kernels", kernels.THREADS, one), Figure("kernels", kernels.THREADS, two))
 
 
 def _learned(measure: str) -> Formula:
@@ -359,9 +368,7 @@ TARGETS = (
     ),
     Target(
         "wasm: a call in a new guest, above the bare call",
-        above(
-            Figure("wasm", wasm.FRESH, "a task"), Figure("wasm", wasm.KEPT, "wasmtime_func_call_unchecked by ctypes")
-        ),
+        above(Figure("wasm", wasm.FRESH, "a task"), BARE_WASM),
         50.0,
         unit="us",
         placements=BOTH,
@@ -379,6 +386,26 @@ TARGETS = (
         2.0,
     ),
     Target("wasm: cancelled to ended, p95", p95(Figure("wasm", wasm.STOP, "WasmBackend")), 20.0, unit="ms"),
+    Target("integers: CPython / kernel", _kernel(kernels.INTEGERS, "CPython"), 80, at_least=True),
+    Target("mandelbrot: CPython / kernel", _kernel(kernels.MANDELBROT, "CPython"), 15, at_least=True),
+    Target(
+        "mandelbrot: CPython / kernel, interruptible=False",
+        _kernel(kernels.MANDELBROT, "CPython", "kernel, interruptible=False"),
+        35,
+        at_least=True,
+    ),
+    *(
+        Target(f"{name}: {ours} / numpy", times(Figure("kernels", name, ours), Figure("kernels", name, "numpy")), 1.5)
+        for name in (kernels.SAXPY, kernels.PARTICLES)
+        for ours in ("kernel", "kernel, arrays of WorkerBackend.empty", "kernel, ordinary arrays")
+    ),
+    Target(
+        "mandelbrot: kernel.parallel, 1 thread / 2 threads",
+        _threads("kernel.parallel, 1 thread", "kernel.parallel, 2 threads"),
+        1.8,
+        at_least=True,
+    ),
+    Target("the same in C: what the machine had to give", _threads("C, 1 thread", "C, 2 threads"), 1.8, at_least=True),
 )
 
 

@@ -10,6 +10,7 @@ from benchmarks.contenders import (
     concurrent5,
     crowd,
     engine,
+    kernels,
     lag,
     lifecycle,
     outbox,
@@ -44,5 +45,6 @@ GROUPS = {
         engine,
         actions,
         wasm,
+        kernels,
     )
 }

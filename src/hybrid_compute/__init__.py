@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from hybrid_compute.engine.options import WorkerOptions as WorkerOptions
     from hybrid_compute.engine.pool import EnginePool as EnginePool
     from hybrid_compute.futures import WorkerExecutor as WorkerExecutor
+    from hybrid_compute.kernels.kernel import Kernel as Kernel
+    from hybrid_compute.kernels.kernel import kernel as kernel
     from hybrid_compute.outbox.box import Outbox as Outbox
     from hybrid_compute.pipelines.pipeline import pipeline as pipeline
     from hybrid_compute.reporting import progress as progress
@@ -48,6 +50,7 @@ _WHERE = {
     "Budget": "hybrid_compute.backends.priced",
     "Engine": "hybrid_compute.engine.engine",
     "EnginePool": "hybrid_compute.engine.pool",
+    "Kernel": "hybrid_compute.kernels.kernel",
     "Lifetime": "hybrid_compute.backends.crew",
     "LocalBackend": "hybrid_compute.backends.local",
     "McpBackend": "hybrid_compute.backends.mcp",
@@ -66,6 +69,7 @@ _WHERE = {
     "WorkerExecutor": "hybrid_compute.futures",
     "WorkerOptions": "hybrid_compute.engine.options",
     "empty": "hybrid_compute.arrays",
+    "kernel": "hybrid_compute.kernels.kernel",
     "pipeline": "hybrid_compute.pipelines.pipeline",
     "progress": "hybrid_compute.reporting",
     "task": "hybrid_compute.tasks",
@@ -78,6 +82,7 @@ __all__ = [
     "Budget",
     "Engine",
     "EnginePool",
+    "Kernel",
     "Lifetime",
     "LocalBackend",
     "McpBackend",
@@ -97,6 +102,7 @@ __all__ = [
     "WorkerOptions",
     "empty",
     "errors",
+    "kernel",
     "pipeline",
     "progress",
     "task",
