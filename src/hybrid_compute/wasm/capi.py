@@ -130,5 +130,3 @@ def check(error: Pointer) -> None:
     """Raise what a C function has returned, if it is an error."""
     if error:
         raise taken_error(error)
-
-

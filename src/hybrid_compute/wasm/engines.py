@@ -72,7 +72,7 @@ _forked = False
 
 def _forget() -> None:
     """In a forked child: a lock that some thread held is free, and the threads that compile are not there."""
-    global _lock, _forked  # noqa: PLW0603  # one process has one of each
+    global _lock, _forked  # one process has one of each
     _lock, _forked = threading.Lock(), True
     _engines.clear()
 

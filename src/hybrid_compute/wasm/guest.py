@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from hybrid_compute.wasm import capi, slots
 from hybrid_compute.wasm.held import Held
+from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import in_units
 from hybrid_compute.wasm.slots import Room
 from hybrid_compute.wasm.traps import Trap, exceeded, explain
-from hybrid_compute.wasm.watch import Leash
 
 if TYPE_CHECKING:
     from hybrid_compute.wasm.program import Program
@@ -27,20 +27,21 @@ class Guest(Held):
         self.program = program
         self.room = Room(program.limits.memory)
         self.host_calls = 0
-        self._trap = c_void_p()
-        self._trap_at = addressof(self._trap)
+        self.trap = c_void_p()
+        self.trap_at = addressof(self.trap)
         self._memory: int | None = None
         self._exports: dict[bytes, tuple[object, int]] = {}
         self._instance = create_string_buffer(capi.INSTANCE_SIZE)
-        self._store: int | None = capi.store_new(program.engine.pointer, self.number, None)
+        store: int = capi.store_new(program.engine.pointer, self.number, None)
+        self._store: int | None = store
         try:
-            self.hold(self._store, capi.store_context(self._store))
+            self.hold(store, capi.store_context(store))
             memory = -1 if slots.own else self.limits.memory
-            capi.store_limiter(self._store, memory, self.limits.table, -1, -1, -1)
+            capi.store_limiter(store, memory, self.limits.table, -1, -1, -1)
             guests[self.number] = self
             self.begin(leash)
             slots.making(self.room)
-            self._enter(capi.pre_instantiate, program.pre, self.context, addressof(self._instance), self._trap_at)
+            self._enter(capi.pre_instantiate, program.pre, self.context, addressof(self._instance), self.trap_at)
         except BaseException:
             self.close()
             raise
@@ -52,7 +53,7 @@ class Guest(Held):
 
     def call(self, function: int, values: int, count: int) -> None:
         """Call an exported function; arguments are in, and results come to, `count` slots at the address `values`."""
-        self._enter(capi.func_call, self.context, function, values, count, self._trap_at)
+        self._enter(capi.func_call, self.context, function, values, count, self.trap_at)
 
     def close(self) -> None:
         """Give everything back."""
@@ -93,8 +94,13 @@ class Guest(Held):
         """A copy of these bytes."""
         return ctypes.string_at(self.view(offset, size), size) if size else b""
 
-    def write(self, offset: int, data: bytes) -> None:
-        ctypes.memmove(self.view(offset, len(data)), data, len(data))
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Copy these bytes to its memory."""
+        at = self.view(offset, len(data))
+        if isinstance(data, bytes):
+            ctypes.memmove(at, data, len(data))
+        else:
+            memoryview((ctypes.c_char * len(data)).from_address(at)).cast("B")[:] = data
 
     # What goes wrong.
 
@@ -104,13 +110,13 @@ class Guest(Held):
         if told is not None:  # before it began
             raise told
         error = enter(*arguments)
-        if error or self._trap.value:
-            raise self._failure(error)
+        if error or self.trap.value:
+            raise self.failure(error)
 
-    def _failure(self, error: int | None) -> BaseException:
+    def failure(self, error: int | None) -> BaseException:
         told = self.leash.taken()
-        trap = capi.taken_trap(self._trap.value) if self._trap.value else None
-        self._trap.value = None
+        trap = capi.taken_trap(self.trap.value) if self.trap.value else None
+        self.trap.value = None
         failed = capi.taken_error(error) if error else None
         if told is not None:
             return told

@@ -11,9 +11,10 @@ from time import monotonic
 from hybrid_compute.errors import LimitExceeded
 from hybrid_compute.wasm import capi, interrupts, stack
 from hybrid_compute.wasm.engines import Engine
+from hybrid_compute.wasm.leash import NEVER, Leash
 from hybrid_compute.wasm.limits import Limits
 from hybrid_compute.wasm.traps import exceeded
-from hybrid_compute.wasm.watch import Leash, asked, leashes, watch
+from hybrid_compute.wasm.watch import asked, leashes, watch
 
 _numbers = itertools.count(1)
 _main = threading.main_thread()
@@ -42,14 +43,12 @@ class Held:
         """A call begins, in this thread: from here on the leash holds it, and it may use all that the limits give."""
         limits = self.limits
         stack.insist_on(limits.stack)
-        if limits.time is not None:
-            until = monotonic() + limits.time
-            if until < leash.until:
-                leash.until, leash.late = until, self._late
+        leash.begin(NEVER if limits.time is None else monotonic() + limits.time, self.late)
         if self.engine.metered:
             capi.check(capi.set_fuel(self.context, _ALL_FUEL if limits.fuel is None else limits.fuel))
         if get_ident() == _main.ident:
-            leash.main = interrupts.written_down(leash)
+            leash.in_main = True
+            leash.written = interrupts.written_down(leash)
         self.leash = leashes[self.number] = leash
         leash.tick = self.engine.tick
         watch.running[self.number] = leash
@@ -59,8 +58,8 @@ class Held:
     def end(self) -> None:
         """The call is over. `begin` and `end` may follow each other many times."""
         watch.running.pop(self.number, None)
-        if self.leash.main:
-            self.leash.main = False
+        if self.leash.written:
+            self.leash.written = False
             interrupts.as_before(self.leash)
 
     def let_go(self) -> None:
@@ -75,5 +74,5 @@ class Held:
         capi.check(capi.get_fuel(self.context, addressof(left)))
         return left.value
 
-    def _late(self) -> LimitExceeded:
+    def late(self) -> LimitExceeded:
         return exceeded(self.name, "time", f"{self.limits.time:g} s", "ran for longer")

@@ -6,10 +6,13 @@ go. So for the time of a call the signal is only written down. Whoever has a han
 
 from __future__ import annotations
 
-import _signal  # the same as `signal`, without its enums, which would cost more than the call of a guest
+import importlib
 from typing import Any
 
-from hybrid_compute.wasm.watch import Leash
+from hybrid_compute.wasm.leash import Leash
+
+# The same as `signal`, without its enums, which would take longer than the call of a guest.
+_signal: Any = importlib.import_module("_signal")
 
 
 def written_down(leash: Leash) -> bool:

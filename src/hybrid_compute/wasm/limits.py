@@ -40,9 +40,8 @@ class Limits:
             value: Any = getattr(self, field.name)
             if value is None and field.name in ("time", "fuel", "host_calls"):
                 continue
-            if isinstance(value, bool) or not isinstance(value, float if field.name == "time" else int):
-                if not (field.name == "time" and isinstance(value, int) and not isinstance(value, bool)):
-                    raise TypeError(f"Limits.{field.name} must be a number, not {value!r}")
+            if isinstance(value, bool) or not isinstance(value, int | float if field.name == "time" else int):
+                raise TypeError(f"Limits.{field.name} must be a number, not {value!r}")
             if not value > 0:
                 raise ValueError(f"Limits.{field.name} must be positive, not {value!r}")
         if not PAGE <= self.stack <= 4 << 20:

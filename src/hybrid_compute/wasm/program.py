@@ -31,10 +31,13 @@ class Program:
         self.name = name
         self.limits = limits
         self.engine: Engine = engine_for(profile)
+        self.metered = self.engine.metered
         self.module = module_of(source, profile)
         self._linker = wasmtime.Linker(self.engine.engine)
         if link is not None:
             link(self._linker, self.module)
+        self.hosts = len(self.module.imports) > 0
+        """Whether it may call anything of ours."""
         self.pre = self._prepare()
 
     def _prepare(self) -> int:
@@ -54,7 +57,9 @@ class Program:
             if each.name == export and isinstance(each.type, wasmtime.FuncType):
                 return tuple(map(str, each.type.params)), tuple(map(str, each.type.results))
         names = sorted(each.name for each in self.module.exports if isinstance(each.type, wasmtime.FuncType))
-        raise InvalidInput(f"{self.name}: the module exports no function {export!r}; it has {', '.join(names) or 'none'}")
+        raise InvalidInput(
+            f"{self.name}: the module exports no function {export!r}; it has {', '.join(names) or 'none'}"
+        )
 
 
 def module_of(source: bytes, profile: Profile) -> wasmtime.Module:

@@ -151,7 +151,7 @@ def _grow(number: int, size: int) -> int:
     return 0 if slot.resize(size) else _denied(b"the system gives no more memory")
 
 
-@capi.Finalizer
+@capi.Finalizer  # type: ignore[untyped-decorator]
 def _leave(number: int) -> None:
     slot = _used.pop(number)
     slot.clear()
@@ -162,7 +162,7 @@ def _leave(number: int) -> None:
         _libc.munmap(c_void_p(slot.base), c_size_t(SIZE + GUARD))
 
 
-@capi.Finalizer
+@capi.Finalizer  # type: ignore[untyped-decorator]
 def _never(_env: Any) -> None:
     """The creator stays as long as the process."""
 

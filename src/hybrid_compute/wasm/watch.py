@@ -1,7 +1,7 @@
 """Stopping guests: when their time is up, when their caller gives up, and at Ctrl-C.
 
 A guest asks, at each turn of a loop and at each call, whether the epoch of its engine has gone on. If so, it calls
-`_asked` here, which lets it continue or stops it. So nothing needs to be set before a call, and any thread can stop a
+`asked` here, which lets it continue or stops it. So nothing needs to be set before a call, and any thread can stop a
 guest: it says why on the guest's `Leash`, and moves the epoch.
 
 One thread watches the time of all guests. It looks each few milliseconds while any guest runs, and sleeps otherwise.
@@ -9,51 +9,18 @@ One thread watches the time of all guests. It looks each few milliseconds while 
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic, sleep
 from typing import Any
 
-from hybrid_compute.wasm import capi
+from hybrid_compute.wasm import capi, interrupts
+from hybrid_compute.wasm.leash import Leash
 
 TICK = 0.005
 """Seconds between two looks: so late a guest may be stopped."""
-_NEVER = float("inf")
-
-
-class Leash:
-    """What holds one call: why it is to stop, if it is; until when it may run; and how to make it look.
-
-    Any thread may `stop` it, before it begins, while it runs, or after: then nothing happens.
-    """
-
-    __slots__ = ("error", "late", "main", "tick", "until")
-
-    def __init__(self) -> None:
-        self.error: BaseException | None = None
-        self.until = _NEVER
-        self.late: Callable[[], BaseException] | None = None
-        self.tick: Callable[[], object] | None = None
-        self.main = False
-
-    def stop(self, error: BaseException) -> None:
-        """Have the guest end with this error, if it has not ended yet."""
-        if self.error is None:
-            self.error = error
-        if self.tick is not None:
-            self.tick()
-
-    def taken(self) -> BaseException | None:
-        """The error, which is raised now and never again."""
-        error, self.error = self.error, None
-        return error
-
-    def may_go_on(self) -> bool:
-        """Whether the guest that asks may continue; if not, `error` says why."""
-        if self.error is None and monotonic() >= self.until and self.late is not None:
-            self.error = self.late()
-        return self.error is None
 
 
 class Watch:
@@ -91,11 +58,13 @@ class Watch:
             self.asleep = False
 
 
-def overdue(leashes: Any, now: float, *, for_signals: bool) -> set[Callable[[], object]]:
+def overdue(leashes: Iterable[Leash], now: float, *, for_signals: bool) -> set[Callable[[], object]]:
     """The engines to move: of guests whose time is up, and of one in the main thread, where signals are handled."""
     found: set[Callable[[], object]] = set()
     for leash in leashes:
-        if leash.tick is not None and (now >= leash.until or leash.error is not None or (for_signals and leash.main)):
+        if leash.tick is not None and (
+            now >= leash.until or leash.error is not None or (for_signals and leash.in_main)
+        ):
             found.add(leash.tick)
     return found
 
@@ -105,11 +74,13 @@ leashes: dict[int, Leash] = {}
 """Of all guests that are alive, by their number."""
 
 
-@capi.EpochCallback
+@capi.EpochCallback  # type: ignore[untyped-decorator]
 def asked(_context: Any, number: Any, delta: Any, kind: Any) -> int:
     """In the guest's thread: the epoch has gone on. A signal that waits is handled here, for this is Python."""
     try:
         leash = leashes[number]
+        if leash.in_main and not leash.written:
+            leash.written = interrupts.written_down(leash)
         if leash.may_go_on():
             delta[0], kind[0] = 1, 0
             return 0
@@ -123,5 +94,14 @@ def _forget() -> None:
     watch.__init__()  # type: ignore[misc]
 
 
+def _stop_all() -> None:
+    """At the end of the program. A guest must not come back to Python when Python is no more."""
+    while watch.running:
+        for leash in list(watch.running.values()):
+            leash.stop(SystemExit("the program has ended"))
+        sleep(0.001)
+
+
+atexit.register(_stop_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)

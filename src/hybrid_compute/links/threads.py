@@ -1,0 +1,86 @@
+"""Threads that run what they are given, first come, first served, and tell an event loop what came of it.
+
+They have the stack that guests of WASM need, and are there from the first call on. Unlike an executor's they are not
+waited for when the program ends, and nothing lies between a call and its thread but one queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+_Work = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
+
+
+class Threads:
+    """So many threads with a stack of `stack` bytes each."""
+
+    def __init__(self, count: int, *, stack: int, name: str) -> None:
+        self.count = count
+        self._stack = stack
+        self._name = name
+        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._started = 0
+        self._idle = 0
+
+    def run(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
+        """Run this in a thread. What is cancelled before it has begun never runs."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._queue.put((work, future, loop))
+        if not self._idle and self._started < self.count:
+            self._start()
+        return future
+
+    def close(self) -> None:
+        """Each thread ends after what it has begun."""
+        for _ in range(self._started):
+            self._queue.put(None)
+
+    def _start(self) -> None:
+        self._started += 1
+        with _stack_sizes:
+            before = threading.stack_size(self._stack)
+            try:
+                threading.Thread(target=self._serve, name=f"{self._name}-{self._started}", daemon=True).start()
+            finally:
+                threading.stack_size(before)
+
+    def _serve(self) -> None:
+        get = self._queue.get
+        while True:
+            self._idle += 1
+            item = get()
+            self._idle -= 1
+            if item is None:
+                return
+            work, future, loop = item
+            if future.cancelled():
+                continue
+            settle: Callable[[asyncio.Future[Any], Any], None] = _answer
+            try:
+                outcome = work()
+            except BaseException as error:
+                outcome, settle = error, _fail
+            try:
+                loop.call_soon_threadsafe(settle, future, outcome)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                pass
+            del item, work, future, outcome
+
+
+_stack_sizes = threading.Lock()
+"""The size is set for the whole process: no two threads may set it at once."""
+
+
+def _answer(future: asyncio.Future[Any], result: Any) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)

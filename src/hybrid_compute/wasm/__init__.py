@@ -1,0 +1,28 @@
+"""WebAssembly: code that is not trusted, in a sandbox that is made, called and thrown away in microseconds.
+
+    score = wasm.task("plugin.wasm", "score")
+    await runtime.run(score, 3, 4)
+
+Importing this loads neither wasmtime nor numpy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hybrid_compute.wasm.function import WasmFunction
+from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.module import WasmModule, task
+
+if TYPE_CHECKING:
+    from hybrid_compute.wasm.traps import Trap as Trap
+
+__all__ = ["Limits", "Trap", "WasmFunction", "WasmModule", "task"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Trap":
+        from hybrid_compute.wasm.traps import Trap
+
+        return Trap
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
