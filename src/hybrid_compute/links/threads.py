@@ -42,12 +42,7 @@ class Threads:
 
     def _start(self) -> None:
         self._started += 1
-        with _stack_sizes:
-            before = threading.stack_size(self._stack)
-            try:
-                threading.Thread(target=self._serve, name=f"{self._name}-{self._started}", daemon=True).start()
-            finally:
-                threading.stack_size(before)
+        start(self._serve, stack=self._stack, name=f"{self._name}-{self._started}")
 
     def _serve(self) -> None:
         get = self._queue.get
@@ -70,6 +65,18 @@ class Threads:
             except RuntimeError:  # the loop is closed: nobody waits any more
                 pass
             del item, work, future, outcome
+
+
+def start(work: Callable[[], object], *, stack: int, name: str) -> threading.Thread:
+    """A daemon thread with a stack of `stack` bytes that does this."""
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    with _stack_sizes:
+        before = threading.stack_size(stack)
+        try:
+            thread.start()
+        finally:
+            threading.stack_size(before)
+    return thread
 
 
 _stack_sizes = threading.Lock()

@@ -50,6 +50,8 @@ def outcome_of(report: str, result: str, limits: Limits, name: str) -> Outcome:
         raise with_output(exceeded(name, told.limit, limits), output)
     if told.outcome == "failed":
         failed = TaskFailed(f"{name} failed: {told.message}", remote_traceback=told.traceback)
+        if told.traceback:
+            failed.add_note(f"in the sandbox: {told.traceback.rstrip()}")
         raise with_output(failed, output)
     if len(result) > limits.result:
         raise exceeded(name, "result", limits)

@@ -13,7 +13,8 @@ import wasmtime
 from hybrid_compute.errors import LimitExceeded, TaskFailed
 from hybrid_compute.sandbox import components, grants
 from hybrid_compute.sandbox.answers import Outcome, exceeded, outcome_of
-from hybrid_compute.sandbox.interpreter import Interpreter, boxes
+from hybrid_compute.sandbox.imports import Caller, callers
+from hybrid_compute.sandbox.interpreter import Interpreter
 from hybrid_compute.sandbox.limits import Limits
 from hybrid_compute.sandbox.prepare import PROFILE
 from hybrid_compute.sandbox.worlds import Fixed, World
@@ -21,9 +22,9 @@ from hybrid_compute.schema import encode_json
 from hybrid_compute.tasks import AnyTask
 from hybrid_compute.wasm import capi
 from hybrid_compute.wasm.held import Held
+from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import Limits as HeldLimits
 from hybrid_compute.wasm.limits import in_units
-from hybrid_compute.wasm.watch import Leash
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Job:
 _FIRST = Job("result = sum(input); print(result)", [1, 2])
 
 
-class Box(Held):
+class Box(Held, Caller):
     """An interpreter that is ready to run a program. It serves one thread at a time. `close` it."""
 
     def __init__(self, interpreter: Interpreter, limits: Limits) -> None:
@@ -65,7 +66,7 @@ class Box(Held):
         self.limits_of_program = limits
         self._job = _FIRST
         self._host_calls = 0
-        boxes[self.number] = self
+        callers[self.number] = self
         store: int = capi.store_new(interpreter.engine.pointer, self.number, None)
         self._store: int | None = store
         try:
@@ -135,6 +136,8 @@ class Box(Held):
                 started=True,
             )
         reason = text.strip().rpartition("\n")[2].strip()
+        if "get-stderr" in reason:  # where it would have said why
+            reason = "it gave up"
         return TaskFailed(f"{self.name} has broken the interpreter that ran it: {reason}", remote_traceback=text)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from keyword import iskeyword
 from typing import Any
 
-from hybrid_compute import schema
 from hybrid_compute.errors import HybridComputeError, InvalidInput
+from hybrid_compute.schema import Arguments, as_object, bind_object, encode_json, input_type
 from hybrid_compute.tasks import AnyTask, Task, as_task
 
 _TAKEN = {"input", "result"}
@@ -23,7 +23,7 @@ def tasks_of(grants: Mapping[str, Callable[..., Any]]) -> dict[str, AnyTask]:
         task = function if isinstance(function, Task) else as_task(function)
         if task.kind != "function":
             raise TypeError(f"the {task.kind} {name!r} cannot be granted: a program calls plain functions")
-        schema.input_type(task)  # raises here what would otherwise be the program's fault
+        input_type(task)  # raises here what would otherwise be the program's fault
         found[name] = task
     return found
 
@@ -35,7 +35,7 @@ def answer(grants: Mapping[str, AnyTask], name: str, arguments: str) -> str:
         return _error(f"there is no function {name!r}")
     try:
         args, kwargs = _bound(task, json.loads(arguments))
-        value = schema.encode_json(task.fn(*args, **kwargs)).decode()
+        value = encode_json(task.fn(*args, **kwargs)).decode()
     except HybridComputeError as error:
         return _error(str(error))
     except Exception as error:
@@ -43,12 +43,12 @@ def answer(grants: Mapping[str, AnyTask], name: str, arguments: str) -> str:
     return f'{{"value": {value}}}'
 
 
-def _bound(task: AnyTask, given: Any) -> schema.Arguments:
+def _bound(task: AnyTask, given: Any) -> Arguments:
     """The arguments, each of the type that the function says. Raises `InvalidInput`."""
     match given:
         case {"args": [*args], "kwargs": {**kwargs}}:
             named = {str(key): value for key, value in kwargs.items()}
-            return schema.bind_object(task, schema.as_object(task, tuple(args), named))
+            return bind_object(task, as_object(task, tuple(args), named))
         case _:
             raise InvalidInput(f"{task.name} is called with a list of arguments and an object of named ones")
 

@@ -7,22 +7,45 @@ ends the program. Nothing of wasmtime's own implementation of that interface is 
 
 from __future__ import annotations
 
+import weakref
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from wasmtime import component
 
 from hybrid_compute.sandbox import components
-
-if TYPE_CHECKING:
-    from hybrid_compute.sandbox.box import Box
+from hybrid_compute.sandbox.worlds import World
 
 _WASI = "0.2.9"
 _MOST_RANDOM = 1 << 16
 
 
-def link(linker: component.Linker, compiled: component.Component, box_of: Callable[[int], Box]) -> None:
-    """Define what the component imports, for boxes that are known by the number of their store."""
+class Caller(Protocol):
+    """A sandbox whose program asks for something."""
+
+    @property
+    def world(self) -> World: ...
+
+    @abstractmethod
+    def sleep(self, seconds: float) -> None: ...
+
+    @abstractmethod
+    def call_grant(self, name: str, arguments: str) -> str:
+        """The answer, as JSON."""
+
+    @abstractmethod
+    def failed(self, error: BaseException) -> None:
+        """What was asked for has raised this, which ends the program."""
+
+
+callers: weakref.WeakValueDictionary[int, Caller] = weakref.WeakValueDictionary()
+"""Those that are alive, by the number of their store."""
+
+
+def link(linker: component.Linker, compiled: component.Component) -> None:
+    """Define what the component imports."""
+    box_of = callers.__getitem__
 
     def failed(number: int, error: BaseException) -> None:
         box_of(number).failed(error)
@@ -37,14 +60,14 @@ def link(linker: component.Linker, compiled: component.Component, box_of: Callab
     linker.define_unknown_imports_as_traps(compiled)
 
 
-def _of_ours(box_of: Callable[[int], Box]) -> dict[str, Callable[..., Any]]:
+def _of_ours(box_of: Callable[[int], Caller]) -> dict[str, Callable[..., Any]]:
     return {
         "grant": lambda number, name, arguments: box_of(number).call_grant(name, arguments),
         "sleep": lambda number, seconds: box_of(number).sleep(seconds),
     }
 
 
-def _of_the_system(box_of: Callable[[int], Box]) -> dict[str, dict[str, Callable[..., Any]]]:
+def _of_the_system(box_of: Callable[[int], Caller]) -> dict[str, dict[str, Callable[..., Any]]]:
     def random(number: int, size: int) -> bytes:
         if size > _MOST_RANDOM:  # a list takes up 40 times as much here
             raise ValueError(f"the program asked for {size} random bytes at once")

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
-from typing import TYPE_CHECKING
 
 from wasmtime import component
 
 from hybrid_compute.sandbox import imports, prepare
 from hybrid_compute.wasm.engines import Engine, engine_for
-
-if TYPE_CHECKING:
-    from hybrid_compute.sandbox.box import Box
 
 
 class Interpreter:
@@ -23,7 +18,7 @@ class Interpreter:
         self.engine: Engine = engine_for(prepare.PROFILE)
         self.compiled: component.Component = prepare.load(self.engine.engine)
         self.linker = component.Linker(self.engine.engine)
-        imports.link(self.linker, self.compiled, boxes.__getitem__)
+        imports.link(self.linker, self.compiled)
 
 
 def interpreter() -> Interpreter:
@@ -38,8 +33,6 @@ def interpreter() -> Interpreter:
         return _loaded
 
 
-boxes: weakref.WeakValueDictionary[int, Box] = weakref.WeakValueDictionary()
-"""Those that are alive, by the number of their store: host functions find by it who calls them."""
 _loaded: Interpreter | None = None
 _lock = threading.Lock()
 

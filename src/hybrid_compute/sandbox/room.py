@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from hybrid_compute.errors import BackendUnavailable
+from hybrid_compute.links import threads
 from hybrid_compute.sandbox.prepare import STACK
 from hybrid_compute.wasm import stack
 
@@ -24,15 +25,8 @@ def run_with_room(work: Callable[[], R]) -> R:
 
 
 def started(work: Callable[[], object], name: str) -> threading.Thread:
-    """A thread with a large stack that does this."""
-    with _sizes:  # it is one setting for all threads that are started
-        before = threading.stack_size(stack.THREAD)
-        try:
-            thread = threading.Thread(target=work, name=name, daemon=True)
-            thread.start()
-        finally:
-            threading.stack_size(before)
-    return thread
+    """A thread with room that does this."""
+    return threads.start(work, stack=stack.THREAD, name=name)
 
 
 def _elsewhere(work: Callable[[], R]) -> R:
@@ -46,6 +40,3 @@ def _elsewhere(work: Callable[[], R]) -> R:
 
     started(perform, "hybrid-compute-sandbox")
     return done.result()
-
-
-_sizes = threading.Lock()

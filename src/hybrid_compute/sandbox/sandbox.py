@@ -13,13 +13,14 @@ from typing import Any, Self
 
 from hybrid_compute.errors import BackendClosed, TaskTimeout
 from hybrid_compute.sandbox import grants as granting
+from hybrid_compute.sandbox import prepare as making
 from hybrid_compute.sandbox.answers import Outcome
 from hybrid_compute.sandbox.box import Box, Job
 from hybrid_compute.sandbox.interpreter import interpreter
 from hybrid_compute.sandbox.limits import Limits
 from hybrid_compute.sandbox.room import run_with_room, started
 from hybrid_compute.sandbox.worlds import Fixed, Real, World
-from hybrid_compute.wasm.watch import Leash
+from hybrid_compute.wasm.leash import Leash
 
 
 class Sandbox:
@@ -88,6 +89,15 @@ class Sandbox:
             _limit(leash, timeout, name)
         job = Job(source, input, files or {}, self._grants, self._world(), name)
         return run_with_room(lambda: self._run(job, leash))
+
+    @staticmethod
+    def prepare(tell: Callable[[str], object] | None = None) -> None:
+        """Make the interpreter now, if this machine does not have it yet, rather than at the first `run`.
+
+        That takes half a minute, once. `tell` hears of each step. Raises `BackendUnavailable` if it cannot be made.
+        """
+        making.prepare(tell)
+        interpreter()
 
     def _run(self, job: Job, leash: Leash) -> Outcome:
         box = self._spare.take()
@@ -162,10 +172,11 @@ class Spare:
 def _limit(leash: Leash, timeout: float, name: str) -> None:
     if not timeout > 0:
         raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
-    until = monotonic() + timeout
-    if until < leash.until:
-        leash.until = until
-        leash.late = lambda: TaskTimeout(f"{name} was not done within its timeout of {timeout:g} s, and was stopped")
+
+    def late() -> TaskTimeout:
+        return TaskTimeout(f"{name} was not done within its timeout of {timeout:g} s, and was stopped")
+
+    leash.limit(monotonic() + timeout, late)
 
 
 _open: weakref.WeakSet[Sandbox] = weakref.WeakSet()

@@ -27,6 +27,8 @@ host: Any = None
 """The functions of the host: `grant` and `sleep`."""
 
 _seed = random.seed
+_reserve: list[bytes] = []
+"""Memory to say in that there is no more. Nobody touches it before, so it costs nothing."""
 
 
 class Granted(RuntimeError):
@@ -54,6 +56,7 @@ def run(job: str, given: str) -> tuple[str, str]:
     except OutputExceeded:
         pass
     except BaseException as error:
+        _reserve.clear()
         report = _failure(error)
     if output.exceeded:
         report, result = {"outcome": "limit", "limit": "output"}, ""
@@ -121,7 +124,7 @@ def _own(trace: TracebackType | None) -> TracebackType | None:
         if not trace.tb_frame.f_code.co_filename.startswith(_HERE):
             frames.append(trace)
         trace = trace.tb_next
-    for frame, following in zip(frames, [*frames[1:], None], strict=True):
+    for frame, following in zip(frames, [*frames[1:], None], strict=False):  # which has one more if there is none
         frame.tb_next = following
     return frames[0] if frames else None
 
@@ -170,6 +173,7 @@ def warm_up() -> None:
         if result != "3" or json.loads(report)["output"] != "3\n":
             raise AssertionError(report)
     run(json.dumps({**job, "source": "1 / 0"}), "null")
+    _reserve.append(bytes(2 << 20))
 
 
 _FIRST = """
