@@ -17,6 +17,7 @@ from benchmarks.contenders import (
     remote_arrays,
     requests,
     routing,
+    sandbox,
     sockets,
     sync,
     trivial,
@@ -42,5 +43,6 @@ GROUPS = {
         crowd,
         engine,
         actions,
+        sandbox,
     )
 }

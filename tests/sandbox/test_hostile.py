@@ -146,7 +146,7 @@ def test_nothing_of_ours_is_seen(box: Sandbox, monkeypatch: pytest.MonkeyPatch) 
     )
     assert seen == [{}, ["<sandbox>"], [], "/", "(none)", "", "wasi"]
     everything = box.run(
-        "import gc, sys\n"
+        "import gc\ngc.unfreeze()\n"
         "texts = [repr(each)[:10_000] for each in gc.get_objects() if type(each) in (dict, list, tuple)]\n"
         "words = [word[::-1] for word in input]\n"
         "result = [len(texts) > 1000, [word for word in words if any(word in text for text in texts)]]",

@@ -70,6 +70,18 @@ def test_little_of_our_environment_is_told_to_it(monkeypatch: pytest.MonkeyPatch
     assert "swordfish" not in str(prepare._environment(tmp_path))
 
 
+def test_nothing_of_this_machine_is_in_it(prepared: None) -> None:
+    """Neither a path nor a name: the interpreter may be given away."""
+    cache = prepare._cache()
+    assert cache is not None
+    kept = cache.find(prepare._name("component"))
+    assert kept is not None
+    component = kept.read_bytes()
+    assert b"hybrid_compute.sandbox.guest" in component  # what is in it can be found in this way
+    for ours in (str(Path(prepare.__file__).parents[2]), sys.prefix, str(cache.folder)):
+        assert ours.encode() not in component
+
+
 def test_code_that_somebody_has_touched_is_not_run(prepared: None, tmp_path: Path) -> None:
     """A file that is not as we left it is thrown away, and made again."""
     cache = prepare._cache()

@@ -112,6 +112,11 @@ class Sandbox:
     def _world(self) -> World:
         return Fixed(self._seed) if self._deterministic else Real()
 
+    @property
+    def ready(self) -> int:
+        """How many interpreters are ready now, for programs that come next."""
+        return len(self._spare)
+
     def close(self) -> None:
         """Stop what runs, with `BackendClosed`, and give everything back. More than once is harmless."""
         self._closed = True
@@ -137,6 +142,9 @@ class Spare:
         self._thread: threading.Thread | None = None
         self._process = os.getpid()
         self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._boxes)
 
     def take(self) -> Box:
         """One that is ready, or else a new one."""
