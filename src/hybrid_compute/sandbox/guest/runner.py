@@ -34,6 +34,8 @@ _reserve: list[bytes] = []
 class Granted(RuntimeError):
     """A function of the host has raised."""
 
+    __module__ = "builtins"  # a traceback names it without where it comes from
+
 
 class Unanswerable(Exception):
     """`result` cannot be given back."""
