@@ -18,6 +18,7 @@ from benchmarks.contenders import (
     remote_arrays,
     requests,
     routing,
+    sandbox,
     sockets,
     sync,
     trivial,
@@ -46,5 +47,6 @@ GROUPS = {
         actions,
         wasm,
         kernels,
+        sandbox,
     )
 }

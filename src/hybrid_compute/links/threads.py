@@ -48,12 +48,7 @@ class Threads:
 
     def _start(self) -> None:
         self._started += 1
-        with _stack_sizes:
-            before = threading.stack_size(self._stack)
-            try:
-                threading.Thread(target=self._serve, name=f"{self._name}-{self._started}", daemon=True).start()
-            finally:
-                threading.stack_size(before)
+        start(self._serve, stack=self._stack, name=f"{self._name}-{self._started}")
 
     def _serve(self) -> None:
         for work, future, loop in iter(self._queue.get, None):
@@ -81,6 +76,18 @@ class Threads:
         self._under_way -= 1
         if not future.done():
             future.set_exception(error)
+
+
+def start(work: Callable[[], object], *, stack: int, name: str) -> threading.Thread:
+    """A daemon thread with a stack of `stack` bytes that does this."""
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    with _stack_sizes:
+        before = threading.stack_size(stack)
+        try:
+            thread.start()
+        finally:
+            threading.stack_size(before)
+    return thread
 
 
 _stack_sizes = threading.Lock()
