@@ -1,4 +1,4 @@
-"""The tasks of the contract as a sandbox runs them: the same promises, kept by code that is not trusted.
+"""The tasks of other tests as a sandbox runs them: the same promises, kept by code that is not trusted.
 
 Most are Python in a sandbox. What is called by the hundred is a function of a WASM module; so is what must be seen from
 outside, by the functions that it is granted, for a sandbox has no files.
@@ -6,6 +6,7 @@ outside, by the functions that it is granted, for a sandbox has no files.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -120,9 +121,52 @@ def hold(folder: str) -> str: ...  # type: ignore[empty-body]
 def append(path: str, line: str) -> None: ...
 
 
+@REACHING.task(grants=GRANTS, export="hold", name="hold")
+def hold_too(folder: str) -> str: ...  # type: ignore[empty-body]
+
+
+def getpid() -> int:
+    return os.getpid()
+
+
+ASKING = WasmModule.from_wat("""
+(module (import "host" "getpid" (func $getpid (result i32))) (func (export "pid") (result i32) (call $getpid)))
+""")
+
+
+@ASKING.task(grants={"getpid": getpid})
+def pid() -> int: ...  # type: ignore[empty-body]
+
+
+@task(sandbox=True, name="_exit")
+def leave_at_once(code: int) -> None:
+    import os
+
+    os._exit(code)
+
+
+@task(sandbox=True, name="add")
+def add_too(a: int, b: int) -> int:
+    return a + b
+
+
+@task(sandbox=True, private=True)
+def secret() -> str:
+    return "sesame"
+
+
+@task(sandbox=True)
+def spy(path: str) -> str:
+    with open(path) as file:
+        return file.read()
+
+
 TWINS = {
     each.name: each
-    for each in (absolute, add, append, be_late, echo, fail, fail_peculiarly, hold, leave, nothing, run_out)
+    for each in (
+        *(absolute, add, append, be_late, echo, fail, fail_peculiarly, hold, leave, nothing, run_out),
+        *(add_too, hold_too, leave_at_once, pid, secret, spy),
+    )
 }
 
 
