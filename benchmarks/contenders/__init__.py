@@ -18,9 +18,11 @@ from benchmarks.contenders import (
     remote_arrays,
     requests,
     routing,
+    sandbox,
     sockets,
     sync,
     trivial,
+    wasm,
 )
 
 GROUPS = {
@@ -43,6 +45,8 @@ GROUPS = {
         crowd,
         engine,
         actions,
+        wasm,
         kernels,
+        sandbox,
     )
 }

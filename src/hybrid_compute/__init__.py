@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hybrid_compute.backends.remote.backend import RemoteBackend as RemoteBackend
     from hybrid_compute.backends.remote.nearest import Nearest as Nearest
     from hybrid_compute.backends.tenants import PerTenant as PerTenant
+    from hybrid_compute.backends.wasm import WasmBackend as WasmBackend
     from hybrid_compute.backends.worker import WorkerBackend as WorkerBackend
     from hybrid_compute.blocking import BlockingRuntime as BlockingRuntime
     from hybrid_compute.engine.actions import ActionRegistry as ActionRegistry
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from hybrid_compute.tasks import Task as Task
     from hybrid_compute.tasks import TaskRegistry as TaskRegistry
     from hybrid_compute.tasks import task as task
+    from hybrid_compute.wasm.module import WasmModule as WasmModule
 
 _WHERE = {
     "ActionRegistry": "hybrid_compute.engine.actions",
@@ -61,6 +63,8 @@ _WHERE = {
     "Runtime": "hybrid_compute.runtime",
     "Task": "hybrid_compute.tasks",
     "TaskRegistry": "hybrid_compute.tasks",
+    "WasmBackend": "hybrid_compute.backends.wasm",
+    "WasmModule": "hybrid_compute.wasm.module",
     "WorkerBackend": "hybrid_compute.backends.worker",
     "WorkerExecutor": "hybrid_compute.futures",
     "WorkerOptions": "hybrid_compute.engine.options",
@@ -91,6 +95,8 @@ __all__ = [
     "Runtime",
     "Task",
     "TaskRegistry",
+    "WasmBackend",
+    "WasmModule",
     "WorkerBackend",
     "WorkerExecutor",
     "WorkerOptions",

@@ -1,0 +1,154 @@
+"""Grants: the functions of the host that a guest may call. What it was not granted does not exist for it.
+
+A grant is a function with type hints, which say what crosses as they do for the guest's own functions; or, under any
+name, a list of tasks: then the guest calls one by its name, with its input as JSON, and gets the result as JSON.
+
+    {"log": log}              log(text: i32, length: i32)
+    {"run": [resize, score]}  run(name: i32, length: i32, input: i32, length: i32) -> i64
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from ctypes import c_char, c_void_p, memmove
+from typing import Any
+
+import wasmtime
+
+from hybrid_compute.errors import InvalidInput, NotPermitted
+from hybrid_compute.schema import bind_json, encode_json
+from hybrid_compute.tasks import AnyTask, Task, as_task
+from hybrid_compute.wasm import capi, signature
+from hybrid_compute.wasm.guest import Guest
+from hybrid_compute.wasm.held import alive
+from hybrid_compute.wasm.kinds import Buffer, Kind
+from hybrid_compute.wasm.signature import Convention
+from hybrid_compute.wasm.traps import exceeded
+
+
+def link(what: str, grants: Mapping[str, Any], linker: wasmtime.Linker, module: wasmtime.Module) -> list[HostFunction]:
+    """Define what the module imports and the task grants. Raises `InvalidInput` for what is not granted.
+
+    What it gives must be kept as long as guests may call it.
+    """
+    defined: list[HostFunction] = []
+    for wanted in module.imports:
+        space, name, type = wanted.module, wanted.name or "", wanted.type
+        if space.startswith("wasi_"):
+            continue
+        grant = grants.get(f"{space}.{name}", grants.get(name))
+        if not isinstance(type, wasmtime.FuncType):
+            raise InvalidInput(f"{what}: the module imports {space}.{name}, and only functions can be granted")
+        if grant is None:
+            raise InvalidInput(
+                f"{what}: the module imports {space}.{name}{_shown(type)}, which it was not granted: "
+                f"grants={{{name!r}: ...}} would"
+            )
+        host = HostFunction(f"{what}: {space}.{name}", _function(grant), type)
+        _define(linker, space, name, type, host)
+        defined.append(host)
+    return defined
+
+
+class HostFunction:
+    """One function that guests may call. What it raises ends the call of the guest, and is raised there."""
+
+    def __init__(self, what: str, function: Callable[..., Any], type: wasmtime.FuncType) -> None:
+        parameters, results = tuple(map(str, type.params)), tuple(map(str, type.results))
+        declared = signature.of_stub(function)
+        self._what = what
+        self._function = function
+        self._convention = Convention(what, declared, parameters, results)
+        self._unpack = struct.Struct("<" + "".join(map(signature.slot, parameters))).unpack
+        self._pack = struct.Struct("<" + "".join(map(signature.slot, results))).pack
+        self._size, self._results = len(parameters) * capi.SLOT, len(results)
+        self.callback = capi.HostFunction(self._called)
+
+    def _called(self, _env: Any, caller: int, values: int, _count: int) -> int:
+        guest = alive[capi.context_data(capi.caller_context(caller))]
+        assert isinstance(guest, Guest)
+        try:
+            self._answer(guest, values)
+            return 0
+        except BaseException as error:
+            guest.leash.error = guest.leash.error or error
+            return capi.trap_new(b"host", 4) or 0
+
+    def _answer(self, guest: Guest, values: int) -> None:
+        limit = guest.limits.host_calls
+        guest.host_calls += 1
+        if limit is not None and guest.host_calls > limit:
+            raise exceeded(guest.name, "host_calls", str(limit), "called functions of the host more often")
+        result = self._function(*self._arguments(guest, self._unpack((c_char * self._size).from_address(values))))
+        kind = self._convention.signature.result
+        if kind is None:
+            return
+        memmove(values, self._pack(*self._given(guest, kind, result)), self._results * capi.SLOT)
+
+    def _arguments(self, guest: Guest, numbers: tuple[Any, ...]) -> list[Any]:
+        arguments: list[Any] = []
+        rest = iter(numbers)
+        for _, kind in self._convention.parameters:
+            if isinstance(kind, Buffer):
+                arguments.append(signature.read(self._what, guest, kind, next(rest), next(rest)))
+            else:
+                arguments.append(kind.type(next(rest)))
+        return arguments
+
+    def _given(self, guest: Guest, kind: Kind, result: Any) -> Sequence[Any]:
+        if not isinstance(kind, Buffer):
+            if not kind.fits(result):
+                raise TypeError(f"{self._what} gave {result!r}, which is no {kind}")
+            return [result]
+        data = kind.to_bytes(result)
+        if data is None:
+            raise TypeError(f"{self._what} gave {type(result).__name__}, which is no {kind}")
+        offset, length = signature.written(guest, data), len(data) // kind.item
+        if self._results == 2:
+            return [_signed(offset, 32), _signed(length, 32)]
+        return [_signed(offset << 32 | length, 64)]
+
+
+def _function(grant: Any) -> Callable[..., Any]:
+    if isinstance(grant, Task):
+        return grant.fn
+    return grant if callable(grant) else _runner(grant)
+
+
+def _runner(tasks: Sequence[Callable[..., Any]]) -> Callable[[str, str], str]:
+    """A function that runs one of these tasks, by its name."""
+    known = {each.name: each for each in map(as_task, tasks)}
+    for each in known.values():
+        if each.streams:
+            raise TypeError(f"task {each.name!r} gives a stream, which cannot be granted to a guest")
+
+    def run(name: str, input: str) -> str:
+        task = known.get(name)
+        if task is None:
+            raise NotPermitted(f"a guest asked for task {name!r}, and was granted {', '.join(sorted(known)) or 'none'}")
+        args, kwargs = bind_json(task, input.encode())
+        return encode_json(_result_of(task, args, kwargs)).decode()
+
+    return run
+
+
+def _result_of(task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    result = task.fn(*args, **kwargs)
+    return asyncio.run(result) if task.is_async else result
+
+
+def _define(linker: wasmtime.Linker, space: str, name: str, type: wasmtime.FuncType, host: HostFunction) -> None:
+    where, what, at = space.encode(), name.encode(), capi.pointer(linker)
+    types = c_void_p(capi.pointer(type))
+    none = capi.NO_FINALIZER
+    capi.check(capi.linker_define(at, where, len(where), what, len(what), types, host.callback, None, none))
+
+
+def _signed(value: int, bits: int) -> int:
+    return value - (1 << bits) if value >> (bits - 1) & 1 else value
+
+
+def _shown(type: wasmtime.FuncType) -> str:
+    return f" ({', '.join(map(str, type.params))}) -> ({', '.join(map(str, type.results))})"

@@ -1,0 +1,137 @@
+"""A guest: one sandbox that is alive. It has a store, an instance and memories, and serves one thread at a time."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from ctypes import addressof, c_void_p, create_string_buffer
+from typing import TYPE_CHECKING
+
+from hybrid_compute.wasm import capi, slots
+from hybrid_compute.wasm.held import Held
+from hybrid_compute.wasm.leash import Leash
+from hybrid_compute.wasm.limits import in_units
+from hybrid_compute.wasm.slots import Room
+from hybrid_compute.wasm.trap import Trap
+from hybrid_compute.wasm.traps import exceeded, explain
+
+if TYPE_CHECKING:
+    from hybrid_compute.wasm.program import Program
+
+
+class Guest(Held):
+    """A program, instantiated, with a call under way. `close` it, or leave it to the garbage collector."""
+
+    spoiled = False
+    """Whether something went wrong in it: its memory may be half written."""
+    _store: int | None = None
+
+    def __init__(self, program: Program, leash: Leash) -> None:
+        super().__init__(program.engine, program.limits, program.name)
+        self.program = program
+        self.room = Room(program.limits.memory)
+        self.host_calls = 0
+        self.trap = c_void_p()
+        self.trap_at = addressof(self.trap)
+        self._memory: int | None = None
+        self._exports: dict[bytes, tuple[object, int]] = {}
+        self._instance = create_string_buffer(capi.INSTANCE_SIZE)
+        store: int = capi.store_new(program.engine.pointer, self.number, None)
+        self._store = store
+        try:
+            self.hold(store, capi.store_context(store))
+            memory = -1 if slots.own else self.limits.memory
+            capi.store_limiter(store, memory, self.limits.table, -1, -1, -1)
+            self.begin(leash)
+            slots.making(self.room)
+            self._enter(capi.pre_instantiate, program.pre, self.context, addressof(self._instance), self.trap_at)
+        except BaseException:
+            self.close()
+            raise
+
+    def begin(self, leash: Leash) -> None:
+        self.host_calls = 0
+        self.room.denied = None
+        super().begin(leash)
+
+    def call(self, function: int, values: int, count: int) -> None:
+        """Call an exported function; arguments are in, and results come to, `count` slots at the address `values`."""
+        self._enter(capi.func_call, self.context, function, values, count, self.trap_at)
+
+    def close(self) -> None:
+        """Give everything back."""
+        store, self._store = self._store, None
+        if store is not None:
+            if self.process == os.getpid():  # else a thread of the parent may have been in the midst of it
+                capi.store_delete(store)
+            self.let_go()
+
+    # What it exports.
+
+    def export(self, name: bytes, kind: int) -> int:
+        """The address of an exported function or memory. Raises `Trap` if there is none of that kind."""
+        known = self._exports.get(name)
+        if known is None:
+            extern = create_string_buffer(capi.EXTERN_SIZE)
+            found = capi.export_get(self.context, addressof(self._instance), name, len(name), addressof(extern))
+            if not found or extern.raw[0] != kind:
+                raise Trap(f"{self.name}: the module exports no {_KINDS[kind]} {name.decode()!r}")
+            known = self._exports[name] = extern, addressof(extern) + capi.EXTERN_VALUE
+        return known[1]
+
+    # Its memory.
+
+    def view(self, offset: int, size: int) -> int:
+        """The address of these bytes of its memory `memory`. Raises `Trap` if they are not all in it."""
+        if self._memory is None:
+            self._memory = self.export(b"memory", capi.EXTERN_MEMORY)
+        length = capi.memory_size(self.context, self._memory)
+        if not 0 <= offset <= offset + size <= length:
+            raise Trap(f"{self.name} names {size} bytes at {offset}, and its memory has {length}")
+        base: int = capi.memory_data(self.context, self._memory)
+        return base + offset
+
+    def read(self, offset: int, size: int) -> bytes:
+        """A copy of these bytes."""
+        return ctypes.string_at(self.view(offset, size), size) if size else b""
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Copy these bytes to its memory."""
+        at = self.view(offset, len(data))
+        if isinstance(data, bytes):
+            ctypes.memmove(at, data, len(data))
+        else:
+            memoryview((ctypes.c_char * len(data)).from_address(at)).cast("B")[:] = data
+
+    # What goes wrong.
+
+    def _enter(self, enter: Callable[..., int | None], *arguments: object) -> None:
+        """Enter the guest by a function of the C API. Raises what goes wrong in there."""
+        told = self.leash.taken()
+        if told is not None:  # before it began
+            raise told
+        error = enter(*arguments)
+        if error or self.trap.value:
+            raise self.failure(error)
+
+    def failure(self, error: int | None) -> BaseException:
+        self.spoiled = True
+        told = self.leash.taken()
+        trap = capi.taken_trap(self.trap.value) if self.trap.value else None
+        self.trap.value = None
+        failed = capi.taken_error(error) if error else None
+        if told is not None:
+            return told
+        if trap is not None:
+            return explain(trap, self.name, self.limits, self.room)
+        if self.room.denied is not None:
+            wanted = in_units(self.room.denied)
+            return exceeded(self.name, "memory", in_units(self.limits.memory), f"asks for {wanted} from the beginning")
+        text = str(failed)
+        if "table minimum size" in text:
+            return exceeded(self.name, "table", f"{self.limits.table} elements", "asks for more from the beginning")
+        return Trap(f"{self.name} could not be instantiated: {text}")
+
+
+_KINDS = {0: "function", 1: "global", 2: "table", 3: "memory"}

@@ -1,0 +1,92 @@
+"""What is common to all that runs under a leash: a store whose code asks, now and then, whether it may go on."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import weakref
+from abc import ABC, abstractmethod
+from ctypes import addressof, c_uint64
+from threading import get_ident
+from time import monotonic
+
+from hybrid_compute.errors import LimitExceeded
+from hybrid_compute.wasm import capi, interrupts, stack
+from hybrid_compute.wasm.engines import Engine
+from hybrid_compute.wasm.leash import NEVER, Leash
+from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.traps import exceeded
+from hybrid_compute.wasm.watch import asked, leashes, watch
+
+alive: weakref.WeakValueDictionary[int, Held] = weakref.WeakValueDictionary()
+"""All there are, by their number: host functions find by it who calls them."""
+_numbers = itertools.count(1)
+_main = threading.main_thread()
+_ALL_FUEL = (1 << 63) - 1
+
+
+class Held(ABC):
+    """A store that is held by a leash between `begin` and `end`, in one thread. `store` and `context` are pointers."""
+
+    def __init__(self, engine: Engine, limits: Limits, name: str) -> None:
+        self.engine = engine
+        self.limits = limits
+        self.name = name
+        self.number = next(_numbers)
+        self.process = os.getpid()
+        self.leash = Leash()
+        self.context = 0
+
+    def hold(self, store: int, context: int) -> None:
+        """Once, before anything runs in the store: from now on it asks."""
+        self.context = context
+        alive[self.number] = self
+        leashes[self.number] = self.leash
+        capi.epoch_callback(store, asked, self.number, capi.NO_FINALIZER)
+        capi.set_epoch_deadline(context, 1)
+
+    def begin(self, leash: Leash) -> None:
+        """A call begins, in this thread: from here on the leash holds it, and it may use all that the limits give."""
+        limits = self.limits
+        stack.insist_on(limits.stack)
+        leash.begin(NEVER if limits.time is None else monotonic() + limits.time, self.late)
+        if self.engine.metered:
+            capi.check(capi.set_fuel(self.context, _ALL_FUEL if limits.fuel is None else limits.fuel))
+        if get_ident() == _main.ident:
+            leash.in_main = True
+            leash.written = interrupts.written_down(leash)
+        self.leash = leashes[self.number] = leash
+        leash.tick = self.engine.tick
+        watch.running[self.number] = leash
+        if watch.asleep:
+            watch.wake()
+
+    def end(self) -> None:
+        """The call is over. `begin` and `end` may follow each other many times."""
+        watch.running.pop(self.number, None)
+        if self.leash.written:
+            self.leash.written = False
+            interrupts.as_before(self.leash)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the store back, and `let_go`. Harmless when repeated."""
+
+    def __del__(self) -> None:
+        self.close()
+
+    def let_go(self) -> None:
+        """The store is gone."""
+        self.end()
+        leashes.pop(self.number, None)
+
+    @property
+    def fuel(self) -> int:
+        """How much of the fuel of this call is left."""
+        left = c_uint64()
+        capi.check(capi.get_fuel(self.context, addressof(left)))
+        return left.value
+
+    def late(self) -> LimitExceeded:
+        return exceeded(self.name, "time", f"{self.limits.time:g} s", "ran for longer")

@@ -1,0 +1,132 @@
+"""`WasmModule`: code for a sandbox, and the tasks that it offers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, overload
+
+from hybrid_compute.errors import BackendUnavailable, InvalidInput
+from hybrid_compute.tasks import Task
+from hybrid_compute.wasm.function import WasmFunction
+from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.source import Source
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_LIMITS = Limits()
+_NONE: dict[str, Any] = {}
+
+
+class WasmModule:
+    """WebAssembly to be run in a sandbox. It can reach nothing but its own memory, and what a task grants it.
+
+    Nothing is compiled before the first call. Compiled code is kept on disk, in a folder of this user.
+
+        >>> module = WasmModule.from_wat('''
+        ...     (module (func (export "add") (param i32 i32) (result i32)
+        ...         (i32.add (local.get 0) (local.get 1))))''')
+        >>> @module.task
+        ... def add(a: int, b: int) -> int: ...
+        >>> add(2, 3)
+        5
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.name = source.name
+
+    @classmethod
+    def from_file(cls, path: str | PathLike[str]) -> WasmModule:
+        """The module in a file, in the binary format or (`.wat`) as text. It is read when it is first needed."""
+        file = Path(path)
+        if file.suffix == ".wat":
+            return cls.from_wat(file.read_text(), file.name)
+        return cls(Source(file.name, path=file))
+
+    @classmethod
+    def from_bytes(cls, source: bytes, name: str = "module") -> WasmModule:
+        """The module in the binary format. Raises `InvalidInput` if it is none."""
+        made = cls(Source(name, bytes(source)))
+        made.source.digest  # noqa: B018  # to say so now
+        return made
+
+    @classmethod
+    def from_wat(cls, text: str, name: str = "module") -> WasmModule:
+        """The module as text. Raises `InvalidInput` that points to what is wrong in it."""
+        try:
+            import wasmtime
+        except ImportError as error:
+            raise BackendUnavailable(
+                f"WebAssembly as text needs wasmtime ({error}): pip install 'hybrid-compute[wasm]'", backend="wasm"
+            ) from error
+        try:
+            return cls(Source(name, bytes(wasmtime.wat2wasm(text))))
+        except wasmtime.WasmtimeError as error:
+            raise InvalidInput(f"{name}: {error}") from error
+
+    @overload
+    def task(self, export: str, /, **options: Any) -> Task[..., Any]: ...
+    @overload
+    def task(self, stub: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(
+        self,
+        /,
+        *,
+        export: str | None = None,
+        limits: Limits = ...,
+        grants: Mapping[str, Any] = ...,
+        deterministic: bool = False,
+        reuse: bool = False,
+        **facts: Any,
+    ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+    def task(self, what: Callable[..., Any] | str | None = None, /, **options: Any) -> Any:
+        """An exported function, as a task.
+
+        By a function whose body is `...`: its name is that of the export, its type hints say what crosses. By the
+        name of the export alone, if it takes and gives nothing but numbers.
+
+        `limits` are those of one call. `grants` are the functions of the host that it may call. A `deterministic`
+        task gives the same bits for the same input on every machine. One with `reuse` may keep state in its memory
+        between calls of one thread. The other keywords are those of `@task`; it is `pure` unless it is granted
+        something, keeps state, or says otherwise.
+        """
+        if what is None:
+            return functools.partial(self._task, options)
+        return self._task(options, what)
+
+    def _task(self, options: dict[str, Any], what: Callable[..., Any] | str) -> Task[..., Any]:
+        facts = dict(options)
+        stub = None if isinstance(what, str) else what
+        name = what if isinstance(what, str) else what.__name__
+        export = facts.pop("export", None) or name
+        grants, reuse = facts.pop("grants", _NONE), facts.pop("reuse", False)
+        function: WasmFunction[..., Any] = WasmFunction(
+            self.source,
+            export,
+            stub,
+            limits=facts.pop("limits", _LIMITS),
+            grants=grants,
+            deterministic=facts.pop("deterministic", False),
+            reuse=reuse,
+        )
+        return Task(function, name=facts.pop("name", name), pure=facts.pop("pure", not (grants or reuse)), **facts)
+
+    def __repr__(self) -> str:
+        return f"<WasmModule {self.name}>"
+
+
+def task(path: str | PathLike[str], export: str, /, stub: Callable[P, R] | None = None, **options: Any) -> Task[P, R]:
+    """An exported function of the module in a file, as a task: `WasmModule.from_file(path).task(...)` in one step.
+
+    `stub`, a function with type hints, says what crosses, where that is more than numbers.
+    """
+    module = WasmModule.from_file(path)
+    if stub is None:
+        made: Any = module.task(export, **options)
+    else:
+        made = module.task(export=export, **options)(stub)
+    return made  # type: ignore[no-any-return]

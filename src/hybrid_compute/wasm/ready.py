@@ -1,0 +1,74 @@
+"""A function that can be called: its program is compiled, and the types of both sides agree."""
+
+from __future__ import annotations
+
+import threading
+from ctypes import addressof, create_string_buffer
+from typing import Any
+
+from hybrid_compute.errors import InvalidInput
+from hybrid_compute.wasm import capi
+from hybrid_compute.wasm.entrance import Entrance
+from hybrid_compute.wasm.guest import Guest
+from hybrid_compute.wasm.leash import Leash
+from hybrid_compute.wasm.program import Program
+from hybrid_compute.wasm.quick import open_entrance
+from hybrid_compute.wasm.signature import Convention
+
+
+class Ready:
+    """A function that can be called: in a new guest each time."""
+
+    def __init__(self, program: Program, export: str, convention: Convention) -> None:
+        self.program = program
+        self.export = export.encode()
+        self.convention = convention
+
+    def call(self, leash: Leash | None, args: tuple[Any, ...]) -> Any:
+        guest = Guest(self.program, leash or Leash())
+        try:
+            return self.enter(guest, args)
+        finally:
+            guest.close()
+
+    def enter(self, guest: Guest, args: tuple[Any, ...]) -> Any:
+        convention = self.convention
+        values = create_string_buffer(convention.size)
+        convention.put(guest, values, args)
+        guest.call(guest.export(self.export, capi.EXTERN_FUNC), addressof(values), convention.slots)
+        return convention.take(guest, values)
+
+
+class Kept(Ready):
+    """A function that can be called: in a guest that the thread keeps."""
+
+    def __init__(self, program: Program, export: str, convention: Convention, entrance: Entrance) -> None:
+        super().__init__(program, export, convention)
+        self._entrance = entrance
+        self._thread = threading.local()
+        self._has_short_way = convention.plain and not program.metered and not program.hosts
+
+    def call(self, leash: Leash | None, args: tuple[Any, ...]) -> Any:
+        leash, thread = leash or Leash(), self._thread
+        guest: Guest | None = getattr(thread, "guest", None)
+        thread.guest = self._entrance.enter = None
+        if guest is None or guest.spoiled:
+            guest = Guest(self.program, leash)
+        else:
+            guest.begin(leash)
+        try:
+            result = self.enter(guest, args)
+        except InvalidInput:  # of an argument: nothing of the guest has run, but for `alloc`
+            self._keep(guest)
+            raise
+        except BaseException:
+            guest.close()
+            raise
+        self._keep(guest)
+        return result
+
+    def _keep(self, guest: Guest) -> None:
+        guest.end()
+        self._thread.guest = guest
+        if self._has_short_way:
+            open_entrance(self._entrance, guest, self.export, self.convention)

@@ -1,0 +1,53 @@
+"""What went wrong in a guest, in words: a trap with its backtrace, or the limit that was exceeded."""
+
+from __future__ import annotations
+
+import wasmtime
+
+from hybrid_compute.errors import LimitExceeded
+from hybrid_compute.wasm.limits import Limits, in_units
+from hybrid_compute.wasm.slots import Room
+from hybrid_compute.wasm.trap import Trap
+
+_WORDS = {
+    "STACK_OVERFLOW": "its calls were nested too deeply for its stack",
+    "MEMORY_OUT_OF_BOUNDS": "it reached beyond the end of its memory",
+    "HEAP_MISALIGNED": "an atomic access was not aligned",
+    "TABLE_OUT_OF_BOUNDS": "it reached beyond the end of a table",
+    "INDIRECT_CALL_TO_NULL": "it called an empty entry of a table",
+    "BAD_SIGNATURE": "it called a function of another type than it expected",
+    "INTEGER_OVERFLOW": "an integer division overflowed",
+    "INTEGER_DIVISION_BY_ZERO": "it divided an integer by zero",
+    "BAD_CONVERSION_TO_INTEGER": "a float that does not fit was converted to an integer",
+    "UNREACHABLE": "it ran into `unreachable`, which compilers put where a program gives up",
+}
+
+MOST_FRAMES = 64
+"""Of a backtrace; it begins with the innermost call."""
+
+
+def explain(trap: wasmtime.Trap, what: str, limits: Limits, room: Room) -> Exception:
+    """The error to raise for a trap in the call of `what`."""
+    code = trap.trap_code.name if trap.trap_code is not None else ""
+    if code == "OUT_OF_FUEL":
+        return exceeded(what, "fuel", f"{limits.fuel} units", "used it up")
+    if code == "STACK_OVERFLOW":
+        return exceeded(what, "stack", in_units(limits.stack), "nested its calls more deeply")
+    frames = tuple(_frame(frame) for frame in trap.frames[:MOST_FRAMES])
+    if room.denied is not None:
+        error = exceeded(what, "memory", in_units(limits.memory), f"asked for {in_units(room.denied)}, and then failed")
+        error.__cause__ = Trap(_WORDS.get(code, trap.message), code, frames)
+        return error
+    return Trap(f"{what}: {_WORDS.get(code) or trap.message.splitlines()[0]} ({code or 'no code'})", code, frames)
+
+
+def exceeded(what: str, limit: str, value: str, did: str) -> LimitExceeded:
+    """A guest was stopped at a limit: which, and how much that is."""
+    return LimitExceeded(
+        f"{what} {did}: its limit of {limit} is {value} (Limits.{limit})", backend="wasm", started=True
+    )
+
+
+def _frame(frame: wasmtime.Frame) -> str:
+    name = frame.func_name or f"function {frame.func_index}"
+    return f"{frame.module_name or 'module'}!{name} at 0x{frame.module_offset:x}"
