@@ -12,7 +12,7 @@ from threading import get_ident
 from time import monotonic
 
 from hybrid_compute.errors import LimitExceeded
-from hybrid_compute.wasm import capi, interrupts, stack
+from hybrid_compute.wasm import capi, interrupts, signals, stack
 from hybrid_compute.wasm.engines import Engine
 from hybrid_compute.wasm.leash import NEVER, Leash
 from hybrid_compute.wasm.limits import Limits
@@ -50,6 +50,7 @@ class Held(ABC):
         """A call begins, in this thread: from here on the leash holds it, and it may use all that the limits give."""
         limits = self.limits
         stack.insist_on(limits.stack)
+        signals.insist_on_handlers()
         leash.begin(NEVER if limits.time is None else monotonic() + limits.time, self.late)
         if self.engine.metered:
             capi.check(capi.set_fuel(self.context, _ALL_FUEL if limits.fuel is None else limits.fuel))
