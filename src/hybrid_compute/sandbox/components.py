@@ -17,6 +17,7 @@ from wasmtime import _ffi, component
 from wasmtime.component._types import FuncType
 
 from hybrid_compute.wasm import capi
+from hybrid_compute.wasm.shield import shielded
 
 _keep_callbacks: list[Any] = []  # they are called as long as there is a linker, and linkers stay until the end
 
@@ -93,7 +94,7 @@ def function(instance: component.Instance, context: Context, name: str) -> Calla
 
 
 def _callback(function: Callable[..., int]) -> Any:
-    return c.wasmtime_component_func_callback_t(function)
+    return c.wasmtime_component_func_callback_t(shielded(function))
 
 
 _nothing: Any = ctypes.cast(0, ctypes.CFUNCTYPE(None, ctypes.c_void_p))

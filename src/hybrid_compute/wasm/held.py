@@ -12,7 +12,7 @@ from threading import get_ident
 from time import monotonic
 
 from hybrid_compute.errors import LimitExceeded
-from hybrid_compute.wasm import capi, interrupts, signals, stack
+from hybrid_compute.wasm import capi, signals, stack
 from hybrid_compute.wasm.engines import Engine
 from hybrid_compute.wasm.leash import NEVER, Leash
 from hybrid_compute.wasm.limits import Limits
@@ -58,7 +58,6 @@ class Held(ABC):
             capi.check(capi.set_fuel(self.context, _ALL_FUEL if limits.fuel is None else limits.fuel))
         if get_ident() == _main.ident:
             leash.in_main = True
-            leash.written = interrupts.written_down(leash)
         self.leash = leashes[self.number] = leash
         leash.tick = self.engine.tick
         watch.running[self.number] = leash
@@ -71,9 +70,6 @@ class Held(ABC):
         if self._under_way:
             self._under_way = False
             stack.give_back(self.limits.stack)
-        if self.leash.written:
-            self.leash.written = False
-            interrupts.as_before(self.leash)
 
     @abstractmethod
     def close(self) -> None:
