@@ -10,6 +10,7 @@ from benchmarks.contenders import (
     concurrent5,
     crowd,
     engine,
+    kernels,
     lag,
     lifecycle,
     outbox,
@@ -21,6 +22,7 @@ from benchmarks.contenders import (
     sockets,
     sync,
     trivial,
+    wasm,
 )
 
 GROUPS = {
@@ -43,6 +45,8 @@ GROUPS = {
         crowd,
         engine,
         actions,
+        wasm,
+        kernels,
         sandbox,
     )
 }

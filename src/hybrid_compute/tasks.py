@@ -226,13 +226,21 @@ def as_task(fn: Callable[P, R]) -> Task[P, R]:
     if isinstance(fn, BuiltinFunctionType) and isinstance(fn.__self__, ModuleType | None):
         # The others are methods of objects: to remember them would keep their objects.
         return cast("Task[P, R]", _of_builtin(fn))
-    if not isinstance(fn, FunctionType):
+    if not _is_one_thing(fn):
         return Task(fn)
     # The wrapper and the function refer to each other, so both go when the last outside reference goes.
     known = fn.__dict__.get(_WRAPPER)
-    if known is None:
-        known = fn.__dict__[_WRAPPER] = Task(fn)
+    if known is None or known.fn is not fn:  # `functools.wraps` copies what it finds
+        known = fn.__dict__[_WRAPPER] = Task[..., Any](fn)
     return cast("Task[P, R]", known)
+
+
+def _is_one_thing(fn: Callable[..., Any]) -> bool:
+    """Whether it is a function or stands for one, as a kernel does, and not for one together with some object."""
+    if isinstance(fn, FunctionType):
+        return True
+    stands_for = getattr(fn, "__wrapped__", None)
+    return isinstance(stands_for, FunctionType) and not isinstance(fn, MethodType) and hasattr(fn, "__dict__")
 
 
 _WRAPPER = "__hybrid_compute_task__"
