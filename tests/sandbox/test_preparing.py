@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,19 @@ def test_code_that_somebody_has_touched_is_not_run(prepared: None, tmp_path: Pat
     )
     environment = {**os.environ, "HYBRID_COMPUTE_CACHE": str(tmp_path)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def test_what_nobody_uses_any_more_is_discarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interpreters of other versions, after a month; those in use stay."""
+    monkeypatch.setenv("HYBRID_COMPUTE_CACHE", str(tmp_path))
+    cache = prepare._cache()
+    assert cache is not None
+    for name, days in (("python-old", 31), ("python-new", 29), ("other-old", 31)):
+        path = cache.store(name, b"code")
+        os.utime(path, (time.time() - days * 24 * 3600,) * 2)
+    prepare._discard_old(cache)
+    assert {path.name for path in cache.folder.glob("*-*")} >= {"python-new", "other-old"}
+    assert not list(cache.folder.glob("python-old*"))
 
 
 def test_two_processes_make_it_once(tmp_path: Path) -> None:

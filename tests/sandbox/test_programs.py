@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -244,6 +247,23 @@ def test_many_threads_share_a_sandbox(box: Sandbox) -> None:
         thread.join()
     assert found == {number: number * number for number in range(6)}
     assert stack.THREAD > 512 << 10
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_child_has_sandboxes_of_its_own(box: Sandbox) -> None:
+    """And its parent's go on."""
+    code = (
+        "import os\n"
+        "from hybrid_compute.sandbox import Sandbox\n"
+        "box = Sandbox()\n"
+        "assert box.run('result = 1') == 1\n"
+        "child = os.fork()\n"
+        "assert box.run('result = input', os.getpid()) == os.getpid()\n"
+        "if child: assert os.waitpid(child, 0)[1] == 0\n"
+        "box.close()\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 def test_closing_stops_what_runs(prepared: None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ import wasmtime
 from hybrid_compute.errors import LimitExceeded, TaskFailed
 from hybrid_compute.sandbox import components, grants
 from hybrid_compute.sandbox.answers import Outcome, exceeded, outcome_of
-from hybrid_compute.sandbox.imports import Caller, callers
+from hybrid_compute.sandbox.imports import Caller
 from hybrid_compute.sandbox.interpreter import Interpreter
 from hybrid_compute.sandbox.limits import Limits
 from hybrid_compute.sandbox.prepare import PROFILE
@@ -66,7 +67,6 @@ class Box(Held, Caller):
         self.limits_of_program = limits
         self._job = _FIRST
         self._host_calls = 0
-        callers[self.number] = self
         store: int = capi.store_new(interpreter.engine.pointer, self.number, None)
         self._store: int | None = store
         try:
@@ -98,11 +98,9 @@ class Box(Held, Caller):
         """Give everything back."""
         store, self._store = self._store, None
         if store is not None:
-            capi.store_delete(store)
+            if self.process == os.getpid():  # else a thread of the parent may have been in the midst of it
+                capi.store_delete(store)
             self.let_go()
-
-    def __del__(self) -> None:
-        self.close()
 
     # What the program asks for, while it runs.
 
