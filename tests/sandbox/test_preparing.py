@@ -12,7 +12,8 @@ import pytest
 
 from hybrid_compute.cli import sandbox as command
 from hybrid_compute.errors import BackendUnavailable
-from hybrid_compute.sandbox import prepare
+from hybrid_compute.sandbox import imports, prepare
+from hybrid_compute.sandbox.interpreter import interpreter
 from tests.cli.command import hybrid_compute
 
 pytestmark = pytest.mark.timeout(180)
@@ -81,6 +82,17 @@ def test_nothing_of_this_machine_is_in_it(prepared: None) -> None:
     assert b"hybrid_compute.sandbox.guest" in component  # what is in it can be found in this way
     for ours in (str(Path(prepare.__file__).parents[2]), sys.prefix, str(cache.folder)):
         assert ours.encode() not in component
+
+
+def test_what_it_can_ask_for_is_what_we_answer_or_refuse(prepared: None) -> None:
+    """Each function that we define is one that it asks for, so that none of them goes by another version's name."""
+    loaded = interpreter()
+    asked = loaded.compiled.type.imports(loaded.engine.engine)
+    ours = {f"wasi:{name}@0.2.9" for name in imports._of_the_system(lambda _number: None)}  # type: ignore[arg-type,return-value]
+    assert ours | {"grant", "sleep"} <= set(asked)
+    assert {name.partition("/")[0] for name in set(asked) - ours - {"grant", "sleep"}} == {
+        *("wasi:cli", "wasi:filesystem", "wasi:io", "wasi:sockets")
+    }
 
 
 def test_code_that_somebody_has_touched_is_not_run(prepared: None, tmp_path: Path) -> None:

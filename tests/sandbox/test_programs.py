@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import math
 import os
 import subprocess
@@ -206,6 +208,29 @@ def test_time_and_chance_are_the_same_for_all(prepared: None) -> None:
         assert first[5] == "2000-01-01"
         assert first[6] == pytest.approx(3600, abs=0.01)
         assert third.run(CHANCE)[:4] != first[:4]
+
+
+def test_time_and_chance_are_the_same_in_another_process(box: Sandbox) -> None:
+    """Down to the addresses of objects."""
+    code = "import json, sys; from hybrid_compute.sandbox import Sandbox; print(json.dumps(Sandbox().run(sys.argv[1])))"
+    ran = subprocess.run([sys.executable, "-c", code, CHANCE], capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(ran.stdout) == box.run(CHANCE)
+
+
+def test_a_sandbox_that_nobody_closes_is_closed(prepared: None) -> None:
+    """With its interpreters, and the thread that makes them."""
+
+    def names() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if "sandbox-ready" in thread.name]
+
+    gc.collect()
+    before = len(names())
+    sandbox = Sandbox(ready=1)
+    sandbox.run("result = 1")
+    assert len(names()) == before + 1
+    del sandbox
+    gc.collect()
+    assert len(names()) == before
 
 
 def test_time_and_chance_can_be_real(prepared: None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 import weakref
@@ -53,7 +52,7 @@ class Sandbox:
         self._running: set[Leash] = set()
         self._spare = Spare(self.limits, ready)
         self._closed = False
-        _open.add(self)
+        weakref.finalize(self, self._spare.close)
 
     def run(
         self,
@@ -164,15 +163,20 @@ class Spare:
     def _fill(self) -> None:
         while not self._closed:
             self._wanted.clear()
-            while len(self._boxes) < self._count and not self._closed:
-                self._boxes.append(Box(interpreter(), self._limits))
+            try:
+                while len(self._boxes) < self._count and not self._closed:
+                    self._boxes.append(Box(interpreter(), self._limits))
+            except Exception:  # who asks next tries it again, and is told
+                self._thread = None
+                return
             self._wanted.wait()
 
     def close(self) -> None:
         self._closed = True
         self._wanted.set()
-        if self._thread is not None and self._process == os.getpid():
-            self._thread.join()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread() and self._process == os.getpid():
+            thread.join()
         while self._boxes:
             self._boxes.popleft().close()
 
@@ -185,15 +189,3 @@ def _limit(leash: Leash, timeout: float, name: str) -> None:
         return TaskTimeout(f"{name} was not done within its timeout of {timeout:g} s, and was stopped")
 
     leash.limit(monotonic() + timeout, late)
-
-
-_open: weakref.WeakSet[Sandbox] = weakref.WeakSet()
-
-
-def _close_all() -> None:
-    """What wasmtime made goes while there is a wasmtime to take it back."""
-    for sandbox in list(_open):
-        sandbox.close()
-
-
-atexit.register(_close_all)
