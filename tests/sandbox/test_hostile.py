@@ -215,10 +215,10 @@ def test_good_programs_do_not_notice_bad_ones(box: Sandbox) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts mappings by /proc")
 def test_sandboxes_are_given_back(box: Sandbox) -> None:
-    """After a hundred programs, good and bad, as many memories are mapped as before."""
+    """After a hundred programs, good and bad, about as much is mapped as before: a sandbox takes four mappings."""
 
     def mapped() -> int:
-        return sum(1 for line in Path("/proc/self/maps").read_text().splitlines() if "memfd" in line or "wasm" in line)
+        return len(Path("/proc/self/maps").read_text().splitlines())
 
     def some() -> None:
         for number in range(25):
