@@ -24,6 +24,8 @@ PUBLIC = [
     "Runtime",
     "Task",
     "TaskRegistry",
+    "WasmBackend",
+    "WasmModule",
     "WorkerBackend",
     "WorkerExecutor",
     "WorkerOptions",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import random
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -178,6 +179,27 @@ def test_copies_of_the_interpreter_are_only_memory(box: Sandbox) -> None:
             "import copy, gc\nx = [copy.deepcopy(vars(m)) for m in __import__('sys').modules.values()]", timeout=20.0
         )
     assert box.run("result = 1") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the handlers of signals")
+@pytest.mark.parametrize(("first", "said"), [(True, "contained"), (False, "refused")])
+def test_nobody_takes_the_signals_of_faults_unnoticed(prepared: None, first: bool, said: str) -> None:
+    """faulthandler, enabled too late, would make a fault of a program the end of the process."""
+    enable = "faulthandler.enable()\n"
+    code = (
+        "import faulthandler\n"
+        "from hybrid_compute.errors import BackendUnavailable, LimitExceeded\n"
+        "from hybrid_compute.sandbox import Sandbox\n"
+        f"{enable if first else ''}"
+        "with Sandbox(ready=0) as box:\n"
+        "    assert box.run('result = 1') == 1\n"
+        f"    {enable}"
+        "    try: box.run('x = ()\\nfor _ in range(300_000): x = (x,)\\ndel x')\n"
+        "    except LimitExceeded: print('contained')\n"
+        "    except BackendUnavailable as error: print('refused'); assert 'faulthandler' in str(error)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stdout) == (0, f"{said}\n"), ran.stderr
 
 
 REPORTS = st.text() | st.builds(

@@ -26,6 +26,7 @@ from hybrid_compute.wasm.held import Held
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import Limits as HeldLimits
 from hybrid_compute.wasm.limits import in_units
+from hybrid_compute.wasm.signals import insist_on_handlers
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ class Box(Held, Caller):
         self._job, self.name = job, job.name
         self._host_calls = 0
         encoded = job.encoded(self.limits_of_program)
+        insist_on_handlers()
         self.begin(leash)
         try:
             report, result = self._run(*encoded)
