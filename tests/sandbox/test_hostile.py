@@ -68,6 +68,10 @@ GREEDY = {
         "output is 10000 characters",
     ),
     "huge errors": ("import sys\nsys.stderr.write('a' * 100_000)", "output is 10000 characters"),
+    "a giant report from behind": (
+        "import json\njson.dumps = lambda *_, **__: 'a' * 5_000_000",
+        "(output is 10000|result is 1000000) characters",
+    ),
     "a deep answer": ("x = []\nfor _ in range(100_000): x = [x]\nresult = x", "4 MiB of stack"),
     "a deep end": ("x = ()\nfor _ in range(300_000): x = (x,)\ndel x", "4 MiB of stack"),
     "catching the end of memory": (

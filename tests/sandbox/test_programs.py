@@ -128,6 +128,17 @@ def test_each_way_to_fail_is_told_in_words(box: Sandbox, source: str, message: s
         box.run(source)
 
 
+@pytest.mark.parametrize("argument", ["'begin' + 'x' * 10**7 + 'end'", "10**5000", "float('nan')", "*range(10**5)"])
+def test_a_long_message_is_cut(box: Sandbox, argument: str) -> None:
+    """Whatever it is made of: its beginning and its end are what helps."""
+    with pytest.raises(TaskFailed) as caught:
+        box.run(f"raise ValueError({argument})")
+    assert len(str(caught.value)) < 25_000
+    assert len(caught.value.remote_traceback) < 25_000
+    assert str(caught.value).startswith("the program failed: ValueError: ")
+    assert "begin" not in argument or str(caught.value).endswith("end")
+
+
 def test_a_program_may_leave_in_peace(box: Sandbox) -> None:
     """`sys.exit()` is the end, and not a failure."""
     assert box.run("import sys\nresult = 5\nsys.exit()\nresult = 6") == 5

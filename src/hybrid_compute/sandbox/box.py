@@ -56,6 +56,10 @@ class Job:
         return json.dumps(job), given.decode()
 
 
+_REPORT = 1 << 20
+"""Bytes of a report, without what the program printed."""
+_ESCAPED = 12
+"""Bytes that one character may take up in JSON."""
 _FIRST = Job("result = sum(input); print(result)", [1, 2])
 
 
@@ -75,7 +79,7 @@ class Box(Held, Caller):
             capi.store_limiter(store, limits.memory, -1, -1, -1, -1)
             context = components.Context(self.context)
             instance = components.instantiate(interpreter.linker, interpreter.compiled, context)
-            self._run = components.function(instance, context, "run")
+            self._run = components.Function(instance, context, "run")
             self.run(_FIRST, Leash())  # touches the pages that every program touches
         except BaseException:
             self.close()
@@ -85,16 +89,19 @@ class Box(Held, Caller):
         """Run the program, in this thread. Raises `TaskFailed` or `LimitExceeded`, or what the leash says."""
         self._job, self.name = job, job.name
         self._host_calls = 0
-        encoded = job.encoded(self.limits_of_program)
+        limits = self.limits_of_program
+        encoded = job.encoded(limits)
         insist_on_handlers()
         self.begin(leash)
         try:
-            report, result = self._run(*encoded)
+            report, result = self._run(encoded, (_REPORT + _ESCAPED * limits.output, limits.result))
+        except components.TooLong as long:
+            raise exceeded(self.name, ("output", "result")[long.index], limits) from None
         except wasmtime.WasmtimeError as error:
             raise self._failure(error) from None
         finally:
             self.end()
-        return outcome_of(report, result, self.limits_of_program, job.name)
+        return outcome_of(report, result, limits, job.name)
 
     def close(self) -> None:
         """Give everything back."""
