@@ -68,6 +68,12 @@ GREEDY = {
         "output is 10000 characters",
     ),
     "huge errors": ("import sys\nsys.stderr.write('a' * 100_000)", "output is 10000 characters"),
+    "a giant answer from behind": (
+        ("from hybrid_compute.sandbox.guest import runner\n"
+        "class S(str):\n    def __len__(self): return 0\n"
+        "runner._answer = lambda *_: ('json', S('a' * 5_000_000))"),
+        "result is 1000000 characters",
+    ),
     "a giant report from behind": (
         "import json\njson.dumps = lambda *_, **__: 'a' * 5_000_000",
         "(output is 10000|result is 1000000) characters",

@@ -105,8 +105,7 @@ class Sandbox:
             return box.run(job, leash)
         finally:
             self._running.discard(leash)
-            box.close()
-            self._spare.refill()
+            self._spare.replace(box)
 
     def _world(self) -> World:
         return Fixed(self._seed) if self._deterministic else Real()
@@ -131,12 +130,16 @@ class Sandbox:
 
 
 class Spare:
-    """Interpreters that are ready before they are asked for. A thread makes them."""
+    """Interpreters that are ready before they are asked for. A thread makes them, and clears away those that were used.
+
+    Each of both takes about as long as a small program.
+    """
 
     def __init__(self, limits: Limits, count: int) -> None:
         self._limits = limits
         self._count = count
         self._boxes: deque[Box] = deque()
+        self._used: deque[Box] = deque()
         self._wanted = threading.Event()
         self._thread: threading.Thread | None = None
         self._process = os.getpid()
@@ -154,16 +157,22 @@ class Spare:
         except IndexError:
             return Box(interpreter(), self._limits)
 
-    def refill(self) -> None:
-        """There is time to make some, now."""
+    def replace(self, used: Box) -> None:
+        """This one is used up. There is time to make another one, now."""
         if self._count and self._thread is None and not self._closed:
             self._thread = started(self._fill, "hybrid-compute-sandbox-ready")
+        if self._thread is None or self._used:  # what a program took is not to pile up
+            used.close()
+        else:
+            self._used.append(used)
         self._wanted.set()
 
     def _fill(self) -> None:
         while not self._closed:
             self._wanted.clear()
             try:
+                while self._used:
+                    self._used.popleft().close()
                 while len(self._boxes) < self._count and not self._closed:
                     self._boxes.append(Box(interpreter(), self._limits))
             except Exception:  # who asks next tries it again, and is told
@@ -177,8 +186,10 @@ class Spare:
         thread = self._thread
         if thread is not None and thread is not threading.current_thread() and self._process == os.getpid():
             thread.join()
-        while self._boxes:
-            self._boxes.popleft().close()
+        self._thread = None
+        for boxes in (self._boxes, self._used):
+            while boxes:
+                boxes.popleft().close()
 
 
 def _limit(leash: Leash, timeout: float, name: str) -> None:
