@@ -191,7 +191,6 @@ def test_copies_of_the_interpreter_are_only_memory(box: Sandbox) -> None:
     assert box.run("result = 1") == 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the handlers of signals")
 @pytest.mark.parametrize(("first", "said"), [(True, "contained"), (False, "refused")])
 def test_nobody_takes_the_signals_of_faults_unnoticed(prepared: None, first: bool, said: str) -> None:
     """faulthandler, enabled too late, would make a fault of a program the end of the process."""

@@ -1,55 +1,29 @@
-"""Whether wasmtime still hears of the faults of its guests.
+"""Signals: a trap begins as one, which wasmtime handles. Whoever takes it away makes the trap the end of the process.
 
-Some traps are signals: the processor meets an instruction that is none, or an address where nothing is, and wasmtime's
-handler makes an exception of it. Whoever installs a handler later takes its place, and the next such trap is the end
-of the process. `faulthandler.enable()` does that; before wasmtime is loaded it does no harm.
+`faulthandler` does, if it is enabled after the first engine was made; enabled before, it is asked last, as it should.
 """
 
 from __future__ import annotations
 
-import ctypes
-import signal
-import sys
-from functools import lru_cache
-from typing import Any
+import faulthandler
 
 from hybrid_compute.errors import BackendUnavailable
 
-_SIZE = 256
-"""Bytes that are enough for a `struct sigaction`, which begins with the handler."""
+_enabled_before: bool | None = None
 
 
-class _Info(ctypes.Structure):
-    _fields_ = (
-        ("file", ctypes.c_char_p),
-        ("base", ctypes.c_void_p),
-        ("name", ctypes.c_char_p),
-        ("address", ctypes.c_void_p),
-    )
+def about_to_be_handled() -> None:
+    """An engine is about to be made. The first one takes over the signals of traps."""
+    global _enabled_before  # noqa: PLW0603  # one process has one set of handlers
+    if _enabled_before is None:
+        _enabled_before = faulthandler.is_enabled()
 
 
 def insist_on_handlers() -> None:
-    """Raise `BackendUnavailable` if a guest could end this process, because others have taken wasmtime's signals."""
-    if not sys.platform.startswith("linux"):  # nothing is known of the others
-        return
-    for number in (signal.SIGILL, signal.SIGSEGV):
-        if "wasmtime" not in _home_of_handler(number):
-            raise BackendUnavailable(
-                f"another handler of {number.name} has taken the place of wasmtime's, so that a guest could end this "
-                f"process: call faulthandler.enable() when the program begins, or faulthandler.disable() now",
-                backend="wasm",
-            )
-
-
-def _home_of_handler(number: int) -> str:
-    """The file of the library that handles this signal."""
-    libc, action, info = _libc(), ctypes.create_string_buffer(_SIZE), _Info()
-    libc.sigaction(number, None, action)
-    handler = ctypes.c_void_p.from_buffer(action)
-    libc.dladdr(handler, ctypes.byref(info))
-    return (info.file or b"").decode(errors="replace")
-
-
-@lru_cache(maxsize=1)
-def _libc() -> Any:
-    return ctypes.CDLL(None)
+    """Refuse to run a guest where its trap would end the process."""
+    if faulthandler.is_enabled() and not _enabled_before:
+        raise BackendUnavailable(
+            "faulthandler was enabled after the first use of WASM, so a trap in a guest would end the process: enable "
+            "it before (python -X faulthandler), or disable it",
+            backend="wasm",
+        )
