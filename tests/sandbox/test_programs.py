@@ -272,7 +272,7 @@ def test_many_threads_share_a_sandbox(box: Sandbox) -> None:
         for _ in range(3):
             found[number] = box.run("result = input * input", number)
 
-    before = threading.stack_size(512 << 10)
+    before = threading.stack_size(256 << 10)
     try:
         threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
         for thread in threads:
@@ -282,7 +282,7 @@ def test_many_threads_share_a_sandbox(box: Sandbox) -> None:
     for thread in threads:
         thread.join()
     assert found == {number: number * number for number in range(6)}
-    assert stack.THREAD > 512 << 10
+    assert stack.THREAD > 256 << 10
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
