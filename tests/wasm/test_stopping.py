@@ -222,6 +222,30 @@ def test_a_trap_never_ends_the_process(first: str, outcome: str) -> None:
     assert (out, err, running.returncode) == (outcome, "", 0)
 
 
+def test_a_thread_with_a_small_stack_is_refused() -> None:
+    """Rather than the guest's recursion end the process.
+
+    In a program of its own: a thread of this one might get the stack of another that has ended, and is larger.
+    """
+    running = program("""
+        add(1, 2)
+        def recurse():
+            try:
+                WasmModule.from_wat('(module (func $deeper (export "run") (call $deeper)))').task("run")()
+            except Exception as error:
+                print(type(error).__name__, error)
+
+        threading.stack_size(256 << 10)
+        thread = threading.Thread(target=recurse)
+        thread.start()
+        thread.join()
+    """)
+    out, err = running.communicate(timeout=30)
+    assert out.startswith("BackendUnavailable this thread has a stack of ")
+    assert " and the guest may use 256: call threading.stack_size(8388608) before" in out
+    assert (err, running.returncode) == ("", 0)
+
+
 def test_a_program_ends_while_a_guest_runs() -> None:
     """In a thread of its own, without end. Nothing is printed, and nobody waits."""
     running = program("""
