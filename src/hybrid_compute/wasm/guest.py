@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 class Guest(Held):
     """A program, instantiated, with a call under way. `close` it, or leave it to the garbage collector."""
 
-    def __init__(self, program: Program, leash: Leash) -> None:
+    def __init__(self, program: Program, leash: Leash, *, shared: bool = False) -> None:
         super().__init__(program.engine, program.limits, program.name)
         self.program = program
-        self.room = Room(program.limits.memory)
+        self.room = Room(program.limits.memory, shared=shared)
         self.host_calls = 0
         self.trap = c_void_p()
         self.trap_at = addressof(self.trap)

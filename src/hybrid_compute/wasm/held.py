@@ -41,11 +41,19 @@ class Held:
 
     def begin(self, leash: Leash) -> None:
         """A call begins, in this thread: from here on the leash holds it, and it may use all that the limits give."""
-        limits = self.limits
-        stack.insist_on(limits.stack)
-        leash.begin(NEVER if limits.time is None else monotonic() + limits.time, self.late)
+        self.go_on(leash, self.limits.time)
         if self.engine.metered:
-            capi.check(capi.set_fuel(self.context, _ALL_FUEL if limits.fuel is None else limits.fuel))
+            capi.check(capi.set_fuel(self.context, self.all_fuel))
+
+    @property
+    def all_fuel(self) -> int:
+        """How much fuel a call has, in an engine that uses any."""
+        return _ALL_FUEL if self.limits.fuel is None else self.limits.fuel
+
+    def go_on(self, leash: Leash, seconds: float | None) -> None:
+        """A call that has begun goes on, in this thread, with the fuel that it has left and for so long at most."""
+        stack.insist_on(self.limits.stack)
+        leash.begin(NEVER if seconds is None else monotonic() + seconds, self.late)
         if get_ident() == _main.ident:
             leash.in_main = True
             leash.written = interrupts.written_down(leash)
