@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hybrid_compute.errors import BackendUnavailable, InvalidInput
+from hybrid_compute.errors import BackendClosed, BackendUnavailable, InvalidInput
 from hybrid_compute.links.arena import address_of
 from hybrid_compute.wasm.signature import Convention, Signature
-from hybrid_compute.wasm.slots import Slot
+from hybrid_compute.wasm.slots import ARRAYS, Slot
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,20 +48,44 @@ def size_of(shape: Shape, dtype: np.dtype[Any]) -> int:
     return math.prod(lengths) * dtype.itemsize
 
 
-def view(name: str, slot: Slot | None, offset: int, shape: Shape, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """An array over the guest's memory, from `offset` on. It may outlive the guest.
+class Block:
+    """The memory of a guest, for arrays to lie in. They stay valid when it is closed, and keep that memory."""
 
-    Raises `InvalidInput` if not all of it is in that memory, `BackendUnavailable` where there can be no such array.
-    """
-    import numpy as np
+    def __init__(self, name: str, slot: Slot | None) -> None:
+        self._name = name
+        self.slot = slot
+        self._buffer = slot.hold(ARRAYS) if slot is not None else None
 
-    if slot is None:
-        raise BackendUnavailable(
-            f"{name}: no array can lie in its memory: it exports no `memory`, or this system lets nobody see it",
-            backend="wasm",
-        )
-    wanted = np.dtype(dtype).newbyteorder("<")
-    size = size_of(shape, wanted)
-    if not 0 <= offset <= offset + size <= slot.size:
-        raise InvalidInput(f"{name}: {size} bytes at {offset} are asked for, and its memory has {slot.size}")
-    return np.ndarray(shape, wanted, slot.arrays, offset)
+    @property
+    def size(self) -> int:
+        return self.slot.size if self.slot is not None else 0
+
+    def view(self, offset: int, shape: Shape, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """An array over it, from `offset` on.
+
+        Raises `InvalidInput` if it is not all in there, `BackendUnavailable` where there can be no such array, and
+        `BackendClosed` once it is closed.
+        """
+        import numpy as np
+
+        slot, buffer = self.slot, self._buffer  # from here on the memory is that of no other guest
+        if slot is None:
+            raise BackendUnavailable(
+                f"{self._name}: no array can lie in its memory: it exports no `memory`, or this system lets nobody see "
+                f"it",
+                backend="wasm",
+            )
+        if buffer is None:
+            raise closed(self._name)
+        wanted = np.dtype(dtype).newbyteorder("<")
+        size = size_of(shape, wanted)
+        if not 0 <= offset <= offset + size <= slot.size:
+            raise InvalidInput(f"{self._name}: {size} bytes at {offset} are asked for, and its memory has {slot.size}")
+        return np.ndarray(shape, wanted, buffer, offset)
+
+    def close(self) -> None:
+        self._buffer = None
+
+
+def closed(name: str) -> BackendClosed:
+    return BackendClosed(f"this instance of {name} is closed", backend="wasm")

@@ -7,7 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from threading import get_ident
 
-from hybrid_compute.errors import BackendClosed
+from hybrid_compute.wasm.arrays import closed
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.live import LiveGuest
 from hybrid_compute.wasm.traps import Trap
@@ -71,7 +71,7 @@ class Gate:
     def alive(self) -> LiveGuest:
         """It may be in the middle of a call that was begun. Raises `BackendClosed` if it is no more."""
         if self.closed:
-            raise BackendClosed(f"this instance of {self.name} is closed", backend="wasm")
+            raise closed(self.name)
         return self.guest
 
     def idle(self) -> LiveGuest:

@@ -103,9 +103,14 @@ def _quickly(gate: Gate, export: bytes, convention: Convention, long: Callable[.
         return long(*args, **kwargs)
 
     def settle(error: int | None) -> None:
-        guest.end()
-        if error or trap:
+        failed = guest.failure(error) if error or trap else None
+        if failed is not None:
             guest.broken, gate.quick = True, None
-            raise guest.failure(error)
+        try:
+            guest.end()
+        finally:
+            leash.error = None  # of a Ctrl-C that came too late for this call, and is not for the next one
+        if failed is not None:
+            raise failed
 
     return call

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from ctypes import addressof, c_uint64
+from functools import partial
 from threading import get_ident
 from time import monotonic
 
@@ -29,6 +30,7 @@ class Held:
         self.limits = limits
         self.name = name
         self.number = next(_numbers)
+        self.late = partial(_late, name, limits)
         self.leash = Leash()
         self.context = 0
 
@@ -82,5 +84,7 @@ class Held:
         capi.check(capi.get_fuel(self.context, addressof(left)))
         return left.value
 
-    def late(self) -> LimitExceeded:
-        return exceeded(self.name, "time", f"{self.limits.time:g} s", "ran for longer")
+
+def _late(name: str, limits: Limits) -> LimitExceeded:
+    # No method: leashes would hold by it what they are to hold only as long as it lives.
+    return exceeded(name, "time", f"{limits.time:g} s", "ran for longer")

@@ -49,7 +49,7 @@ class Instance:
         self.shared = shared
         self._source, self._state = source, state
         guest = LiveGuest(program, shared=shared)
-        self._slot = guest.slot()
+        self._block = arrays.Block(program.name, guest.slot())
         self._gate = Gate(guest)
         self._camera: Camera | None = None
         self._handles: dict[str, Callable[..., Any]] = {}
@@ -66,7 +66,9 @@ class Instance:
         Types are compared now, and not at each call. Raises `InvalidInput` if the module does not have it so.
         """
         export, convention = self._typed(what)
-        return handle(self._gate, export, convention, None if isinstance(what, str) else what)
+        with self._gate:
+            self._gate.idle()
+            return handle(self._gate, export, convention, None if isinstance(what, str) else what)
 
     def __getitem__(self, name: str) -> Callable[..., Any]:
         known = self._handles.get(name)
@@ -102,7 +104,7 @@ class Instance:
         if not self.program.metered:
             raise InvalidInput(f"{self.program.name} uses no fuel: open it with deterministic=True or Limits(fuel=...)")
         with self._gate:
-            guest = self._gate.alive()
+            guest = self._gate.idle()
             return guest.all_fuel - guest.fuel
 
     # Its memory.
@@ -110,8 +112,7 @@ class Instance:
     @property
     def memory(self) -> npt.NDArray[np.uint8]:
         """All of its exported `memory` as it is now, as bytes. What grows later is in the array of a later look."""
-        slot = self._slot
-        return self.view(0, slot.size if slot is not None else 0, "uint8")
+        return self._block.view(0, self._block.size, "uint8")
 
     def view(self, offset: int, shape: Shape, dtype: npt.DTypeLike = "uint8") -> npt.NDArray[Any]:
         """An array of what is in the memory from `offset` on: no copy, in little-endian order as WASM has it.
@@ -119,8 +120,7 @@ class Instance:
         It stays valid when the memory grows, and when the instance is closed. Raises `InvalidInput` if it is not all in
         the memory.
         """
-        self._gate.alive()
-        return arrays.view(self.program.name, self._slot, offset, shape, dtype)
+        return self._block.view(offset, shape, dtype)
 
     def empty(self, shape: Shape, dtype: npt.DTypeLike = float) -> npt.NDArray[Any]:
         """A new array, uninitialised, in memory that the module's own `alloc` gives.
@@ -130,7 +130,7 @@ class Instance:
         """
         import numpy as np
 
-        arrays.view(self.program.name, self._slot, 0, 0, dtype)  # raises where there can be none
+        self._block.view(0, 0, dtype)  # raises where there can be none
         size = arrays.size_of(shape, np.dtype(dtype))
         with self._gate.calling() as guest:
             offset = allocated(guest, max(1, size))
@@ -163,6 +163,7 @@ class Instance:
     def close(self) -> None:
         """Give everything back. Arrays over its memory stay valid, and keep that memory."""
         self._gate.close()
+        self._block.close()
 
     def __enter__(self) -> Instance:
         return self
@@ -178,7 +179,7 @@ class Instance:
         name = f"{self.program.name}: {export}"
         types = self.program.function_type(export)
         declared = signature.of_types(name, *types) if isinstance(what, str) else signature.of_stub(what)
-        return export.encode(), InPlace(self._slot, name, declared, *types)
+        return export.encode(), InPlace(self._block.slot, name, declared, *types)
 
     def _camera_of(self, guest: LiveGuest) -> Camera:
         if self._camera is None:

@@ -59,14 +59,13 @@ class Room:
 class Slot:
     """One block."""
 
-    __slots__ = ("_arrays", "_holders", "base", "common", "number", "open", "room", "size")
+    __slots__ = ("_holders", "base", "common", "number", "open", "room", "size")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.size = self.open = 0
         self.room: Room | None = None
         self.common: Common | None = None
-        self._arrays: Any = None
         self._holders: set[object] = set()
         self.base = mappings.reserve(SIZE + GUARD)
 
@@ -95,15 +94,12 @@ class Slot:
 
     # Who holds it.
 
-    @property
-    def arrays(self) -> Any:
-        """A buffer over all that the guest may ever have here, of which its first `size` bytes can be touched."""
-        if self._arrays is None:
-            self._arrays = self.hold(_ARRAYS)
-        return self._arrays
-
     def hold(self, holder: object = None) -> Any:
-        """Such a buffer. The block is not given to another guest as long as it is alive."""
+        """A buffer over all that the guest may ever have here, of which its first `size` bytes can be touched.
+
+        The block is not given to another guest as long as the buffer is alive. `holder` is `ARRAYS` for the one that
+        all arrays of Python lie in: when it has gone, no array comes to anybody who would find it shared.
+        """
         holder = holder or object()
         assert self.room is not None
         limit = self.common.size if self.common is not None else min(whole_pages(self.room.limit), SIZE)
@@ -114,13 +110,12 @@ class Slot:
 
     def leave(self) -> None:
         """The guest lives no more."""
-        self._arrays = None
         self._let_go(_GUEST)
 
     def _let_go(self, holder: object) -> None:
         # Called by finalisers, in any thread, and two may be the last at once: `pop` decides.
         self._holders.discard(holder)
-        if self.common is not None and self._holders.isdisjoint((_GUEST, _ARRAYS)):
+        if self.common is not None and self._holders.isdisjoint((_GUEST, ARRAYS)):
             self.common.leave()
         if not self._holders and _used.pop(self.number, None) is not None:
             self._be_free()
@@ -165,7 +160,7 @@ class Slot:
         self.open = 0
 
 
-_GUEST, _ARRAYS = object(), object()
+_GUEST, ARRAYS = object(), object()
 _numbers = itertools.count(1)
 _free: list[Slot] = []
 _used: dict[int, Slot] = {}
