@@ -8,21 +8,9 @@ Importing this loads neither wasmtime nor numpy.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from hybrid_compute.wasm.function import WasmFunction
 from hybrid_compute.wasm.limits import Limits
 from hybrid_compute.wasm.module import WasmModule, task
-
-if TYPE_CHECKING:
-    from hybrid_compute.wasm.traps import Trap as Trap
+from hybrid_compute.wasm.trap import Trap
 
 __all__ = ["Limits", "Trap", "WasmFunction", "WasmModule", "task"]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "Trap":
-        from hybrid_compute.wasm.traps import Trap
-
-        return Trap
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,6 +33,8 @@ class Engine:
         self.profile = profile
         self.metered = profile.metered or profile.deterministic
         self.engine = wasmtime.Engine(_config(profile))
+        self.modules: weakref.WeakValueDictionary[str, wasmtime.Module] = weakref.WeakValueDictionary()
+        """What has been compiled for it, by the digest of its source."""
         self.pointer = capi.pointer(self.engine)
         self.tick = partial(capi.increment_epoch, self.pointer)
 
@@ -43,6 +46,14 @@ def engine_for(profile: Profile) -> Engine:
         if found is None:
             found = _engines[profile] = Engine(profile)
         return found
+
+
+def end_engines() -> None:
+    """At the end of the program."""
+    for each in _engines.values():
+        for module in list(each.modules.values()):
+            module.close()
+        each.engine.close()
 
 
 def _config(profile: Profile) -> wasmtime.Config:

@@ -10,7 +10,7 @@ from threading import get_ident
 from hybrid_compute.wasm.arrays import closed
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.live import LiveGuest
-from hybrid_compute.wasm.traps import Trap
+from hybrid_compute.wasm.trap import Trap
 from hybrid_compute.wasm.watch import leashes
 
 _main = threading.main_thread()
@@ -49,7 +49,7 @@ class Gate:
     def calling(self, leash: Leash | None = None) -> Generator[LiveGuest]:
         """The guest, with a call under way. After it, this thread may go the shortest way."""
         with self:
-            guest = self.unbroken()
+            guest = self.unspoiled()
             self.quick = None
             guest.begin(leash or Leash())
             try:
@@ -75,16 +75,16 @@ class Gate:
         return self.guest
 
     def idle(self) -> LiveGuest:
-        """It is in the middle of no call, but may be broken."""
+        """It is in the middle of no call, but may be spoiled."""
         guest = self.alive()
         if guest.suspended is not None:
             raise RuntimeError(f"{self.name}: a call that was begun in it is not over: step() or cancel() it first")
         return guest
 
-    def unbroken(self) -> LiveGuest:
+    def unspoiled(self) -> LiveGuest:
         """It takes calls."""
         guest = self.idle()
-        if guest.broken:
+        if guest.spoiled:
             raise Trap(
                 f"{self.name} was stopped in the middle of an earlier call, and its memory may be half written: "
                 f"restore a snapshot, or open another instance"

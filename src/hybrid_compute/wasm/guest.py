@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import weakref
+import os
 from collections.abc import Callable
 from ctypes import addressof, c_void_p, create_string_buffer
 from typing import TYPE_CHECKING
@@ -13,7 +13,8 @@ from hybrid_compute.wasm.held import Held
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import in_units
 from hybrid_compute.wasm.slots import Room
-from hybrid_compute.wasm.traps import Trap, exceeded, explain
+from hybrid_compute.wasm.trap import Trap
+from hybrid_compute.wasm.traps import exceeded, explain
 
 if TYPE_CHECKING:
     from hybrid_compute.wasm.program import Program
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 class Guest(Held):
     """A program, instantiated, with a call under way. `close` it, or leave it to the garbage collector."""
+
+    spoiled = False
+    """Whether something went wrong in it: its memory may be half written."""
+    _store: int | None = None
 
     def __init__(self, program: Program, leash: Leash, *, shared: bool = False) -> None:
         super().__init__(program.engine, program.limits, program.name)
@@ -33,12 +38,11 @@ class Guest(Held):
         self._exports: dict[bytes, tuple[object, int]] = {}
         self._instance = create_string_buffer(capi.INSTANCE_SIZE)
         store: int = capi.store_new(program.engine.pointer, self.number, None)
-        self._store: int | None = store
+        self._store = store
         try:
             self.hold(store, capi.store_context(store))
             memory = -1 if slots.own else self.limits.memory
             capi.store_limiter(store, memory, self.limits.table, -1, -1, -1)
-            guests[self.number] = self
             self.begin(leash)
             slots.making(self.room)
             self._enter(capi.pre_instantiate, program.pre, self.context, addressof(self._instance), self.trap_at)
@@ -59,11 +63,9 @@ class Guest(Held):
         """Give everything back."""
         store, self._store = self._store, None
         if store is not None:
-            capi.store_delete(store)
+            if self.process == os.getpid():  # else a thread of the parent may have been in the midst of it
+                capi.store_delete(store)
             self.let_go()
-
-    def __del__(self) -> None:
-        self.close()
 
     # What it exports.
 
@@ -114,6 +116,7 @@ class Guest(Held):
             raise self.failure(error)
 
     def failure(self, error: int | None) -> BaseException:
+        self.spoiled = True
         told = self.leash.taken()
         trap = capi.taken_trap(self.trap.value) if self.trap.value else None
         self.trap.value = None
@@ -131,6 +134,4 @@ class Guest(Held):
         return Trap(f"{self.name} could not be instantiated: {text}")
 
 
-guests: weakref.WeakValueDictionary[int, Guest] = weakref.WeakValueDictionary()
-"""Those that are alive, by their number: host functions find by it who calls them."""
 _KINDS = {0: "function", 1: "global", 2: "table", 3: "memory"}

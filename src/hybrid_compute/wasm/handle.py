@@ -105,7 +105,7 @@ def _quickly(gate: Gate, export: bytes, convention: Convention, long: Callable[.
     def settle(error: int | None) -> None:
         failed = guest.failure(error) if error or trap else None
         if failed is not None:
-            guest.broken, gate.quick = True, None
+            gate.quick = None
         try:
             guest.end()
         finally:

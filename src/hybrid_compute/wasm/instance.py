@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from ctypes import addressof, create_string_buffer
@@ -23,6 +22,7 @@ from hybrid_compute.wasm.program import Program
 from hybrid_compute.wasm.run import Run, insist_on_stacks
 from hybrid_compute.wasm.signature import Convention, allocated
 from hybrid_compute.wasm.snapshot import Camera, Snapshot
+from hybrid_compute.wasm.source import Source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,10 +44,10 @@ class Instance:
     snapshot has been restored.
     """
 
-    def __init__(self, program: Program, source: bytes, state: State, *, shared: bool) -> None:
+    def __init__(self, program: Program, digest: str, state: State, *, shared: bool) -> None:
         self.program = program
         self.shared = shared
-        self._source, self._state = source, state
+        self._digest, self._state = digest, state
         guest = LiveGuest(program, shared=shared)
         self._block = arrays.Block(program.name, guest.slot())
         self._gate = Gate(guest)
@@ -141,7 +141,7 @@ class Instance:
     def snapshot(self) -> Snapshot:
         """All that is in it now. Raises `InvalidInput` for a module with mutable globals that are references."""
         with self._gate:
-            return self._camera_of(self._gate.unbroken()).take()
+            return self._camera_of(self._gate.unspoiled()).take()
 
     def restore(self, snapshot: Snapshot) -> None:
         """Have everything be as it was in the snapshot, of this instance or another one of the same module.
@@ -152,11 +152,11 @@ class Instance:
         with self._gate:
             guest = self._gate.idle()
             self._camera_of(guest).put(snapshot)
-            guest.broken = False
+            guest.spoiled = False
 
     def fork(self) -> Instance:
         """Another instance, as this one is now; from here on they go separate ways."""
-        other = Instance(self.program, self._source, self._state, shared=self.shared)
+        other = Instance(self.program, self._digest, self._state, shared=self.shared)
         other.restore(self.snapshot())
         return other
 
@@ -184,16 +184,16 @@ class Instance:
     def _camera_of(self, guest: LiveGuest) -> Camera:
         if self._camera is None:
             binary.refuse(self.program.name, self._state)
-            digest = hashlib.sha256(self._source).digest()
-            self._camera = Camera(guest, digest, self._state)
+            self._camera = Camera(guest, self._digest, self._state)
         return self._camera
 
 
 def opened(
-    source: bytes, name: str, limits: Limits, granted: Mapping[str, Any], *, deterministic: bool, shared: bool
+    source: Source, limits: Limits, granted: Mapping[str, Any], *, deterministic: bool, shared: bool
 ) -> Instance:
     """An instance of the module, compiled so that all its state can be seen."""
-    visible, state = binary.exposed(source)
+    visible, state = binary.exposed(source.data)
+    seen = source if visible == source.data else Source(source.name, visible)
     profile = Profile(limits.fuel is not None, deterministic, limits.stack)
-    program = Program(visible, profile, limits, name, partial(grants.link, name, dict(granted)))
-    return Instance(program, source, state, shared=shared and hasattr(os, "memfd_create"))
+    program = Program(seen, profile, limits, source.name, partial(grants.link, source.name, dict(granted)))
+    return Instance(program, source.digest, state, shared=shared and hasattr(os, "memfd_create"))

@@ -23,8 +23,6 @@ class LiveGuest(Guest):
     def __init__(self, program: Program, *, shared: bool) -> None:
         self.suspended: Suspended | None = None
         self.yielding = False
-        self.broken = False
-        """Whether it was stopped in the middle of a call, so that its memory may be half written."""
         self._types: dict[int, FunctionType] = {}
         super().__init__(program, Leash(), shared=shared)
         self.end()
@@ -36,16 +34,12 @@ class LiveGuest(Guest):
         return address
 
     def call(self, function: int, values: int, count: int) -> None:
-        try:
-            if self.yielding:
-                self.suspend(function, values, AT_ONCE)
-                while not self.resume():
-                    pass
-            else:
-                super().call(function, values, count)
-        except BaseException:
-            self.broken = True
-            raise
+        if self.yielding:
+            self.suspend(function, values, AT_ONCE)
+            while not self.resume():
+                pass
+        else:
+            super().call(function, values, count)
 
     def suspend(self, function: int, values: int, interval: int) -> None:
         """Call a function so that it yields after each `interval` units of fuel, and has not begun to run yet."""
@@ -64,7 +58,6 @@ class LiveGuest(Guest):
         self.suspended = None
         error, self.trap.value = suspended.failure()
         if error or self.trap.value:
-            self.broken = True
             raise self.failure(error)
         return True
 
@@ -72,7 +65,7 @@ class LiveGuest(Guest):
         """A call that is suspended is not taken up again."""
         suspended, self.suspended = self.suspended, None
         if suspended is not None:
-            self.broken = True
+            self.spoiled = True
             suspended.drop()
 
     def close(self) -> None:

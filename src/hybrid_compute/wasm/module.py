@@ -12,6 +12,7 @@ from hybrid_compute.errors import BackendUnavailable, InvalidInput
 from hybrid_compute.tasks import Task
 from hybrid_compute.wasm.function import WasmFunction
 from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.source import Source
 
 if TYPE_CHECKING:
     from hybrid_compute.wasm.instance import Instance
@@ -36,24 +37,24 @@ class WasmModule:
         5
     """
 
-    def __init__(self, source: bytes, name: str = "module") -> None:
-        if source[:4] != b"\0asm":
-            raise InvalidInput(f"{name} is no WebAssembly: it does not begin with \\\0asm")
+    def __init__(self, source: Source) -> None:
         self.source = source
-        self.name = name
+        self.name = source.name
 
     @classmethod
     def from_file(cls, path: str | PathLike[str]) -> WasmModule:
-        """The module in a file, in the binary format or (`.wat`) as text."""
+        """The module in a file, in the binary format or (`.wat`) as text. It is read when it is first needed."""
         file = Path(path)
         if file.suffix == ".wat":
             return cls.from_wat(file.read_text(), file.name)
-        return cls(file.read_bytes(), file.name)
+        return cls(Source(file.name, path=file))
 
     @classmethod
     def from_bytes(cls, source: bytes, name: str = "module") -> WasmModule:
-        """The module in the binary format."""
-        return cls(bytes(source), name)
+        """The module in the binary format. Raises `InvalidInput` if it is none."""
+        made = cls(Source(name, bytes(source)))
+        made.source.digest  # noqa: B018  # to say so now
+        return made
 
     @classmethod
     def from_wat(cls, text: str, name: str = "module") -> WasmModule:
@@ -65,7 +66,7 @@ class WasmModule:
                 f"WebAssembly as text needs wasmtime ({error}): pip install 'hybrid-compute[wasm]'", backend="wasm"
             ) from error
         try:
-            return cls(bytes(wasmtime.wat2wasm(text)), name)
+            return cls(Source(name, bytes(wasmtime.wat2wasm(text))))
         except wasmtime.WasmtimeError as error:
             raise InvalidInput(f"{name}: {error}") from error
 
@@ -108,7 +109,6 @@ class WasmModule:
         grants, reuse = facts.pop("grants", _NONE), facts.pop("reuse", False)
         function: WasmFunction[..., Any] = WasmFunction(
             self.source,
-            self.name,
             export,
             stub,
             limits=facts.pop("limits", _LIMITS),
@@ -139,10 +139,10 @@ class WasmModule:
                 f"pip install 'hybrid-compute[wasm]'",
                 backend="wasm",
             ) from error
-        return opened(self.source, self.name, limits, grants, deterministic=deterministic, shared=shared)
+        return opened(self.source, limits, grants, deterministic=deterministic, shared=shared)
 
     def __repr__(self) -> str:
-        return f"<WasmModule {self.name}, {len(self.source)} bytes>"
+        return f"<WasmModule {self.name}>"
 
 
 def task(path: str | PathLike[str], export: str, /, stub: Callable[P, R] | None = None, **options: Any) -> Task[P, R]:

@@ -2,49 +2,50 @@
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
+import atexit
+import os
 import threading
-import warnings
 import weakref
 from collections.abc import Callable
 from ctypes import addressof, c_void_p
-from functools import lru_cache
 from pathlib import Path
 
 import wasmtime
 
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.wasm import capi
-from hybrid_compute.wasm.cache import Cache, compiled, folder
-from hybrid_compute.wasm.engines import Engine, Profile, engine_for
+from hybrid_compute.wasm.cache import cache, compiled
+from hybrid_compute.wasm.engines import Engine, Profile, end_engines, engine_for
+from hybrid_compute.wasm.held import alive
 from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.source import Source
+from hybrid_compute.wasm.watch import stop_all
 
-Link = Callable[[wasmtime.Linker, wasmtime.Module], None]
-"""Defines in a linker what a module imports."""
+Link = Callable[[wasmtime.Linker, wasmtime.Module], object]
+"""Defines in a linker what a module imports; what it gives is kept as long as the program."""
 
 
 class Program:
     """One module, under one profile and with one set of limits and imports. Shared by all threads."""
 
-    def __init__(self, source: bytes, profile: Profile, limits: Limits, name: str, link: Link | None = None) -> None:
+    def __init__(self, source: Source, profile: Profile, limits: Limits, name: str, link: Link | None = None) -> None:
         self.name = name
         self.limits = limits
         self.engine: Engine = engine_for(profile)
         self.metered = self.engine.metered
-        self.module = module_of(source, profile)
-        self._linker = wasmtime.Linker(self.engine.engine)
-        if link is not None:
-            link(self._linker, self.module)
+        self.module = module_of(source, self.engine)
         self.hosts = len(self.module.imports) > 0
         """Whether it may call anything of ours."""
-        self.pre = self._prepare()
+        linker = wasmtime.Linker(self.engine.engine)
+        try:
+            self._linked = link(linker, self.module) if link is not None else None
+            self.pre = self._prepare(linker)
+        finally:
+            linker.close()
 
-    def _prepare(self) -> int:
+    def _prepare(self, linker: wasmtime.Linker) -> int:
         made = c_void_p()
-        error = capi.linker_instantiate_pre(
-            capi.pointer(self._linker), capi.pointer(self.module), ctypes.cast(addressof(made), c_void_p)
-        )
+        error = capi.linker_instantiate_pre(capi.pointer(linker), capi.pointer(self.module), addressof(made))
         if error:
             raise InvalidInput(f"{self.name}: {capi.taken_error(error)}; grant it what it imports, or allow WASI")
         assert made.value is not None
@@ -62,27 +63,25 @@ class Program:
         )
 
 
-def module_of(source: bytes, profile: Profile) -> wasmtime.Module:
+def module_of(source: Source, engine: Engine) -> wasmtime.Module:
     """The compiled module, made once in a process and kept on disk for the next."""
-    key = hashlib.sha256(source).digest(), profile
     with _lock:
-        known = _modules.get(key)
+        known = engine.modules.get(source.digest)
         if known is None:
-            known = _modules[key] = _load(source, profile)
+            known = engine.modules[source.digest] = _load(source, engine.engine, engine.profile)
         return known
 
 
-def _load(source: bytes, profile: Profile) -> wasmtime.Module:
-    engine = engine_for(profile).engine
+def _load(source: Source, engine: wasmtime.Engine, profile: Profile) -> wasmtime.Module:
 
     def compile() -> bytes:
         try:
-            return bytes(wasmtime.Module(engine, source).serialize())
+            return bytes(wasmtime.Module(engine, source.data).serialize())
         except wasmtime.WasmtimeError as error:
-            raise InvalidInput(f"this is no module that can be run: {error}") from error
+            raise InvalidInput(f"{source.name} is no module that can be run: {error}") from error
 
     kept = cache()
-    code = compiled(source, profile, compile, kept)
+    code = compiled(source.digest, profile, compile, kept)
     try:
         return _deserialized(engine, code)
     except wasmtime.WasmtimeError:  # of another build of wasmtime, or none of wasmtime at all
@@ -97,15 +96,23 @@ def _deserialized(engine: wasmtime.Engine, code: Path | bytes) -> wasmtime.Modul
     return wasmtime.Module.deserialize(engine, code)
 
 
-@lru_cache(maxsize=1)
-def cache() -> Cache | None:
-    """The cache of this user; None, with a warning, where there can be none."""
-    try:
-        return Cache(folder() / "wasm")
-    except OSError as error:
-        warnings.warn(f"compiled WASM is not cached, so each process compiles anew: {error}", stacklevel=2)
-        return None
-
-
-_modules: weakref.WeakValueDictionary[tuple[bytes, Profile], wasmtime.Module] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
+
+
+def _forget() -> None:
+    """In a forked child: the lock is free, whoever held it."""
+    global _lock  # noqa: PLW0603  # one process has one
+    _lock = threading.Lock()
+
+
+def _end() -> None:
+    """At the end of the program: what wasmtime made goes while there is a wasmtime to take it back."""
+    stop_all()
+    for guest in list(alive.values()):
+        guest.close()
+    end_engines()
+
+
+atexit.register(_end)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

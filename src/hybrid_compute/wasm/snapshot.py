@@ -27,7 +27,7 @@ class Snapshot:
     What a module does to its tables, and which of its segments it has dropped, is not in it: few modules do either.
     """
 
-    module: bytes
+    module: str
     """The digest of the module that it is of, and that alone can take it."""
     memories: tuple[bytes, ...]
     globals: tuple[bytes, ...]
@@ -35,7 +35,7 @@ class Snapshot:
     @property
     def digest(self) -> str:
         """A name for the contents, the same in every process and on every machine."""
-        whole = hashlib.sha256(self.module)
+        whole = hashlib.sha256(self.module.encode())
         for part in (*self.memories, *self.globals):
             whole.update(len(part).to_bytes(8, "little"))
             whole.update(part)
@@ -49,7 +49,7 @@ class Snapshot:
         return _unpacked, (self.module, packed, self.globals)
 
 
-def _unpacked(module: bytes, memories: Iterable[tuple[int, bytes]], globals: tuple[bytes, ...]) -> Snapshot:
+def _unpacked(module: str, memories: Iterable[tuple[int, bytes]], globals: tuple[bytes, ...]) -> Snapshot:
     return Snapshot(module, tuple(zlib.decompress(data).ljust(size, b"\0") for size, data in memories), globals)
 
 
@@ -59,7 +59,7 @@ class Camera:
     `module` is the digest of its module.
     """
 
-    def __init__(self, guest: Guest, module: bytes, state: State) -> None:
+    def __init__(self, guest: Guest, module: str, state: State) -> None:
         self._guest = guest
         self._module = module
         self._memories = [guest.export(name.encode(), capi.EXTERN_MEMORY) for name in state.memories]

@@ -7,6 +7,7 @@ import wasmtime
 from hybrid_compute.errors import LimitExceeded
 from hybrid_compute.wasm.limits import Limits, in_units
 from hybrid_compute.wasm.slots import Room
+from hybrid_compute.wasm.trap import Trap
 
 _WORDS = {
     "STACK_OVERFLOW": "its calls were nested too deeply for its stack",
@@ -21,22 +22,8 @@ _WORDS = {
     "UNREACHABLE": "it ran into `unreachable`, which compilers put where a program gives up",
 }
 
-
-class Trap(Exception):
-    """A guest did what stops it. `code` is wasmtime's name for it, `frames` the calls it was in, innermost first.
-
-    The memory of the guest may be half written: it is thrown away, and the next call has a new one.
-    """
-
-    def __init__(self, message: str, code: str = "", frames: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
-        self.code = code
-        self.frames = frames
-        if frames:
-            self.add_note("in the guest, innermost call first:\n" + "\n".join(f"  {frame}" for frame in frames))
-
-    def __reduce__(self) -> tuple[type[Trap], tuple[object, ...]]:
-        return Trap, (self.args[0], self.code, self.frames)
+MOST_FRAMES = 64
+"""Of a backtrace; it begins with the innermost call."""
 
 
 def explain(trap: wasmtime.Trap, what: str, limits: Limits, room: Room) -> Exception:
@@ -46,7 +33,7 @@ def explain(trap: wasmtime.Trap, what: str, limits: Limits, room: Room) -> Excep
         return exceeded(what, "fuel", f"{limits.fuel} units", "used it up")
     if code == "STACK_OVERFLOW":
         return exceeded(what, "stack", in_units(limits.stack), "nested its calls more deeply")
-    frames = tuple(_frame(frame) for frame in trap.frames)
+    frames = tuple(_frame(frame) for frame in trap.frames[:MOST_FRAMES])
     if room.denied is not None:
         error = exceeded(what, "memory", in_units(limits.memory), f"asked for {in_units(room.denied)}, and then failed")
         error.__cause__ = Trap(_WORDS.get(code, trap.message), code, frames)
