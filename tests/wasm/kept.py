@@ -39,6 +39,17 @@ WAT = """
   (func (export "ask") (param i32) (result i32) (call $ask (local.get 0)))
   (func (export "trap") (global.set $count (i64.const -1)) unreachable)
   (func (export "spin") (loop (br 0)))
+  (func $deeper (export "recurse") (param i32) (result i32)
+    (if (result i32) (local.get 0)
+      (then (i32.add (i32.const 1) (call $deeper (i32.sub (local.get 0) (i32.const 1)))))
+      (else (i32.const 0))))
+  (func (export "ask_often") (param $n i32) (result i32) (local $total i32)
+    (block $done (loop $next
+      (br_if $done (i32.eqz (local.get $n)))
+      (local.set $total (i32.add (local.get $total) (call $ask (local.get $n))))
+      (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+      (br $next)))
+    (local.get $total))
   (func (export "nothing"))
   (func (export "pointer") (param funcref))
 

@@ -1,4 +1,4 @@
-"""Arrays in the memory of a sandbox: what is copied and what is not, and that no array ever points to what is not its."""
+"""Arrays in the memory of a sandbox: what is copied and what is not, and that none ever points to what is not its."""
 
 import gc
 import os
