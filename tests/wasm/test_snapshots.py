@@ -66,8 +66,9 @@ def test_globals_that_nobody_exports_are_in_it() -> None:
     module = WasmModule.from_wat(
         """(module
           (memory 1) (memory $second 1)
-          (global $a (mut i32) (i32.const -3)) (global $b (mut i64) (i64.const -4)) (global $c (mut f32) (f32.const 0.5))
-          (global $d (mut f64) (f64.const nan)) (global $e (mut v128) (v128.const i64x2 1 2)) (global i32 (i32.const 9))
+          (global $a (mut i32) (i32.const -3)) (global $b (mut i64) (i64.const -4))
+          (global $c (mut f32) (f32.const 0.5)) (global $d (mut f64) (f64.const nan))
+          (global $e (mut v128) (v128.const i64x2 1 2)) (global i32 (i32.const 9))
           (func (export "change")
             (global.set $a (i32.const 7)) (global.set $b (i64.const 8)) (global.set $c (f32.const 1))
             (global.set $d (f64.const 2)) (global.set $e (v128.const i64x2 3 4))

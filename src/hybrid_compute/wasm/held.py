@@ -63,8 +63,8 @@ class Held(ABC):
         """A call that has begun goes on, in this thread, with the fuel that it has left and for so long at most."""
         stack.insist_on(self.limits.stack)
         leash.begin(NEVER if seconds is None else monotonic() + seconds, self.late)
-        if get_ident() == _main.ident:
-            leash.in_main = True
+        leash.in_main = get_ident() == _main.ident
+        if leash.in_main:
             leash.written = interrupts.written_down(leash)
         self.leash = leashes[self.number] = leash
         leash.tick = self.engine.tick
