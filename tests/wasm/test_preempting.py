@@ -93,11 +93,12 @@ def test_one_that_fails_does_not_hold_up_the_others() -> None:
 
 def test_until_it_is_over_its_instance_takes_no_other_call() -> None:
     with opened(deterministic=True) as instance:
-        before = instance.snapshot()
+        before, nothing = instance.snapshot(), instance["nothing"]
         run = instance.begin("work", 10_000, 7, slice=10_000)
         assert not run.step()
         for use in (
-            instance["nothing"],
+            nothing,
+            lambda: instance["add"],
             lambda: instance.begin("nothing", slice=5),
             instance.snapshot,
             instance.fork,

@@ -34,21 +34,23 @@ class Gate:
         """What holds the calls that go the shortest way."""
         self.leash.tick, self.leash.late = guest.engine.tick, guest.late
 
-    def __enter__(self) -> None:
+    @contextmanager
+    def turn(self) -> Generator[None]:
+        """Its turn to use the guest has come for this thread. Raises `RuntimeError` if it was that already."""
         me = get_ident()
         if self.owner == me:
             raise RuntimeError(f"{self.name} is used in the middle of its own call, by a host function or a handler")
-        self.lock.acquire()
-        self.owner = me
-
-    def __exit__(self, *_: object) -> None:
-        self.owner = None
-        self.lock.release()
+        with self.lock:  # `with`, for an interrupt between `acquire` and what follows would leave it locked for ever
+            self.owner = me
+            try:
+                yield
+            finally:
+                self.owner = None
 
     @contextmanager
     def calling(self, leash: Leash | None = None) -> Generator[LiveGuest]:
         """The guest, with a call under way. After it, this thread may go the shortest way."""
-        with self:
+        with self.turn():
             guest = self.unspoiled()
             self.quick = None
             guest.begin(leash or Leash())
@@ -62,7 +64,7 @@ class Gate:
                 guest.leash = leashes[guest.number] = self.leash
 
     def close(self) -> None:
-        with self:
+        with self.turn():
             self.closed, self.quick = True, None
             self.guest.close()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import addressof, c_size_t, c_void_p, create_string_buffer
 from threading import get_ident
 from time import monotonic
@@ -18,6 +18,7 @@ from typing import Any
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.wasm import capi
 from hybrid_compute.wasm.gate import Gate
+from hybrid_compute.wasm.kinds import LETTERS
 from hybrid_compute.wasm.leash import NEVER
 from hybrid_compute.wasm.signature import Convention
 from hybrid_compute.wasm.watch import watch
@@ -34,14 +35,16 @@ def handle(gate: Gate, export: bytes, convention: Convention, stub: Callable[...
             guest.call(guest.export(export, capi.EXTERN_FUNC), addressof(values), convention.slots)
             return convention.take(guest, values)
 
-    made = call
-    if convention.plain and not gate.guest.program.hosts:
-        made = _quickly(gate, export, convention, call)
-    if stub is not None:
-        functools.update_wrapper(made, stub)
-    else:
-        made.__name__ = made.__qualname__ = export.decode()
-    return made
+    quick = _quickly(gate, export, convention, call) if convention.plain and not gate.guest.program.hosts else call
+    if stub is None:
+        quick.__name__ = quick.__qualname__ = export.decode()
+        return quick
+
+    @functools.wraps(stub)
+    def named(*args: Any, **kwargs: Any) -> Any:
+        return call(*args, **kwargs) if kwargs else quick(*args)
+
+    return named
 
 
 def by_position(
@@ -61,46 +64,48 @@ def by_position(
 
 
 def _quickly(gate: Gate, export: bytes, convention: Convention, long: Callable[..., Any]) -> Callable[..., Any]:
-    """The same for a function of numbers. Whatever is out of the ordinary goes the long way."""
+    """The same for a function of numbers, by position. Whatever is out of the ordinary goes the long way."""
     guest, leash, room = gate.guest, gate.leash, gate.guest.room
     values = create_string_buffer(convention.size)
-    pack, unpack, gives = convention.pack_into, convention.unpack_from, convention.signature.result is not None
+    put = functools.partial(convention.pack_into, values, 0)
+    _, types = guest.program.function_type(export.decode())
+    results: Sequence[Any] = memoryview(values).cast("B").cast(LETTERS[types[0]]) if types else [None]
     enter, trap = capi.func_call_prepared, guest.trap
     context, function = c_void_p(guest.context), c_void_p(guest.export(export, capi.EXTERN_FUNC))
     address, slots, trap_at = c_void_p(addressof(values)), c_size_t(convention.slots), c_void_p(guest.trap_at)
     set_fuel, fuel = capi.set_fuel, guest.all_fuel if guest.engine.metered else 0
     running, number, seconds = watch.running, guest.number, guest.limits.time or NEVER
-    acquire, release = gate.lock.acquire, gate.lock.release
+    lock = gate.lock
 
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any) -> Any:
         me = get_ident()
-        if acquire(False):
-            gate.owner = me
-            try:
-                if gate.quick == me and not kwargs:
-                    try:
-                        pack(values, 0, *args)
-                    except (struct.error, OverflowError):
-                        pass
-                    else:
-                        if fuel:
-                            set_fuel(context, fuel)
-                        room.denied = None
-                        leash.until = monotonic() + seconds
-                        running[number] = leash
+        if gate.quick == me != gate.owner:
+            with lock:
+                gate.owner = me
+                try:
+                    if gate.quick == me:
                         try:
-                            if watch.asleep:
-                                watch.wake()
-                            error = enter(context, function, address, slots, trap_at)
-                        finally:
-                            del running[number]
-                        if error or trap or leash.written:
-                            settle(error)
-                        return unpack(values)[0] if gives else None
-            finally:
-                gate.owner = None
-                release()
-        return long(*args, **kwargs)
+                            put(*args)
+                        except (struct.error, OverflowError):
+                            pass
+                        else:
+                            if fuel:
+                                set_fuel(context, fuel)
+                            room.denied = None
+                            leash.until = monotonic() + seconds
+                            try:
+                                running[number] = leash
+                                if watch.asleep:
+                                    watch.wake()
+                                error = enter(context, function, address, slots, trap_at)
+                            finally:
+                                del running[number]
+                            if error or trap or leash.written:
+                                settle(error)
+                            return results[0]
+                finally:
+                    gate.owner = None
+        return long(*args)
 
     def settle(error: int | None) -> None:
         failed = guest.failure(error) if error or trap else None

@@ -66,7 +66,7 @@ class Instance:
         Types are compared now, and not at each call. Raises `InvalidInput` if the module does not have it so.
         """
         export, convention = self._typed(what)
-        with self._gate:
+        with self._gate.turn():
             self._gate.idle()
             return handle(self._gate, export, convention, None if isinstance(what, str) else what)
 
@@ -103,7 +103,7 @@ class Instance:
         """Units of fuel that the last call has used: the same for the same call, everywhere."""
         if not self.program.metered:
             raise InvalidInput(f"{self.program.name} uses no fuel: open it with deterministic=True or Limits(fuel=...)")
-        with self._gate:
+        with self._gate.turn():
             guest = self._gate.idle()
             return guest.all_fuel - guest.fuel
 
@@ -140,7 +140,7 @@ class Instance:
 
     def snapshot(self) -> Snapshot:
         """All that is in it now. Raises `InvalidInput` for a module with mutable globals that are references."""
-        with self._gate:
+        with self._gate.turn():
             return self._camera_of(self._gate.unspoiled()).take()
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -149,7 +149,7 @@ class Instance:
         Raises `InvalidInput` for a snapshot of another module, and where the memory has grown beyond it, for no memory
         can shrink: `module.open(...).restore(snapshot)` takes it then.
         """
-        with self._gate:
+        with self._gate.turn():
             guest = self._gate.idle()
             self._camera_of(guest).put(snapshot)
             guest.spoiled = False

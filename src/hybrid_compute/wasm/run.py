@@ -49,7 +49,7 @@ class Run(Generic[R]):
 
     def step(self) -> bool:
         """Let it run for one slice. True if it is over: then `result` has what it gave, or raises what went wrong."""
-        with self._gate:
+        with self._gate.turn():
             if not self.done:
                 self._step()
             return self.done
@@ -66,7 +66,7 @@ class Run(Generic[R]):
 
     def cancel(self) -> None:
         """End it where it is. Its instance takes no call then until a snapshot is restored. Nothing if it is over."""
-        with self._gate:
+        with self._gate.turn():
             if not self.done:
                 self._guest.abandon()
                 self._end(RuntimeError(f"{self._convention.what} was cancelled after {self.slices} slices"))
