@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import builtins
 import json
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, TypeVar
@@ -29,6 +30,8 @@ class Report(msgspec.Struct):
     limit: Literal["memory", "output", "result"] = "memory"
     message: str = ""
     traceback: str = ""
+    type: str = ""
+    args: list[str | int | float | bool | None] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ def outcome_of(report: str, result: str, limits: Limits, name: str) -> Outcome:
         failed = TaskFailed(f"{name} failed: {told.message}", remote_traceback=told.traceback)
         if told.traceback:
             failed.add_note(f"in the sandbox: {told.traceback.rstrip()}")
+        failed.__cause__ = _cause(told)
         raise with_output(failed, output)
     if len(result) > limits.result:
         raise exceeded(name, "result", limits)
@@ -77,6 +81,17 @@ def with_output(error: E, output: str) -> E:
         cut = "..." if len(output) > _SHOWN else ""
         error.add_note(f"it had printed:\n{cut}{output[-_SHOWN:].rstrip()}")
     return error
+
+
+def _cause(told: Report) -> Exception | None:
+    """The exception that the program raised, if it is one of Python's own. Nobody's code is run to make it."""
+    kind = getattr(builtins, told.type, None)
+    if not isinstance(kind, type) or not issubclass(kind, Exception):
+        return None
+    try:
+        return kind(*told.args)
+    except TypeError:  # one that wants other arguments than it passes on
+        return None
 
 
 def _value(kind: str, result: str, name: str) -> Any:

@@ -10,7 +10,7 @@ from functools import partial
 
 import wasmtime
 
-from hybrid_compute.wasm import capi, slots, stack
+from hybrid_compute.wasm import capi, signals, slots, stack
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Engine:
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
         self.metered = profile.metered or profile.deterministic
+        signals.about_to_be_handled()
         self.engine = wasmtime.Engine(_config(profile))
         self.modules: weakref.WeakValueDictionary[str, wasmtime.Module] = weakref.WeakValueDictionary()
         """What has been compiled for it, by the digest of its source."""

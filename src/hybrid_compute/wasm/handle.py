@@ -69,7 +69,8 @@ def _quickly(gate: Gate, export: bytes, convention: Convention, long: Callable[.
     values = create_string_buffer(convention.size)
     put = functools.partial(convention.pack_into, values, 0)
     _, types = guest.program.function_type(export.decode())
-    results: Sequence[Any] = memoryview(values).cast("B").cast(LETTERS[types[0]]) if types else [None]
+    letter: Any = LETTERS[types[0]] if types else None
+    results: Sequence[Any] = memoryview(values).cast("B").cast(letter) if types else [None]
     enter, trap = capi.func_call_prepared, guest.trap
     context, function = c_void_p(guest.context), c_void_p(guest.export(export, capi.EXTERN_FUNC))
     address, slots, trap_at = c_void_p(addressof(values)), c_size_t(convention.slots), c_void_p(guest.trap_at)

@@ -13,7 +13,7 @@ from threading import get_ident
 from time import monotonic
 
 from hybrid_compute.errors import LimitExceeded
-from hybrid_compute.wasm import capi, interrupts, stack
+from hybrid_compute.wasm import capi, interrupts, signals, stack
 from hybrid_compute.wasm.engines import Engine
 from hybrid_compute.wasm.leash import NEVER, Leash
 from hybrid_compute.wasm.limits import Limits
@@ -39,6 +39,7 @@ class Held(ABC):
         self.process = os.getpid()
         self.leash = Leash()
         self.context = 0
+        self._under_way = False
 
     def hold(self, store: int, context: int) -> None:
         """Once, before anything runs in the store: from now on it asks."""
@@ -61,7 +62,9 @@ class Held(ABC):
 
     def go_on(self, leash: Leash, seconds: float | None) -> None:
         """A call that has begun goes on, in this thread, with the fuel that it has left and for so long at most."""
-        stack.insist_on(self.limits.stack)
+        signals.insist_on_handlers()
+        stack.take(self.limits.stack)
+        self._under_way = True
         leash.begin(NEVER if seconds is None else monotonic() + seconds, self.late)
         leash.in_main = get_ident() == _main.ident
         if leash.in_main:
@@ -75,6 +78,9 @@ class Held(ABC):
     def end(self) -> None:
         """The call is over. `begin` and `end` may follow each other many times."""
         watch.running.pop(self.number, None)
+        if self._under_way:
+            self._under_way = False
+            stack.give_back(self.limits.stack)
         if self.leash.written:
             self.leash.written = False
             interrupts.as_before(self.leash)

@@ -65,11 +65,16 @@ class Program:
 
 def module_of(source: Source, engine: Engine) -> wasmtime.Module:
     """The compiled module, made once in a process and kept on disk for the next."""
+    key = source.digest, engine.profile
     with _lock:
+        compiling = _compiling.setdefault(key, threading.Lock())
+    with compiling:  # others compile other modules meanwhile
         known = engine.modules.get(source.digest)
         if known is None:
             known = engine.modules[source.digest] = _load(source, engine.engine, engine.profile)
-        return known
+    with _lock:
+        _compiling.pop(key, None)
+    return known
 
 
 def _load(source: Source, engine: wasmtime.Engine, profile: Profile) -> wasmtime.Module:
@@ -97,12 +102,14 @@ def _deserialized(engine: wasmtime.Engine, code: Path | bytes) -> wasmtime.Modul
 
 
 _lock = threading.Lock()
+_compiling: dict[tuple[str, Profile], threading.Lock] = {}
 
 
 def _forget() -> None:
     """In a forked child: the lock is free, whoever held it."""
     global _lock  # noqa: PLW0603  # one process has one
     _lock = threading.Lock()
+    _compiling.clear()
 
 
 def _end() -> None:

@@ -18,6 +18,7 @@ import os
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from hybrid_compute.links.commons import Common
@@ -28,6 +29,8 @@ SIZE = 1 << 32
 GUARD = 32 << 20
 KEPT = 64
 """So many empty blocks are kept for the next guests."""
+PATIENCE = 1000
+"""So often a guest may ask for more memory than it may have."""
 _SMALL = 1 << 18
 """Bytes that are cleared by hand: giving so few pages back to the system would take longer."""
 
@@ -36,13 +39,18 @@ own = sys.platform != "win32"
 
 
 class Room:
-    """The memory of one guest: what it has, what it may have, and what it was denied last."""
+    """The memory of one guest: what it has, what it may have, and what it was denied last.
 
-    __slots__ = ("denied", "limit", "shared", "slots", "used")
+    Each denial takes the interpreter lock for a moment, so who is denied too often is told to `stop`.
+    """
 
-    def __init__(self, limit: int, *, shared: bool = False) -> None:
+    __slots__ = ("_denials", "_stop", "denied", "limit", "shared", "slots", "used")
+
+    def __init__(self, limit: int, stop: Callable[[], object], *, shared: bool = False) -> None:
         self.limit = limit
         self.shared = shared
+        self._stop = weakref.WeakMethod(stop)  # of the guest, which is not to live as long as its memory is seen
+        self._denials = 0
         self.used = 0
         self.denied: int | None = None
         self.slots: list[Slot] = []
@@ -51,6 +59,11 @@ class Room:
         """Whether so many bytes more are within the limit, and its own from now on."""
         if self.used + size > self.limit:
             self.denied = self.used + size
+            self._denials += 1
+            if self._denials > PATIENCE:
+                stop = self._stop()
+                if stop is not None:
+                    stop()
             return False
         self.used += size
         return True
@@ -172,6 +185,13 @@ def making(room: Room) -> None:
     _making.room = room
 
 
+def _empty() -> Slot:
+    try:
+        return _free.pop()
+    except IndexError:
+        return Slot(next(_numbers))
+
+
 def whole_pages(size: int) -> int:
     """So many bytes, and what is missing to whole pages of WASM."""
     return -(-size // PAGE) * PAGE
@@ -187,7 +207,7 @@ def _new(_env: Any, _type: Any, least: int, most: int, _reserved: int, _guard: i
         room: Room = _making.room
         if not room.take(least):
             return _denied(b"memory")
-        slot = _free.pop() if _free else Slot(next(_numbers))
+        slot = _empty()
         if room.shared:
             slot.share(whole_pages(min(room.limit, most or SIZE)))
         if not slot.resize(least):

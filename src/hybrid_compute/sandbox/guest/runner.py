@@ -100,7 +100,7 @@ def _answer(program: ModuleType, output: Output) -> tuple[str, str]:
         raise Unanswerable(f"`result`, of type {kind}, is neither bytes nor can it be JSON: {error}") from None
 
 
-def _failure(error: BaseException) -> dict[str, str]:
+def _failure(error: BaseException) -> dict[str, Any]:
     """What happened, in the program's own lines."""
     if isinstance(error, MemoryError) and not error.args:  # it has some where the parser's own limit is meant
         return {"outcome": "limit", "limit": "memory"}
@@ -108,7 +108,15 @@ def _failure(error: BaseException) -> dict[str, str]:
         return {"outcome": "failed", "message": _sendable(str(error)), "traceback": ""}
     error.__traceback__ = _own(error.__traceback__)
     text = "".join(traceback.format_exception(error))
-    return {"outcome": "failed", "message": _sendable(_message(error)), "traceback": _sendable(text)}
+    return {"outcome": "failed", "message": _sendable(_message(error)), "traceback": _sendable(text), **_named(error)}
+
+
+def _named(error: BaseException) -> dict[str, Any]:
+    """By what the host can make the same exception, if it is one of Python's own with plain arguments."""
+    plain = all(type(each) in (str, int, float, bool, type(None)) for each in error.args)
+    if type(error).__module__ != "builtins" or not plain:
+        return {}
+    return {"type": type(error).__name__, "args": [_sendable(a) if type(a) is str else a for a in error.args]}
 
 
 def _message(error: BaseException) -> str:
