@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from benchmarks.contenders import actions, engine, kernels, lifecycle, remote, remote_arrays, requests, wasm
+from benchmarks.contenders import actions, engine, instances, kernels, lifecycle, remote, remote_arrays, requests, wasm
 from benchmarks.contenders.arrays import ECHO
 from benchmarks.contenders.burst import GATHER, MAP, SUBMIT
 from benchmarks.contenders.lag import LAG
@@ -386,6 +386,20 @@ TARGETS = (
         2.0,
     ),
     Target("wasm: cancelled to ended, p95", p95(Figure("wasm", wasm.STOP, "WasmBackend")), 20.0, unit="ms"),
+    Target(
+        "instances: a call / wasmtime-py's Func.__call__",
+        times(
+            Figure("instances", instances.CALL, "Instance"),
+            Figure("instances", instances.CALL, "wasmtime-py: Func.__call__"),
+        ),
+        0.05,
+    ),
+    Target(
+        "instances: a snapshot of 128 KiB, and back",
+        value(Figure("instances", instances.SNAPSHOT, "Instance.snapshot and restore")),
+        50.0,
+        unit="us",
+    ),
     Target("integers: CPython / kernel", _kernel(kernels.INTEGERS, "CPython"), 80, at_least=True),
     Target("mandelbrot: CPython / kernel", _kernel(kernels.MANDELBROT, "CPython"), 15, at_least=True),
     Target(

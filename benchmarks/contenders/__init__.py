@@ -10,6 +10,7 @@ from benchmarks.contenders import (
     concurrent5,
     crowd,
     engine,
+    instances,
     kernels,
     lag,
     lifecycle,
@@ -46,6 +47,7 @@ GROUPS = {
         engine,
         actions,
         wasm,
+        instances,
         kernels,
         sandbox,
     )

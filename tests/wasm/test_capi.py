@@ -110,6 +110,38 @@ def test_globals_are_kept_apart_from_functions(world: World) -> None:
     world.export(b"steps", capi.EXTERN_GLOBAL)
 
 
+def test_a_global_is_read_and_written(world: World) -> None:
+    steps, value = world.export(b"steps", capi.EXTERN_GLOBAL), create_string_buffer(capi.VALUE_SIZE)
+    assert world.call(b"loop", 5) == 5
+    capi.global_get(world.context, steps, addressof(value))
+    assert value.raw[0] == capi.KINDS["i32"]
+    assert struct.unpack_from("<i", value, capi.VALUE_AT) == (5,)
+    struct.pack_into("<i", value, capi.VALUE_AT, -100)
+    capi.check(capi.global_set(world.context, steps, addressof(value)))
+    assert world.call(b"loop", 5) == -95
+    value[0] = bytes([capi.KINDS["f64"]])
+    with pytest.raises(wasmtime.WasmtimeError):
+        capi.check(capi.global_set(world.context, steps, addressof(value)))
+
+
+def test_memory_grows_from_outside_up_to_the_limit(world: World) -> None:
+    memory, before = world.export(b"memory", capi.EXTERN_MEMORY), c_uint64(7)
+    capi.check(capi.memory_grow(world.context, memory, 3, addressof(before)))
+    assert (before.value, capi.memory_size(world.context, memory)) == (1, 4 << 16)
+    with pytest.raises(wasmtime.WasmtimeError):
+        capi.check(capi.memory_grow(world.context, memory, 100, addressof(before)))
+
+
+def test_a_call_with_arguments_that_are_ready_is_the_same_call(world: World) -> None:
+    values = create_string_buffer(2 * capi.SLOT)
+    struct.pack_into("<i12xi", values, 0, 40, 2)
+    function = c_void_p(world.export(b"add", capi.EXTERN_FUNC))
+    at, count, trap = c_void_p(addressof(values)), ctypes.c_size_t(2), c_void_p(addressof(world.trap))
+    assert capi.func_call_prepared(c_void_p(world.context), function, at, count, trap) is None
+    assert not world.trap
+    assert struct.unpack_from("<i", values) == (42,)
+
+
 def test_fuel_is_counted_and_ends(world: World) -> None:
     left = c_uint64()
     world.call(b"loop", 1000)

@@ -4,7 +4,8 @@ An `Arena` belongs to one process. It owns the segments it made and knows the se
 Memory is handed out as views. A segment is free again when the last view of it has gone, wherever it went: slices,
 arrays and pickled copies all keep the view's anchor alive, and the anchor's finaliser is the only bookkeeper.
 
-    lend      a buffer -> a descriptor; no copy when it already lies in a segment, one copy otherwise
+    lend      a buffer -> a descriptor; no copy when it already lies in a segment, or in memory that a sandbox shares
+              (`commons.py`), one copy otherwise
     borrow    a descriptor -> a view of the same memory in the other process
     give back the borrower's view has gone: the lender may forget the loan
 
@@ -24,6 +25,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
+
+from hybrid_compute.links.commons import OPEN, Common, common_at, commons
 
 LARGE = 64 * 1024
 """Buffers from this size on travel in shared memory; below it a copy through the pipe is cheaper."""
@@ -57,7 +60,7 @@ class Segment:
 
     __slots__ = ("anchor_type", "base", "fd", "key", "map", "size", "views")
 
-    def __init__(self, key: int, size: int, memory: mmap.mmap, *, fd: int = -1) -> None:
+    def __init__(self, key: int, size: int, memory: Any, *, fd: int = -1) -> None:
         self.fd = -1
         self.key = key
         self.size = size
@@ -83,6 +86,7 @@ class Arena:
     def __init__(
         self, owner: int = 0, *, limit: int | None = None, keep: int = 256 << 20, most: int | None = None
     ) -> None:
+        self._owner = owner
         self._serial = itertools.count(owner << 32)
         self._loan = itertools.count(1)
         self._limit = half_of_memory() if limit is None else limit
@@ -96,6 +100,7 @@ class Arena:
         self._anchors: dict[int, tuple[weakref.ref[Any], Segment, Callable[[], None] | None]] = {}
         self.gone: deque[weakref.ref[Any]] = deque()
         self._owned: set[int] = set()
+        self._leaving: deque[int] = deque()  # commons whose maker has no more use for them
         self.watchers: list[Callable[[int], None]] = []  # told the key of each segment that is forgotten
         self.allocated = 0
         self.unused = 0
@@ -115,11 +120,12 @@ class Arena:
         """The segment that holds these bytes, and where in it; None if they are private memory."""
         with self._lock:
             at = bisect.bisect_right(self._bases, address) - 1
-            if at < 0:
-                return None
-            segment = self._by_base[at]
-            offset = address - segment.base
-            return (segment, offset) if offset + size <= segment.size else None
+            if at >= 0:
+                segment = self._by_base[at]
+                offset = address - segment.base
+                if offset + size <= segment.size:
+                    return segment, offset
+            return self._join(address, size) if commons else None
 
     def lend(self, buffer: Any) -> tuple[Descriptor, Segment, Any]:
         """Describe `buffer`, a contiguous memoryview or array, to a peer.
@@ -237,6 +243,41 @@ class Arena:
         self._bases.insert(at, segment.base)
         self._by_base.insert(at, segment)
 
+    def _join(self, address: int, size: int) -> tuple[Segment, int] | None:
+        """The same for memory that no arena has made: from now on it is known here."""
+        common = common_at(address, size)
+        segment = None if common is None else self._segment_of(common)
+        if common is None or segment is None:
+            return None
+        self._know(segment)
+        common.told.append(lambda: self._left(segment.key))
+        return segment, address - segment.base
+
+    def _segment_of(self, common: Common) -> Segment | None:
+        """Such memory as a segment of ours; None if it cannot be shown to the peers."""
+        try:
+            fd = os.dup(common.fd)
+        except OSError:  # too many open files: what lies in there is copied, then
+            return None
+        return Segment(self._owner << 32 | OPEN | common.number, common.size, common.hold(), fd=fd)
+
+    def _left(self, key: int) -> None:
+        """Its maker has no more use for it. Called by finalisers, maybe in the middle of anything."""
+        self._leaving.append(key)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._settle()
+            finally:
+                self._lock.release()
+
+    def _let_leave(self) -> None:
+        for _ in range(len(self._leaving)):
+            segment = self._segments.get(self._leaving.popleft())
+            if segment is not None and segment.views:
+                self._leaving.append(segment.key)
+            elif segment is not None:
+                self._forget(segment)
+
     def _view(self, segment: Segment, offset: int, size: int, gone: Callable[[], None] | None) -> memoryview:
         anchor = segment.anchor_type.from_buffer(segment.map)
         segment.views += 1
@@ -252,6 +293,8 @@ class Arena:
                 gone()
             if segment.views == 0 and segment.key in self._owned:
                 self._release(segment)
+        if self._leaving:
+            self._let_leave()
 
     def _create(self, key: int, size: int) -> Segment:
         return create_segment(key, size)

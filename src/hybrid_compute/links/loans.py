@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from hybrid_compute.links.arena import Arena, Descriptor, Segment
 from hybrid_compute.links.codec import Loan
+from hybrid_compute.links.commons import OPEN
 from hybrid_compute.links.frames import DROP, RELEASE, frame
 
 Announce = Callable[[Segment], None]
@@ -57,7 +58,7 @@ class Loans:
             self._lent.pop(loan.number, None)
 
     def borrow(self, descriptor: Descriptor) -> memoryview:
-        """A view of what the descriptor names: writable only if nobody else can see that memory."""
+        """A view of what the descriptor names: writable if nobody else can see that memory, or all may write to it."""
         number, key, offset, size, exclusive = descriptor
         self.active = True
         self.copied += size if exclusive else 0
@@ -72,7 +73,7 @@ class Loans:
             self.arena.admit(fetched)
             segment = self.arena.known(key)
         view = self.arena.borrow(segment, offset, size, functools.partial(self._returns.append, number))
-        return view if exclusive else view.toreadonly()
+        return view if exclusive or key & OPEN else view.toreadonly()
 
     def decline(self, descriptors: Iterable[Descriptor]) -> None:
         """Give back what was never borrowed."""

@@ -19,6 +19,7 @@ import weakref
 from typing import Any
 
 from hybrid_compute.links.arena import Arena, NoMemory, Segment
+from hybrid_compute.links.commons import Common
 
 if sys.platform == "win32":
     _map: Any = mmap.mmap  # its signature is another on each system
@@ -114,6 +115,9 @@ class NamedArena(Arena):
         super().close()
         self._closed = True
         self._unlink()
+
+    def _segment_of(self, common: Common) -> Segment | None:
+        return None  # it has no name
 
     def _create(self, key: int, size: int) -> Segment:
         if self._closed:

@@ -8,9 +8,28 @@ Importing this loads neither wasmtime nor numpy.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from hybrid_compute.wasm.function import WasmFunction
 from hybrid_compute.wasm.limits import Limits
 from hybrid_compute.wasm.module import WasmModule, task
+from hybrid_compute.wasm.run import Run, in_turns
 from hybrid_compute.wasm.trap import Trap
 
-__all__ = ["Limits", "Trap", "WasmFunction", "WasmModule", "task"]
+if TYPE_CHECKING:
+    from hybrid_compute.wasm.instance import Instance
+    from hybrid_compute.wasm.snapshot import Snapshot
+
+__all__ = ["Instance", "Limits", "Run", "Snapshot", "Trap", "WasmFunction", "WasmModule", "in_turns", "task"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Instance":  # with these comes wasmtime
+        from hybrid_compute.wasm.instance import Instance
+
+        return Instance
+    if name == "Snapshot":
+        from hybrid_compute.wasm.snapshot import Snapshot
+
+        return Snapshot
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -36,7 +36,7 @@ def _long(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
     return _declared(_library[name], result, arguments)
 
 
-def _declared(function: Any, result: Any, arguments: tuple[Any, ...]) -> Callable[..., Any]:
+def _declared(function: Any, result: Any, arguments: tuple[Any, ...] | None) -> Callable[..., Any]:
     function.restype, function.argtypes = result, arguments
     declared: Callable[..., Any] = function
     return declared
@@ -59,8 +59,13 @@ pre_instantiate = _long("wasmtime_instance_pre_instantiate", c_void_p, c_void_p,
 pre_delete = _quick("wasmtime_instance_pre_delete", None, c_void_p)
 export_get = _quick("wasmtime_instance_export_get", c_bool, c_void_p, c_void_p, c_char_p, c_size_t, c_void_p)
 func_call = _long("wasmtime_func_call_unchecked", c_void_p, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p)
+func_call_prepared = _declared(ctypes.CDLL(_library._name)["wasmtime_func_call_unchecked"], c_void_p, None)
+"""The same, for arguments that are objects of ctypes: they are not looked at, which takes a quarter less time."""
 memory_data = _quick("wasmtime_memory_data", c_void_p, c_void_p, c_void_p)
 memory_size = _quick("wasmtime_memory_data_size", c_size_t, c_void_p, c_void_p)
+memory_grow = _quick("wasmtime_memory_grow", c_void_p, c_void_p, c_void_p, c_uint64, c_void_p)
+global_get = _quick("wasmtime_global_get", None, c_void_p, c_void_p, c_void_p)
+global_set = _quick("wasmtime_global_set", c_void_p, c_void_p, c_void_p, c_void_p)
 caller_context = _quick("wasmtime_caller_context", c_void_p, c_void_p)
 
 # A call that can be left in the middle, and taken up again.
@@ -84,6 +89,9 @@ INSTANCE_SIZE = ctypes.sizeof(c.wasmtime_instance_t)
 SLOT = 16
 """Bytes of one argument or result of `func_call`."""
 VALUE_SIZE = ctypes.sizeof(c.wasmtime_val_t)
+VALUE_AT: int = c.wasmtime_val_t.of.offset
+"""Where in a value its bits are; its kind is at the beginning."""
+KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3, "v128": 4}
 
 EpochCallback = ctypes.CFUNCTYPE(c_size_t, c_void_p, c_void_p, ctypes.POINTER(c_uint64), ctypes.POINTER(ctypes.c_uint8))
 Finalizer = ctypes.CFUNCTYPE(None, c_void_p)

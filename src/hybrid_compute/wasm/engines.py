@@ -10,7 +10,7 @@ from functools import partial
 
 import wasmtime
 
-from hybrid_compute.wasm import capi, signals, slots
+from hybrid_compute.wasm import capi, signals, slots, stack
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _config(profile: Profile) -> wasmtime.Config:
     config.wasm_threads = False
     config.max_wasm_stack = profile.stack
     config.parallel_compilation = not _forked
-    capi.set_async_stack(config, profile.stack + (512 << 10))
+    capi.set_async_stack(config, stack.THREAD)  # host functions run on it as well
     if slots.own and not profile.components:
         config.memory_reservation = slots.SIZE
         config.memory_guard_size = slots.GUARD

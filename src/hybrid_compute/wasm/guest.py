@@ -32,10 +32,10 @@ class Guest(Held):
     """Whether something went wrong in it: its memory may be half written."""
     _store: int | None = None
 
-    def __init__(self, program: Program, leash: Leash) -> None:
+    def __init__(self, program: Program, leash: Leash, *, shared: bool = False) -> None:
         super().__init__(program.engine, program.limits, program.name)
         self.program = program
-        self.room = Room(program.limits.memory, self._hoards)
+        self.room = Room(program.limits.memory, self._hoards, shared=shared)
         self.host_calls = 0
         self.trap = c_void_p()
         self.trap_at = addressof(self.trap)

@@ -8,6 +8,7 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from ctypes import addressof, c_uint64
+from functools import partial
 from threading import get_ident
 from time import monotonic
 
@@ -34,6 +35,7 @@ class Held(ABC):
         self.limits = limits
         self.name = name
         self.number = next(_numbers)
+        self.late = partial(_late, name, limits)
         self.process = os.getpid()
         self.leash = Leash()
         self.context = 0
@@ -49,15 +51,22 @@ class Held(ABC):
 
     def begin(self, leash: Leash) -> None:
         """A call begins, in this thread: from here on the leash holds it, and it may use all that the limits give."""
-        limits = self.limits
-        signals.insist_on_handlers()
-        stack.take(limits.stack)
-        self._under_way = True
-        leash.begin(NEVER if limits.time is None else monotonic() + limits.time, self.late)
+        self.go_on(leash, self.limits.time)
         if self.engine.metered:
-            capi.check(capi.set_fuel(self.context, _ALL_FUEL if limits.fuel is None else limits.fuel))
-        if get_ident() == _main.ident:
-            leash.in_main = True
+            capi.check(capi.set_fuel(self.context, self.all_fuel))
+
+    @property
+    def all_fuel(self) -> int:
+        """How much fuel a call has, in an engine that uses any."""
+        return _ALL_FUEL if self.limits.fuel is None else self.limits.fuel
+
+    def go_on(self, leash: Leash, seconds: float | None) -> None:
+        """A call that has begun goes on, in this thread, with the fuel that it has left and for so long at most."""
+        signals.insist_on_handlers()
+        stack.take(self.limits.stack)
+        self._under_way = True
+        leash.begin(NEVER if seconds is None else monotonic() + seconds, self.late)
+        leash.in_main = get_ident() == _main.ident
         self.leash = leashes[self.number] = leash
         leash.tick = self.engine.tick
         watch.running[self.number] = leash
@@ -90,5 +99,7 @@ class Held(ABC):
         capi.check(capi.get_fuel(self.context, addressof(left)))
         return left.value
 
-    def late(self) -> LimitExceeded:
-        return exceeded(self.name, "time", f"{self.limits.time:g} s", "ran for longer")
+
+def _late(name: str, limits: Limits) -> LimitExceeded:
+    # No method: leashes would hold by it what they are to hold only as long as it lives.
+    return exceeded(name, "time", f"{limits.time:g} s", "ran for longer")

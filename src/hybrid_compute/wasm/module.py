@@ -6,13 +6,16 @@ import functools
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from hybrid_compute.errors import BackendUnavailable, InvalidInput
 from hybrid_compute.tasks import Task
 from hybrid_compute.wasm.function import WasmFunction
 from hybrid_compute.wasm.limits import Limits
 from hybrid_compute.wasm.source import Source
+
+if TYPE_CHECKING:
+    from hybrid_compute.wasm.instance import Instance
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -114,6 +117,29 @@ class WasmModule:
             reuse=reuse,
         )
         return Task(function, name=facts.pop("name", name), pure=facts.pop("pure", not (grants or reuse)), **facts)
+
+    def open(
+        self,
+        *,
+        limits: Limits = _LIMITS,
+        grants: Mapping[str, Any] = _NONE,
+        deterministic: bool = False,
+        shared: bool = False,
+    ) -> Instance:
+        """A sandbox that stays until it is closed, to be called and looked into from this process.
+
+        `limits`, of each call, `grants` and `deterministic` are what they are for a task. The memory of a `shared` one
+        can be seen by worker processes, so that arrays in it cross to them without a copy; it takes an open file.
+        """
+        try:
+            from hybrid_compute.wasm.instance import opened
+        except ImportError as error:
+            raise BackendUnavailable(
+                f"an instance of {self.name} lives in wasmtime, which is not there ({error}): "
+                f"pip install 'hybrid-compute[wasm]'",
+                backend="wasm",
+            ) from error
+        return opened(self.source, limits, grants, deterministic=deterministic, shared=shared)
 
     def __repr__(self) -> str:
         return f"<WasmModule {self.name}>"

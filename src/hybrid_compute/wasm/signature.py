@@ -98,11 +98,15 @@ class Convention:
                 data = kind.to_bytes(value)
                 if data is None:
                     raise kinds.refuse(self.what, name, kind, value)
-                offset = written(guest, data) if len(data) else 0
+                offset = self.place(guest, data) if len(data) else 0
                 taken.append((offset, len(data)))
                 numbers += offset, len(data) // kind.item
         self.pack(values, numbers)
         return taken
+
+    def place(self, guest: Guest, data: bytes | memoryview) -> int:
+        """Where in the guest's memory the data is, having been put there."""
+        return written(guest, data)
 
     def pack(self, values: ctypes.Array[ctypes.c_char], numbers: Sequence[Any]) -> None:
         """Write numbers to the slots. What is unsigned in the guest may be given so."""
@@ -179,9 +183,15 @@ _ALLOC = struct.Struct("<i12x")
 
 def written(guest: Guest, data: bytes | memoryview) -> int:
     """Where in the guest's memory the data is now."""
+    offset = allocated(guest, len(data))
+    guest.write(offset, data)
+    return offset
+
+
+def allocated(guest: Guest, size: int) -> int:
+    """Where in the guest's memory so many bytes may be written, by what it says itself."""
     values = ctypes.create_string_buffer(capi.SLOT)
-    _ALLOC.pack_into(values, 0, len(data))
+    _ALLOC.pack_into(values, 0, size)
     guest.call(guest.export(b"alloc", capi.EXTERN_FUNC), ctypes.addressof(values), 1)
     offset: int = _ALLOC.unpack_from(values)[0] & 0xFFFFFFFF
-    guest.write(offset, data)
     return offset

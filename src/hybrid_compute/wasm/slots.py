@@ -4,6 +4,8 @@ Each is four gigabytes of addresses, so that no index of a guest can leave it an
 pages that the guest has asked for can be touched. They are ours, not wasmtime's, for three reasons: a block that is
 used again costs a few microseconds; we see who asked for more than he may have; and what lies in one can be shared.
 
+A block is its guest's for as long as anybody can see it: arrays over it keep it, when the guest is long gone.
+
     0 ......... size ............... 4 GiB ... + guard
     read, write | nothing, a trap  |          a trap
 """
@@ -12,16 +14,16 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-import mmap
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable
-from ctypes import c_int, c_long, c_size_t, c_void_p
 from typing import Any
 
-from hybrid_compute.errors import BackendUnavailable
-from hybrid_compute.wasm import capi
+from hybrid_compute.links.commons import Common
+from hybrid_compute.wasm import capi, mappings
+from hybrid_compute.wasm.limits import PAGE
 
 SIZE = 1 << 32
 GUARD = 32 << 20
@@ -29,7 +31,6 @@ KEPT = 64
 """So many empty blocks are kept for the next guests."""
 PATIENCE = 1000
 """So often a guest may ask for more memory than it may have."""
-_NOTHING, _READ_WRITE, _FIXED, _FAILED = 0, 3, 0x10, c_void_p(-1).value
 _SMALL = 1 << 18
 """Bytes that are cleared by hand: giving so few pages back to the system would take longer."""
 
@@ -43,11 +44,12 @@ class Room:
     Each denial takes the interpreter lock for a moment, so who is denied too often is told to `stop`.
     """
 
-    __slots__ = ("_denials", "_stop", "denied", "limit", "slots", "used")
+    __slots__ = ("_denials", "_stop", "denied", "limit", "shared", "slots", "used")
 
-    def __init__(self, limit: int, stop: Callable[[], object]) -> None:
+    def __init__(self, limit: int, stop: Callable[[], object], *, shared: bool = False) -> None:
         self.limit = limit
-        self._stop = stop
+        self.shared = shared
+        self._stop = weakref.WeakMethod(stop)  # of the guest, which is not to live as long as its memory is seen
         self._denials = 0
         self.used = 0
         self.denied: int | None = None
@@ -59,7 +61,9 @@ class Room:
             self.denied = self.used + size
             self._denials += 1
             if self._denials > PATIENCE:
-                self._stop()
+                stop = self._stop()
+                if stop is not None:
+                    stop()
             return False
         self.used += size
         return True
@@ -68,23 +72,82 @@ class Room:
 class Slot:
     """One block."""
 
-    __slots__ = ("base", "number", "open", "room", "size")
+    __slots__ = ("_holders", "base", "common", "number", "open", "room", "size")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.size = self.open = 0
         self.room: Room | None = None
-        self.base = _libc.mmap(None, SIZE + GUARD, _NOTHING, _PRIVATE, -1, 0)
-        if self.base == _FAILED:
-            raise BackendUnavailable(
-                f"no {SIZE >> 30} GiB of addresses (not of memory) for a sandbox: {_reason()}; see `ulimit -v`"
-            )
+        self.common: Common | None = None
+        self._holders: set[object] = set()
+        self.base = mappings.reserve(SIZE + GUARD)
+
+    def enter(self, room: Room) -> None:
+        """A guest begins to live here."""
+        self.room = room
+        self._holders = {_GUEST}
+        room.slots.append(self)
+        _used[self.number] = self
+
+    def share(self, size: int) -> None:
+        """Have the first `size` bytes, none of which is usable yet, be memory that other processes can be shown."""
+        fd = os.memfd_create("hybrid-compute-wasm", os.MFD_CLOEXEC)
+        os.ftruncate(fd, size)
+        mappings.place(self.base, size, fd)
+        self.open = 0
+        self.common = Common(self.base, size, fd, self.hold)
+
+    def keep_apart(self) -> None:
+        """In a forked child: what was shared with others is a copy of our own."""
+        if self.common is not None:
+            content, size = ctypes.string_at(self.base, self.size), self.size
+            self.forget()
+            self.resize(size)
+            ctypes.memmove(self.base, content, size)
+
+    # Who holds it.
+
+    def hold(self, holder: object = None) -> Any:
+        """A buffer over all that the guest may ever have here, of which its first `size` bytes can be touched.
+
+        The block is not given to another guest as long as the buffer is alive. `holder` is `ARRAYS` for the one that
+        all arrays of Python lie in: when it has gone, no array comes to anybody who would find it shared.
+        """
+        holder = holder or object()
+        assert self.room is not None
+        limit = self.common.size if self.common is not None else min(whole_pages(self.room.limit), SIZE)
+        buffer = (ctypes.c_char * limit).from_address(self.base)
+        self._holders.add(holder)
+        weakref.finalize(buffer, self._let_go, holder).atexit = False
+        return buffer
+
+    def leave(self) -> None:
+        """The guest lives no more."""
+        self._let_go(_GUEST)
+
+    def _let_go(self, holder: object) -> None:
+        # Called by finalisers, in any thread, and two may be the last at once: `pop` decides.
+        self._holders.discard(holder)
+        if self.common is not None and self._holders.isdisjoint((_GUEST, ARRAYS)):
+            self.common.leave()
+        if not self._holders and _used.pop(self.number, None) is not None:
+            self._be_free()
+
+    def _be_free(self) -> None:
+        self.clear()
+        self.room = None
+        if len(_free) < KEPT:
+            _free.append(self)
+        else:
+            mappings.release(self.base, SIZE + GUARD)
+
+    # What is in it.
 
     def resize(self, size: int) -> bool:
         """Make the first `size` bytes usable, and no others."""
         if size != self.open:
             first, last = sorted((size, self.open))
-            if _libc.mprotect(self.base + first, last - first, _READ_WRITE if size > self.open else _NOTHING):
+            if not mappings.protect(self.base + first, last - first, usable=size > self.open):
                 return False
             self.open = size
         self.size = size
@@ -92,26 +155,29 @@ class Slot:
 
     def clear(self) -> None:
         """Nothing of what the guest has left is there for the next one."""
-        if self.size <= _SMALL:
+        if self.common is not None:
+            self.forget()
+        elif self.size <= _SMALL:
             ctypes.memset(self.base, 0, self.size)
         elif sys.platform == "linux":
-            _libc.madvise(self.base, self.size, mmap.MADV_DONTNEED)
+            mappings.empty(self.base, self.size)
         else:  # elsewhere that is advice indeed, and a new mapping is the only thing sure to be empty
-            _libc.mmap(self.base, SIZE, _NOTHING, _PRIVATE | _FIXED, -1, 0)
-            self.open = 0
+            self.forget()
+
+    def forget(self) -> None:
+        """Be addresses only again. What others see of it stays as it is."""
+        if self.common is not None:
+            os.close(self.common.fd)
+            self.common = None
+        mappings.place(self.base, SIZE)
+        self.open = 0
 
 
+_GUEST, ARRAYS = object(), object()
 _numbers = itertools.count(1)
 _free: list[Slot] = []
 _used: dict[int, Slot] = {}
 _making = threading.local()
-if own:
-    _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | (0x4000 if sys.platform == "linux" else 0)  # MAP_NORESERVE
-    _libc: Any = ctypes.PyDLL(None, use_errno=True)
-    _libc.mmap.restype = c_void_p
-    _libc.mmap.argtypes = [c_void_p, c_size_t, c_int, c_int, c_int, c_long]
-    _libc.mprotect.argtypes = [c_void_p, c_size_t, c_int]
-    _libc.madvise.argtypes = [c_void_p, c_size_t, c_int]
 
 
 def making(room: Room) -> None:
@@ -126,8 +192,9 @@ def _empty() -> Slot:
         return Slot(next(_numbers))
 
 
-def _reason() -> str:
-    return os.strerror(ctypes.get_errno())
+def whole_pages(size: int) -> int:
+    """So many bytes, and what is missing to whole pages of WASM."""
+    return -(-size // PAGE) * PAGE
 
 
 def _denied(text: bytes) -> int:
@@ -145,11 +212,11 @@ def _new(_env: Any, _type: Any, least: int, most: int, _reserved: int, _guard: i
         if not room.take(least):
             return _denied(b"memory")
         slot = _empty()
+        if room.shared:
+            slot.share(whole_pages(min(room.limit, most or SIZE)))
         if not slot.resize(least):
             return _denied(b"the system gives no more memory")
-        slot.room = room
-        room.slots.append(slot)
-        _used[slot.number] = slot
+        slot.enter(room)
         made = result[0]
         made.env, made.get_memory, made.grow_memory, made.finalizer = slot.number, _get, _grow, _leave
         return 0
@@ -188,16 +255,19 @@ def _grow(number: int, size: int) -> int:
 @capi.callback(capi.Finalizer)
 def _leave(number: int) -> None:
     try:
-        slot = _used.pop(number)
-        slot.clear()
-        slot.room = None
-        if len(_free) < KEPT:
-            _free.append(slot)
-        else:
-            _libc.munmap(c_void_p(slot.base), c_size_t(SIZE + GUARD))
+        _used[number].leave()
     except BaseException as error:  # the block is lost, which is better than one that was not cleared
         signalled.append(error)
 
 
 creator: Any = capi.MemoryCreator()
 creator.env, creator.new_memory, creator.finalizer = None, _new, capi.NO_FINALIZER
+
+
+def _keep_apart() -> None:
+    for slot in _used.values():
+        slot.keep_apart()
+
+
+if own and hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_apart)

@@ -1,0 +1,62 @@
+"""What the system does with addresses: to reserve them, to put memory behind them, and to take it away again."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import sys
+from ctypes import c_int, c_long, c_size_t, c_void_p
+from typing import Any
+
+from hybrid_compute.errors import BackendUnavailable
+
+_NOTHING, _READ_WRITE, _FIXED, _FAILED = 0, 3, 0x10, c_void_p(-1).value
+
+if sys.platform != "win32":
+    _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | (0x4000 if sys.platform == "linux" else 0)  # MAP_NORESERVE
+    _libc: Any = ctypes.PyDLL(None, use_errno=True)
+    _libc.mmap.restype = c_void_p
+    _libc.mmap.argtypes = [c_void_p, c_size_t, c_int, c_int, c_int, c_long]
+    _libc.munmap.argtypes = [c_void_p, c_size_t]
+    _libc.mprotect.argtypes = [c_void_p, c_size_t, c_int]
+    _libc.madvise.argtypes = [c_void_p, c_size_t, c_int]
+
+
+def reserve(size: int) -> int:
+    """The first of so many addresses, behind which there is nothing. Raises `BackendUnavailable`."""
+    base = _libc.mmap(None, size, _NOTHING, _PRIVATE, -1, 0)
+    if base == _FAILED:
+        raise BackendUnavailable(
+            f"no {size >> 30} GiB of addresses (not of memory) for a sandbox: {_reason()}; see `ulimit -v`"
+        )
+    return int(base)
+
+
+def place(base: int, size: int, fd: int = -1) -> None:
+    """Put memory behind reserved addresses, in place of what was there: that of a file, or else memory of our own.
+
+    It can be touched once it is `usable`, and reads as zeros if nobody has written to it. Raises `BackendUnavailable`.
+    """
+    how = _PRIVATE if fd < 0 else mmap.MAP_SHARED
+    if _libc.mmap(base, size, _NOTHING, how | _FIXED, fd, 0) == _FAILED:
+        raise BackendUnavailable(f"the system maps no {size} bytes of memory for a sandbox: {_reason()}")
+
+
+def protect(base: int, size: int, *, usable: bool) -> bool:
+    """Make memory usable, or have each use of it be a fault. False if the system will not."""
+    return not _libc.mprotect(base, size, _READ_WRITE if usable else _NOTHING)
+
+
+def empty(base: int, size: int) -> None:
+    """Give private memory back to the system, on Linux; it reads as zeros from now on."""
+    _libc.madvise(base, size, mmap.MADV_DONTNEED)
+
+
+def release(base: int, size: int) -> None:
+    """Give addresses back."""
+    _libc.munmap(base, size)
+
+
+def _reason() -> str:
+    return os.strerror(ctypes.get_errno())
