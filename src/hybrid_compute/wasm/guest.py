@@ -12,6 +12,7 @@ from hybrid_compute.wasm import capi, slots
 from hybrid_compute.wasm.held import Held
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import in_units
+from hybrid_compute.wasm.process import Process
 from hybrid_compute.wasm.slots import Room
 from hybrid_compute.wasm.traps import Trap, exceeded, explain
 
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
 class Guest(Held):
     """A program, instantiated, with a call under way. `close` it, or leave it to the garbage collector."""
 
-    def __init__(self, program: Program, leash: Leash) -> None:
+    def __init__(self, program: Program, leash: Leash, process: Process | None = None) -> None:
         super().__init__(program.engine, program.limits, program.name)
         self.program = program
         self.room = Room(program.limits.memory)
         self.host_calls = 0
+        self.process = process
         self.trap = c_void_p()
         self.trap_at = addressof(self.trap)
         self._memory: int | None = None
@@ -35,6 +37,8 @@ class Guest(Held):
         store: int = capi.store_new(program.engine.pointer, self.number, None)
         self._store: int | None = store
         try:
+            if process is None and program.wasi is not None:
+                self.process = Process(program.name, program.limits, program.wasi)
             self.hold(store, capi.store_context(store))
             memory = -1 if slots.own else self.limits.memory
             capi.store_limiter(store, memory, self.limits.table, -1, -1, -1)
@@ -42,6 +46,9 @@ class Guest(Held):
             self.begin(leash)
             slots.making(self.room)
             self._enter(capi.pre_instantiate, program.pre, self.context, addressof(self._instance), self.trap_at)
+            if program.initializes:
+                nothing = create_string_buffer(capi.SLOT)
+                self.call(self.export(b"_initialize", capi.EXTERN_FUNC), addressof(nothing), 1)
         except BaseException:
             self.close()
             raise
@@ -49,6 +56,8 @@ class Guest(Held):
     def begin(self, leash: Leash) -> None:
         self.host_calls = 0
         self.room.denied = None
+        if self.process is not None:
+            self.process.begin()
         super().begin(leash)
 
     def call(self, function: int, values: int, count: int) -> None:
@@ -61,6 +70,8 @@ class Guest(Held):
         if store is not None:
             capi.store_delete(store)
             self.let_go()
+            if self.process is not None:
+                self.process.close()
 
     def __del__(self) -> None:
         self.close()
@@ -114,6 +125,11 @@ class Guest(Held):
             raise self.failure(error)
 
     def failure(self, error: int | None) -> BaseException:
+        """What to raise for an error of the C API, or for the trap that has come."""
+        failed = self._failure(error)
+        return failed if self.process is None else self.process.explain(failed)
+
+    def _failure(self, error: int | None) -> BaseException:
         told = self.leash.taken()
         trap = capi.taken_trap(self.trap.value) if self.trap.value else None
         self.trap.value = None

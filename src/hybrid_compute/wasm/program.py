@@ -11,15 +11,19 @@ from collections.abc import Callable
 from ctypes import addressof, c_void_p
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import wasmtime
+import wasmtime.component
 
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.wasm import capi
 from hybrid_compute.wasm.cache import Cache, compiled, folder
 from hybrid_compute.wasm.engines import Engine, Profile, engine_for
 from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.wasi import Wasi
 
+Code = TypeVar("Code", wasmtime.Module, wasmtime.component.Component)
 Link = Callable[[wasmtime.Linker, wasmtime.Module], None]
 """Defines in a linker what a module imports."""
 
@@ -27,9 +31,18 @@ Link = Callable[[wasmtime.Linker, wasmtime.Module], None]
 class Program:
     """One module, under one profile and with one set of limits and imports. Shared by all threads."""
 
-    def __init__(self, source: bytes, profile: Profile, limits: Limits, name: str, link: Link | None = None) -> None:
+    def __init__(
+        self,
+        source: bytes,
+        profile: Profile,
+        limits: Limits,
+        name: str,
+        link: Link | None = None,
+        wasi: Wasi | None = None,
+    ) -> None:
         self.name = name
         self.limits = limits
+        self.wasi = wasi
         self.engine: Engine = engine_for(profile)
         self.metered = self.engine.metered
         self.module = module_of(source, profile)
@@ -38,6 +51,8 @@ class Program:
             link(self._linker, self.module)
         self.hosts = len(self.module.imports) > 0
         """Whether it may call anything of ours."""
+        self.initializes = any(each.name == "_initialize" for each in self.module.exports)
+        """Whether it has something to do before its functions are called, as WASI's "reactors" have."""
         self.pre = self._prepare()
 
     def _prepare(self) -> int:
@@ -68,33 +83,34 @@ def module_of(source: bytes, profile: Profile) -> wasmtime.Module:
     with _lock:
         known = _modules.get(key)
         if known is None:
-            known = _modules[key] = _load(source, profile)
+            known = _modules[key] = load(wasmtime.Module, source, profile)
         return known
 
 
-def _load(source: bytes, profile: Profile) -> wasmtime.Module:
+def load(kind: type[Code], source: bytes, profile: Profile) -> Code:
+    """Code of this kind, from the cache, or compiled and put there. Raises `InvalidInput` if it cannot be."""
     engine = engine_for(profile).engine
 
     def compile() -> bytes:
         try:
-            return bytes(wasmtime.Module(engine, source).serialize())
+            return bytes(kind(engine, source).serialize())
         except wasmtime.WasmtimeError as error:
-            raise InvalidInput(f"this is no module that can be run: {error}") from error
+            raise InvalidInput(f"this is no {kind.__name__.lower()} that can be run: {error}") from error
 
     kept = cache()
     code = compiled(source, profile, compile, kept)
     try:
-        return _deserialized(engine, code)
+        return _deserialized(kind, engine, code)
     except wasmtime.WasmtimeError:  # of another build of wasmtime, or none of wasmtime at all
         if isinstance(code, Path) and kept is not None:
             kept.discard(code.name)
-        return _deserialized(engine, compile())
+        return _deserialized(kind, engine, compile())
 
 
-def _deserialized(engine: wasmtime.Engine, code: Path | bytes) -> wasmtime.Module:
+def _deserialized(kind: type[Code], engine: wasmtime.Engine, code: Path | bytes) -> Code:
     if isinstance(code, Path):
-        return wasmtime.Module.deserialize_file(engine, str(code))
-    return wasmtime.Module.deserialize(engine, code)
+        return kind.deserialize_file(engine, str(code))
+    return kind.deserialize(engine, code)
 
 
 @lru_cache(maxsize=1)
