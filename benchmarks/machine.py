@@ -15,6 +15,8 @@ Placement: TypeAlias = Literal["free", "pinned"]
 PACKAGES = (
     "hybrid-compute",
     "numpy",
+    "numba",
+    "wasmtime",
     "uvloop",
     "anyio",
     "loky",

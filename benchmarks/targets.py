@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from benchmarks.contenders import actions, engine, lifecycle, remote, remote_arrays, requests
+from benchmarks.contenders import actions, engine, kernels, lifecycle, remote, remote_arrays, requests, wasm
 from benchmarks.contenders.arrays import ECHO
 from benchmarks.contenders.burst import GATHER, MAP, SUBMIT
 from benchmarks.contenders.lag import LAG
@@ -69,6 +69,10 @@ def p95(figure: Figure) -> Formula:
     return lambda look: _known(look(figure).p95)
 
 
+def above(figure: Figure, floor: Figure) -> Formula:
+    return lambda look: look(figure).p50 - look(floor).p50
+
+
 def p99_above(figure: Figure, floor: Figure) -> Formula:
     return lambda look: _known(look(figure).p99) - _known(look(floor).p99)
 
@@ -117,6 +121,8 @@ MAPPED_POOLS = (
     Figure("burst", MAP, "ProcessPoolExecutor.map, chunksize 512"),
     Figure("burst", MAP, "multiprocessing.Pool.starmap"),
 )
+BARE_WASM = Figure("wasm", wasm.KEPT, "wasmtime_func_call_unchecked by ctypes")
+WASMTIME = Figure("wasm", wasm.KEPT, "wasmtime-py: Func.__call__")
 ARRAY = Figure("arrays", ECHO, "BlockingRuntime.run")
 ARRAY_ARENA = Figure("arrays", ECHO, "BlockingRuntime.run, array in the arena")
 
@@ -158,6 +164,15 @@ def _in_worker(measure: str) -> Formula:
 def _beside_original(measure: str) -> Formula:
     original = Figure("actions", measure, "the original, as measured once")
     return times(Figure("actions", measure, "Engine.dispatch"), original)
+
+
+def _kernel(measure: str, peer: str, ours: str = "kernel") -> Formula:
+    """How much longer the peer takes than our kernel."""
+    return times(Figure("kernels", measure, peer), Figure("kernels", measure, ours))
+
+
+def _threads(one: str, two: str) -> Formula:
+    return times(Figure("kernels", kernels.THREADS, one), Figure("kernels", kernels.THREADS, two))
 
 
 def _learned(measure: str) -> Formula:
@@ -345,6 +360,52 @@ TARGETS = (
         0.8,
         at_least=True,
     ),
+    Target(
+        "wasm: a call in a kept guest / wasmtime-py's Func.__call__",
+        times(Figure("wasm", wasm.KEPT, "a task with reuse=True"), WASMTIME),
+        0.05,
+        placements=BOTH,
+    ),
+    Target(
+        "wasm: a call in a new guest, above the bare call",
+        above(Figure("wasm", wasm.FRESH, "a task"), BARE_WASM),
+        50.0,
+        unit="us",
+        placements=BOTH,
+    ),
+    Target(
+        "wasm: 10 MB from the cache",
+        value(Figure("wasm", wasm.LOAD, "WasmModule.from_file, from the cache")),
+        1.0,
+        unit="ms",
+        placements=BOTH,
+    ),
+    Target(
+        "wasm: p50 among hostile calls / alone",
+        times(Figure("wasm", wasm.AMONG, "among hostile ones"), Figure("wasm", wasm.AMONG, "alone")),
+        2.0,
+    ),
+    Target("wasm: cancelled to ended, p95", p95(Figure("wasm", wasm.STOP, "WasmBackend")), 20.0, unit="ms"),
+    Target("integers: CPython / kernel", _kernel(kernels.INTEGERS, "CPython"), 80, at_least=True),
+    Target("mandelbrot: CPython / kernel", _kernel(kernels.MANDELBROT, "CPython"), 15, at_least=True),
+    Target(
+        "mandelbrot: CPython / kernel, interruptible=False",
+        _kernel(kernels.MANDELBROT, "CPython", "kernel, interruptible=False"),
+        35,
+        at_least=True,
+    ),
+    *(
+        Target(f"{name}: {ours} / numpy", times(Figure("kernels", name, ours), Figure("kernels", name, "numpy")), 1.5)
+        for name in (kernels.SAXPY, kernels.PARTICLES)
+        for ours in ("kernel", "kernel, arrays of WorkerBackend.empty", "kernel, ordinary arrays")
+    ),
+    Target(
+        "mandelbrot: kernel.parallel, 1 thread / 2 threads",
+        _threads("kernel.parallel, 1 thread", "kernel.parallel, 2 threads"),
+        1.8,
+        at_least=True,
+    ),
+    Target("the same in C: what the machine had to give", _threads("C, 1 thread", "C, 2 threads"), 1.8, at_least=True),
 )
 
 

@@ -14,6 +14,7 @@ background, port 8000 for one that is free.
 """
 
 import doctest
+import importlib
 import os
 import re
 import shutil
@@ -29,7 +30,7 @@ from types import FunctionType, ModuleType
 import pytest
 
 import hybrid_compute
-from hybrid_compute import errors, events, policy, schema, server, strategies, testing
+from hybrid_compute import errors, events, kernels, policy, schema, server, strategies, testing, wasm
 from hybrid_compute.backends import wrappers
 
 REPOSITORY = Path(__file__).parents[1]
@@ -127,10 +128,12 @@ def id_of(page: Path) -> str:
 # What is shown runs
 
 
+@pytest.mark.timeout(180)  # the first of all tests that needs a sandbox makes its interpreter
 @pytest.mark.parametrize("page", [page for page in PAGES if program(of(page))], ids=id_of)
 def test_a_page_runs_and_prints_what_it_says(page: Path, tmp_path: Path) -> None:
     """Who copies the blocks of a page into a file, one after the other, sees what the page shows."""
     running = program(of(page))
+    insist_on_sandbox(running)
     put_files(of(page), tmp_path)
     copy = tmp_path / f"{page.stem.replace('-', '_')}.py"
     copy.write_text(script(running))
@@ -178,6 +181,15 @@ def with_free_port(page: list[Block]) -> list[Block]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
     return [replace(block, text=block.text.replace("8000", port)) for block in page]
+
+
+def insist_on_sandbox(running: list[Block]) -> None:
+    """Prepare what a page with sandboxes needs, or skip the page where that is not installed."""
+    if any("hybrid_compute.sandbox" in block.text for block in running):
+        try:
+            importlib.import_module("hybrid_compute.sandbox").Sandbox.prepare()
+        except errors.BackendUnavailable as error:
+            pytest.skip(str(error))
 
 
 def insist_on_programs(page: list[Block]) -> None:
@@ -284,6 +296,8 @@ def test_the_reference_lists_every_verb_of_a_runtime() -> None:
 
 
 LISTED = {
+    "Kernels": set(kernels.__all__),
+    "WebAssembly": set(wasm.__all__),
     "Strategies": public(strategies, FunctionType) - {"resolve"},  # which makes one of a name, for the runtime
     "Policies": public(policy, FunctionType) - {"forbidden", "may_pass_on", "unable"},  # which the runtime asks
     "Events": public(events, type) - {"Hooks"},

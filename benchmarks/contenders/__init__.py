@@ -10,6 +10,7 @@ from benchmarks.contenders import (
     concurrent5,
     crowd,
     engine,
+    kernels,
     lag,
     lifecycle,
     outbox,
@@ -17,9 +18,11 @@ from benchmarks.contenders import (
     remote_arrays,
     requests,
     routing,
+    sandbox,
     sockets,
     sync,
     trivial,
+    wasm,
 )
 
 GROUPS = {
@@ -42,5 +45,8 @@ GROUPS = {
         crowd,
         engine,
         actions,
+        wasm,
+        kernels,
+        sandbox,
     )
 }

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hybrid_compute.backends.remote.backend import RemoteBackend as RemoteBackend
     from hybrid_compute.backends.remote.nearest import Nearest as Nearest
     from hybrid_compute.backends.tenants import PerTenant as PerTenant
+    from hybrid_compute.backends.wasm import WasmBackend as WasmBackend
     from hybrid_compute.backends.worker import WorkerBackend as WorkerBackend
     from hybrid_compute.blocking import BlockingRuntime as BlockingRuntime
     from hybrid_compute.engine.actions import ActionRegistry as ActionRegistry
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from hybrid_compute.engine.options import WorkerOptions as WorkerOptions
     from hybrid_compute.engine.pool import EnginePool as EnginePool
     from hybrid_compute.futures import WorkerExecutor as WorkerExecutor
+    from hybrid_compute.kernels.kernel import Kernel as Kernel
+    from hybrid_compute.kernels.kernel import kernel as kernel
     from hybrid_compute.outbox.box import Outbox as Outbox
     from hybrid_compute.pipelines.pipeline import pipeline as pipeline
     from hybrid_compute.reporting import progress as progress
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from hybrid_compute.tasks import Task as Task
     from hybrid_compute.tasks import TaskRegistry as TaskRegistry
     from hybrid_compute.tasks import task as task
+    from hybrid_compute.wasm.module import WasmModule as WasmModule
 
 _WHERE = {
     "ActionRegistry": "hybrid_compute.engine.actions",
@@ -46,6 +50,7 @@ _WHERE = {
     "Budget": "hybrid_compute.backends.priced",
     "Engine": "hybrid_compute.engine.engine",
     "EnginePool": "hybrid_compute.engine.pool",
+    "Kernel": "hybrid_compute.kernels.kernel",
     "Lifetime": "hybrid_compute.backends.crew",
     "LocalBackend": "hybrid_compute.backends.local",
     "McpBackend": "hybrid_compute.backends.mcp",
@@ -58,10 +63,13 @@ _WHERE = {
     "Runtime": "hybrid_compute.runtime",
     "Task": "hybrid_compute.tasks",
     "TaskRegistry": "hybrid_compute.tasks",
+    "WasmBackend": "hybrid_compute.backends.wasm",
+    "WasmModule": "hybrid_compute.wasm.module",
     "WorkerBackend": "hybrid_compute.backends.worker",
     "WorkerExecutor": "hybrid_compute.futures",
     "WorkerOptions": "hybrid_compute.engine.options",
     "empty": "hybrid_compute.arrays",
+    "kernel": "hybrid_compute.kernels.kernel",
     "pipeline": "hybrid_compute.pipelines.pipeline",
     "progress": "hybrid_compute.reporting",
     "task": "hybrid_compute.tasks",
@@ -74,6 +82,7 @@ __all__ = [
     "Budget",
     "Engine",
     "EnginePool",
+    "Kernel",
     "Lifetime",
     "LocalBackend",
     "McpBackend",
@@ -86,11 +95,14 @@ __all__ = [
     "Runtime",
     "Task",
     "TaskRegistry",
+    "WasmBackend",
+    "WasmModule",
     "WorkerBackend",
     "WorkerExecutor",
     "WorkerOptions",
     "empty",
     "errors",
+    "kernel",
     "pipeline",
     "progress",
     "task",

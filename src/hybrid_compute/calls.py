@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 from hybrid_compute.reporting import Reporter
 from hybrid_compute.tasks import AnyTask
+
+abandoned: ContextVar[Callable[[], bool] | None] = ContextVar("abandoned", default=None)
+"""Asked by what runs in a thread, and could stop: whether nobody waits for it any more. Set by who started it there."""
 
 _numbers = itertools.count(1)
 _NONE: dict[str, Any] = {}

@@ -348,7 +348,9 @@ def _signature(task: AnyTask) -> tuple[Signature, dict[str, Any]]:
 
 def _hints(fn: Any, task: AnyTask) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(fn, include_extras=True)
+        hints = typing.get_type_hints(fn, include_extras=True)
+        # The numbers of kernels are classes that stand for others, as a `NewType` does.
+        return {name: getattr(hint, "__supertype__", hint) for name, hint in hints.items()}
     except Exception as error:  # a hint in quotes is code, which may fail in any way
         raise TypeError(
             f"the type hints of task {task.name!r} ({task.where}) cannot be resolved: {error}; "

@@ -7,6 +7,7 @@ runtime routes by. Nothing here runs anything.
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import sys
 import weakref
@@ -52,6 +53,7 @@ class Task(Generic[P, R_co]):
         cost: Cost | None = None,
         retries: int = 0,
         tool: bool = False,
+        sandbox: bool = False,
     ) -> None:
         if timeout is not None and not timeout > 0:
             raise ValueError(f"timeout of task {name or fn!r} must be a positive number of seconds, not {timeout!r}")
@@ -59,6 +61,8 @@ class Task(Generic[P, R_co]):
             raise ValueError(f"retries of task {name or fn!r} must not be negative, but is {retries}")
         if isinstance(needs, str):
             raise TypeError(f"needs is a set of names: write needs={{{needs!r}}}")
+        if sandbox:
+            fn = _sandboxed(fn)
         functools.update_wrapper(self, fn)
         self.fn = fn
         self.name = name if name is not None else _name_of(fn)
@@ -184,6 +188,7 @@ def task(
     cost: Cost | None = None,
     retries: int = 0,
     tool: bool = False,
+    sandbox: bool = False,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def task(fn: Callable[..., Any] | None = None, /, **facts: Any) -> Any:
     """Make a function a task that can run anywhere; it stays callable as before.
@@ -192,7 +197,8 @@ def task(fn: Callable[..., Any] | None = None, /, **facts: Any) -> Any:
     so that a call may be repeated after a lost worker. `timeout` is in seconds from submission. A `private` task
     never leaves this machine. `needs` names what a place must provide. `cost` is a hint: `trivial`, `cpu`, `io`,
     `gpu`. `retries` is how often a call is run again after its code raised (or, if pure, its place was lost). A `tool`
-    is offered to language models, over MCP.
+    is offered to language models, over MCP. In a `sandbox` runs the source of a function that is not trusted, in an
+    interpreter of its own that can reach nothing, wherever the task is run.
 
         >>> @task(name="text.shout", pure=True, timeout=5.0)
         ... def shout(text: str) -> str:
@@ -205,6 +211,12 @@ def task(fn: Callable[..., Any] | None = None, /, **facts: Any) -> Any:
     return Task(fn)
 
 
+def _sandboxed(fn: Callable[P, R]) -> Callable[P, R]:
+    """The function, which runs in a sandbox from now on. That is built on top of tasks, hence found by its name."""
+    functions = importlib.import_module("hybrid_compute.sandbox.functions")
+    return cast("Callable[P, R]", functions.SandboxedFunction(fn))
+
+
 def as_task(fn: Callable[P, R]) -> Task[P, R]:
     """The task behind `fn`: itself if it is one, else a plain wrapper, the same one each time where possible."""
     if isinstance(fn, Task):
@@ -214,13 +226,21 @@ def as_task(fn: Callable[P, R]) -> Task[P, R]:
     if isinstance(fn, BuiltinFunctionType) and isinstance(fn.__self__, ModuleType | None):
         # The others are methods of objects: to remember them would keep their objects.
         return cast("Task[P, R]", _of_builtin(fn))
-    if not isinstance(fn, FunctionType):
+    if not _is_one_thing(fn):
         return Task(fn)
     # The wrapper and the function refer to each other, so both go when the last outside reference goes.
     known = fn.__dict__.get(_WRAPPER)
-    if known is None:
-        known = fn.__dict__[_WRAPPER] = Task(fn)
+    if known is None or known.fn is not fn:  # `functools.wraps` copies what it finds
+        known = fn.__dict__[_WRAPPER] = Task[..., Any](fn)
     return cast("Task[P, R]", known)
+
+
+def _is_one_thing(fn: Callable[..., Any]) -> bool:
+    """Whether it is a function or stands for one, as a kernel does, and not for one together with some object."""
+    if isinstance(fn, FunctionType):
+        return True
+    stands_for = getattr(fn, "__wrapped__", None)
+    return isinstance(stands_for, FunctionType) and not isinstance(fn, MethodType) and hasattr(fn, "__dict__")
 
 
 _WRAPPER = "__hybrid_compute_task__"

@@ -475,8 +475,8 @@ async def test_a_spinning_component_can_be_stopped_by_its_runtime() -> None:
 def test_modules_and_components_are_told_apart() -> None:
     """Each names the class for the other."""
     with pytest.raises(InvalidInput, match="WasmComponent takes it"):
-        WasmModule.from_bytes(HOSTILE.source)
-    with pytest.raises(InvalidInput, match="a module is a WasmModule"):
+        WasmModule.from_bytes(HOSTILE.source.data)
+    with pytest.raises(InvalidInput, match="is a module: WasmModule takes it"):
         WasmComponent.from_bytes(b"\0asm\1\0\0\0")
 
 
@@ -503,3 +503,22 @@ def test_a_record_may_be_a_dataclass_of_any_kind() -> None:
 
 def _of(type: Any) -> Callable[[Any], Any]:
     return echoing("$item", list[type])
+
+
+def test_code_that_one_thread_throws_away_is_not_found_by_another() -> None:
+    """An object of wasmtime that is being freed could still be found by weak references, and was used after that."""
+    failed: list[BaseException] = []
+
+    def use() -> None:
+        try:
+            for _ in range(100):
+                assert hostile("divide", int, 1)(1) == 1
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []

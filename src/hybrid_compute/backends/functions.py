@@ -72,6 +72,9 @@ def _builtin_reference(fn: Callable[..., Any]) -> tuple[str, str] | None:
 
 def _refers_to_nothing(fn: Callable[..., Any]) -> bool:
     """Whether nothing outside the function's own code can change what it does."""
+    kernels = sys.modules.get("hybrid_compute.kernels.kernel")
+    if kernels is not None and isinstance(fn, kernels.Kernel):  # whose names were looked up when it was defined
+        return True
     if not isinstance(fn, FunctionType) or fn.__closure__ or fn.__kwdefaults__:
         return False
     if any(type(value) not in ATOMS for value in fn.__defaults__ or ()):

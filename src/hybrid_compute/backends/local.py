@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Any
 
 from hybrid_compute.backends.base import Backend
-from hybrid_compute.calls import Call
+from hybrid_compute.calls import Call, abandoned
 from hybrid_compute.errors import TaskFailed
 from hybrid_compute.links.codec import OF_THE_TASK, failure_of
 from hybrid_compute.reporting import Reporter, reporter
@@ -25,9 +25,9 @@ class LocalBackend(Backend):
     """Runs tasks in this process.
 
     Coroutines run in the event loop, tasks marked `cost="trivial"` right there too; every other function runs in one
-    of `threads` threads, so that it cannot block the loop. A thread cannot be stopped: after a timeout or a
-    cancellation the caller goes on, and the function runs to its end unheard. A generator whose reader has gone is
-    closed where it yields next; until then it has its thread.
+    of `threads` threads, so that it cannot block the loop. A thread cannot be stopped, unless it is in a kernel: after
+    a timeout or a cancellation the caller goes on, and the function runs to its end unheard. A generator whose reader
+    has gone is closed where it yields next; until then it has its thread.
     """
 
     name = "local"
@@ -93,7 +93,11 @@ class LocalBackend(Backend):
         loop = asyncio.get_running_loop()
         context = contextvars.copy_context()
         context.run(reporter.set, self._reporter(call, loop))
-        return loop.run_in_executor(self._executor, context.run, work)
+        asked: list[asyncio.Future[Any]] = []
+        context.run(abandoned.set, lambda: bool(asked) and asked[0].cancelled())
+        running = loop.run_in_executor(self._executor, context.run, work)
+        asked.append(running)
+        return running
 
     def _reporter(self, call: Call, loop: asyncio.AbstractEventLoop | None = None) -> Reporter:
         def report(done: float, total: float | None, note: str) -> None:

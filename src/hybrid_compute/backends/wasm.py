@@ -17,6 +17,7 @@ from hybrid_compute.links.threads import Threads
 from hybrid_compute.tasks import AnyTask, PerTask
 from hybrid_compute.wasm.contained import Contained
 from hybrid_compute.wasm.leash import Leash
+from hybrid_compute.wasm.trap import Trap
 
 _STACK = 8 << 20
 _NONE: dict[str, Any] = {}
@@ -26,6 +27,8 @@ PATIENCE = 0.002
 """Seconds that a call may run in the event loop. One that takes longer is begun anew in a thread."""
 ENOUGH = 16
 """So many calls must have been short before one runs in the event loop."""
+QUICK = 0.005
+"""Seconds. A call that takes no longer does not wait behind those that do."""
 PIECE = 64
 """So many inputs of a batch are given to a thread at once."""
 
@@ -37,7 +40,8 @@ class WasmBackend(Backend):
     `wasm.Trap`. When a call's time is up, or it is cancelled, or the place is closed, its guest is stopped within
     milliseconds.
 
-    Tasks that take a few microseconds each time run in the event loop, if they touch nothing outside their sandbox:
+    Calls that take milliseconds do not wait behind longer ones: there is one thread more, for them alone. Tasks that
+    take a few microseconds each time run in the event loop, if they touch nothing outside their sandbox:
     should one of them take longer all the same, it is stopped and begun anew in a thread, and never trusted again.
     """
 
@@ -50,8 +54,9 @@ class WasmBackend(Backend):
     def __init__(self, *, threads: int | None = None) -> None:
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, not {threads}")
-        count = threads if threads is not None else 2 * (os.cpu_count() or 1)
+        count = threads if threads is not None else max(2, os.cpu_count() or 1)
         self._threads = Threads(count, stack=_STACK, name="hybrid-compute-wasm")
+        self._spare = Threads(1, stack=_STACK, name="hybrid-compute-wasm-spare")  # for the quick, when all are busy
         self._seen: PerTask[_Seen] = PerTask(_Seen)
         self._leashes: set[Leash] = set()
 
@@ -75,6 +80,7 @@ class WasmBackend(Backend):
         for leash in list(self._leashes):
             leash.stop(BackendClosed(self._is_closed, backend=self.name, started=True))
         self._threads.close()
+        self._spare.close()
 
     async def run_task(self, task: AnyTask, /, *args: Any, **kwargs: Any) -> Any:
         return await self.run_call(Call(task, args, kwargs))
@@ -89,7 +95,9 @@ class WasmBackend(Backend):
                 return self._run_here(call, seen)
             except _TooLong:
                 seen.trusted = False
-        return await self._in_thread(call, lambda leash: self._run(call, leash, seen))
+        threads = self._spare if seen.is_quick and self._threads.busy else self._threads
+        seen.begun += 1
+        return await self._in_thread(call, lambda leash: self._run(call, leash, seen), threads)
 
     async def run_batch(self, call: Call, inputs: Sequence[tuple[Any, ...]], limit: int | None, /) -> list[Any]:
         self.check_open()
@@ -100,7 +108,7 @@ class WasmBackend(Backend):
 
         async def in_turn(some: Sequence[tuple[Any, ...]]) -> list[Any]:
             async with room:
-                return list(await self._in_thread(call, lambda leash: results(leash, some)))
+                return list(await self._in_thread(call, lambda leash: results(leash, some), self._threads))
 
         pieces = [asyncio.ensure_future(in_turn(inputs[at : at + PIECE])) for at in range(0, len(inputs), PIECE)]
         try:
@@ -116,14 +124,14 @@ class WasmBackend(Backend):
         leash.limit(monotonic() + PATIENCE, _TooLong)
         return self._run(call, leash, seen)
 
-    async def _in_thread(self, call: Call, work: Callable[[Leash], Any]) -> Any:
+    async def _in_thread(self, call: Call, work: Callable[[Leash], Any], threads: Threads) -> Any:
         leash = Leash()
         self._leashes.add(leash)
         timer = None
         if call.deadline is not None:
             timer = self.clock.call_at(call.deadline, lambda: leash.stop(self.too_late(call)))
         try:
-            return await self._threads.run(lambda: work(leash))
+            return await threads.run(lambda: work(leash))
         except asyncio.CancelledError:
             leash.stop(asyncio.CancelledError())
             raise
@@ -150,6 +158,8 @@ class WasmBackend(Backend):
             raise
         except HybridComputeError:
             raise
+        except Trap as trap:
+            raise trap.as_failure(task.name) from trap
         except OF_THE_TASK as error:
             raise failure_of(error, task.name) from error
 
@@ -163,7 +173,7 @@ class _Seen:
 
     def __init__(self, task: AnyTask) -> None:
         self.trusted = isinstance(task.fn, Contained) and task.fn.restartable
-        self.calls = 0
+        self.begun = self.calls = 0
         self.mean = 0.0
 
     def add(self, seconds: float) -> None:
@@ -171,5 +181,11 @@ class _Seen:
         self.mean += (seconds - self.mean) / min(self.calls, ENOUGH)
 
     @property
+    def is_quick(self) -> bool:
+        """Whether it may pass those that wait; the first call may, for nothing is known of it."""
+        return self.mean <= QUICK if self.calls else not self.begun
+
+    @property
     def is_short(self) -> bool:
+        """Whether it may run in the event loop."""
         return self.trusted and self.calls >= ENOUGH and self.mean <= SHORT

@@ -287,6 +287,25 @@ def bench(as_json: bool) -> None:
 
 @app.group()
 @_with_traceback
+def sandbox() -> None:
+    """Look after the interpreter in which Python that is not trusted runs."""
+
+
+@sandbox.command("prepare")
+@click.option("--anew", is_flag=True, help="Make it again, even if it is there.")
+@_with_traceback
+def prepare_sandbox(anew: bool) -> None:
+    """Make the interpreter, once on a machine: half a minute that the first program would have to wait for.
+
+    It is kept in the cache of this user, in HYBRID_COMPUTE_CACHE or where the system keeps such things.
+    """
+    from hybrid_compute.cli.sandbox import prepare
+
+    prepare(anew=anew)
+
+
+@app.group()
+@_with_traceback
 def outbox() -> None:
     """Look after the calls that an outbox keeps; also while a program has its file open."""
 

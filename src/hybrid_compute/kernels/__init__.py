@@ -3,8 +3,9 @@
 Importing this loads neither wasmtime nor numpy.
 """
 
-from hybrid_compute.kernels.kernel import Kernel, empty, kernel
+from hybrid_compute.kernels.kernel import Kernel, kernel
 from hybrid_compute.kernels.limits import time_limit
+from hybrid_compute.kernels.process import empty
 from hybrid_compute.kernels.source import KernelError
 from hybrid_compute.kernels.types import Array, Array2, f32, f64, i32, i64, u8
 

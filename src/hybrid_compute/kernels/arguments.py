@@ -1,40 +1,17 @@
-"""What a kernel is called with: checked, and put where it looks for it.
-
-Arrays that lie in the kernels' memory are used where they are. Others are copied in before the call, and those that the
-kernel stores into are copied back, whether it succeeds or not. Arrays that share memory share their copy too.
-"""
+"""What a kernel is called with, checked: numbers go into the slots of an instance, arrays are views of their memory."""
 
 from __future__ import annotations
 
-import ctypes
 import struct
+import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from hybrid_compute.kernels.memory import Memory
 from hybrid_compute.kernels.source import KernelError
 from hybrid_compute.kernels.tree import Function
 from hybrid_compute.kernels.types import ArrayType, Scalar
 
 _LETTERS = {Scalar.BOOL: "?15x", Scalar.I32: "i12x", Scalar.INT: "q8x", Scalar.F32: "f12x", Scalar.FLOAT: "d8x"}
-_ALIGNED = 64
-
-
-class Block(NamedTuple):
-    """The bytes of an array."""
-
-    address: int
-    size: int
-    written: bool
-
-
-class _PyBuffer(ctypes.Structure):
-    _fields_ = (
-        ("buf", ctypes.c_void_p),
-        ("obj", ctypes.py_object),
-        ("len", ctypes.c_ssize_t),
-        ("rest", ctypes.c_char * 128),
-    )
 
 
 class Signature:
@@ -51,7 +28,9 @@ class Signature:
             "I12x" + "q8x" * type.axes if isinstance(type, ArrayType) else _LETTERS[type] for _, type in self.parameters
         ]
         self._struct = struct.Struct("=" + "".join(letters))
-        self.slots = sum(1 + type.axes if isinstance(type, ArrayType) else 1 for _, type in self.parameters)
+        widths = [1 + type.axes if isinstance(type, ArrayType) else 1 for _, type in self.parameters]
+        self.slots = sum(widths)
+        self._bools = [sum(widths[:n]) for n, (_, type) in enumerate(self.parameters) if type is Scalar.BOOL]
         self._result = None if function.result is None else struct.Struct("=" + _LETTERS[function.result][0])
 
     def bind(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
@@ -69,6 +48,8 @@ class Signature:
             self._struct.pack_into(slots, 0, *values)
         except (struct.error, OverflowError, TypeError) as error:
             raise self._misfit(values) or KernelError(f"{self.name}: {error}") from None
+        if self._bools and not all(_is_bool(values[place]) for place in self._bools):  # struct takes anything for one
+            raise self._misfit(values) or AssertionError(values)
 
     def result(self, slots: Any) -> Any:
         return None if self._result is None else self._result.unpack_from(slots)[0]
@@ -77,16 +58,9 @@ class Signature:
         """Raise what a call with these would raise, without calling."""
         if len(arguments) != len(self.parameters):
             self.bind(arguments, {})
-        views = self.views(arguments)
-        numbers = [each for each, (_, type) in zip(arguments, self.parameters, strict=True) if isinstance(type, Scalar)]
-        scalars = struct.Struct(
-            "=" + "".join(_LETTERS[type] for _, type in self.parameters if isinstance(type, Scalar))
-        )
-        del views
-        try:
-            scalars.pack(*numbers)
-        except (struct.error, OverflowError, TypeError) as error:
-            raise self._misfit(arguments) or KernelError(f"{self.name}: {error}") from None
+        self.views(arguments)
+        if (misfit := self._misfit(arguments)) is not None:
+            raise misfit
 
     def _misfit(self, values: Sequence[Any]) -> KernelError | None:
         """The error for the first value that does not fit. Arrays stand for several values, or for themselves."""
@@ -96,9 +70,7 @@ class Signature:
             if isinstance(type, ArrayType):
                 place += 1 + type.axes if spread else 1
                 continue
-            try:
-                struct.pack("=" + _LETTERS[type], values[place])
-            except (struct.error, OverflowError, TypeError):
+            if not _fits(values[place], type):
                 return KernelError(f"{self.name}: {name} is of type {type.value}, which {values[place]!r} is not")
             place += 1
         return None
@@ -131,74 +103,20 @@ class Signature:
         return view
 
 
-class Visit:
-    """Arrays, while they are in the memory of kernels."""
-
-    def __init__(self, signature: Signature, memory: Memory, views: list[memoryview]) -> None:
-        self._memory = memory
-        self._region: int | None = None
-        self._back: list[tuple[int, int, int]] = []
-        """(to, from, size), in addresses."""
-        blocks = [
-            Block(address_of(view), view.nbytes, name in signature.written)
-            for view, (_, name, _) in zip(views, signature.arrays, strict=True)
-        ]
-        found = [memory.find(block.address, block.size) if block.size else 0 for block in blocks]
-        away = [block for block, offset in zip(blocks, found, strict=True) if offset is None]
-        moved = self._move(away) if away else {}
-        self.offsets = [moved[block] if offset is None else offset for block, offset in zip(blocks, found, strict=True)]
-
-    def _move(self, blocks: list[Block]) -> dict[Block, int]:
-        """Copy them in; where they are then."""
-        pieces = union(blocks)
-        self._region = start = self._memory.allocate(sum(padded(size) for _, size in pieces))
-        base, moved = self._memory.base, {}
-        for address, size in pieces:
-            ctypes.memmove(base + start, address, size)
-            for block in blocks:
-                if address <= block.address < address + size:
-                    moved[block] = start + block.address - address
-                    if block.written:
-                        self._back.append((block.address, base + moved[block], block.size))
-            start += padded(size)
-        return moved
-
-    def end(self) -> None:
-        """Copy back what was written, and make room."""
-        for to, start, size in self._back:
-            ctypes.memmove(to, start, size)
-        if self._region is not None:
-            self._memory.release(self._region)
-
-
-def padded(size: int) -> int:
-    return -(-size // _ALIGNED) * _ALIGNED
-
-
-def union(blocks: list[Block]) -> list[tuple[int, int]]:
-    """The pieces of memory, address and size, in which all these lie, without any overlap."""
-    pieces: list[tuple[int, int]] = []
-    for address, size, _ in sorted(blocks):
-        if pieces and address < sum(pieces[-1]):
-            start = pieces[-1][0]
-            pieces[-1] = start, max(sum(pieces[-1]), address + size) - start
-        else:
-            pieces.append((address, size))
-    return pieces
-
-
-def address_of(view: memoryview) -> int:
-    """Where in this process the memory of a view begins."""
-    if not view.nbytes:
-        return 0
-    if not view.readonly:
-        return ctypes.addressof(ctypes.c_char.from_buffer(view))
-    buffer = _PyBuffer()
-    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(view), ctypes.byref(buffer), 0)
+def _fits(value: Any, type: Scalar) -> bool:
+    if type is Scalar.BOOL:
+        return _is_bool(value)
     try:
-        return int(buffer.buf or 0)
-    finally:
-        ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
+        struct.pack("=" + _LETTERS[type], value)
+    except (struct.error, OverflowError, TypeError):
+        return False
+    return True
+
+
+def _is_bool(value: Any) -> bool:
+    """One of Python's or of numpy's."""
+    numpy = sys.modules.get("numpy")
+    return isinstance(value, bool) or (numpy is not None and isinstance(value, numpy.bool_))
 
 
 def str_of(value: Any, view: memoryview) -> str:

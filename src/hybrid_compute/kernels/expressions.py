@@ -1,69 +1,18 @@
-"""Expressions: from Python's tree to ours, each with its type, or a refusal."""
+"""Expressions, from Python's tree to ours, each with its type, or a refusal: here names, literals and arrays.
+
+`operators` adds what is done to values, `calls` what is called, `statements` the rest of a kernel.
+"""
 
 from __future__ import annotations
 
 import ast
-import math
-import operator
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from hybrid_compute.kernels.conversions import arithmetic, common, convert, fits, may_become, truth
+from hybrid_compute.kernels.conversions import convert, fits, may_become
 from hybrid_compute.kernels.source import MISSING, Source
-from hybrid_compute.kernels.tree import (
-    Binary,
-    Call,
-    Choose,
-    Compare,
-    Const,
-    Convert,
-    Expr,
-    Function,
-    Host,
-    Keep,
-    Length,
-    Load,
-    Local,
-    Site,
-    Unary,
-)
-from hybrid_compute.kernels.types import SCALARS, ArrayType, Scalar
-
-BINARY: dict[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
-    ast.Add: ("add", operator.add),
-    ast.Sub: ("sub", operator.sub),
-    ast.Mult: ("mul", operator.mul),
-    ast.Div: ("truediv", operator.truediv),
-    ast.FloorDiv: ("floordiv", operator.floordiv),
-    ast.Mod: ("mod", operator.mod),
-    ast.LShift: ("shl", operator.lshift),
-    ast.RShift: ("shr", operator.rshift),
-    ast.BitAnd: ("and", operator.and_),
-    ast.BitOr: ("or", operator.or_),
-    ast.BitXor: ("xor", operator.xor),
-}
-COMPARISONS: dict[type[ast.cmpop], str] = {
-    ast.Lt: "lt",
-    ast.LtE: "le",
-    ast.Gt: "gt",
-    ast.GtE: "ge",
-    ast.Eq: "eq",
-    ast.NotEq: "ne",
-}
-OF_PYTHON: dict[Any, tuple[str, int]] = {
-    getattr(math, name): (name, arity)
-    for arity, names in {
-        1: "sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh exp expm1 log log2 log10 log1p erf erfc "
-        "gamma lgamma degrees radians cbrt exp2",
-        2: "atan2 pow fmod hypot copysign",
-    }.items()
-    for name in names.split()
-    if hasattr(math, name)
-}
-"""Functions that are asked of the host, so that they give what Python gives, to the last bit."""
-
-ROUNDING: dict[Any, str] = {math.floor: "floor", math.ceil: "ceil", math.trunc: "trunc", round: "nearest", int: "trunc"}
-NO_NUMBER = "cannot convert float NaN to integer"
+from hybrid_compute.kernels.tree import Const, Expr, Function, Keep, Length, Load, Local, Site
+from hybrid_compute.kernels.types import ArrayType, Scalar
 
 
 class Expressions:
@@ -91,12 +40,6 @@ class Expressions:
         value: Expr = method(node)
         return value
 
-    def test(self, node: ast.expr) -> Expr:
-        """What `if` makes of an expression."""
-        if isinstance(node, ast.BoolOp):
-            return self._lazily(node, [self.test(value) for value in node.values])
-        return truth(self.expression(node))
-
     def coerced(self, node: ast.AST, value: Expr, type: Scalar, what: str) -> Expr:
         """A value for something that has a type already."""
         if not may_become(value, type):
@@ -120,6 +63,11 @@ class Expressions:
         name = f".{self._kept}"  # no name of Python's has a dot
         self.function.locals[name] = type
         return name
+
+    def _scalar(self, value: Expr, node: ast.AST) -> Scalar:
+        if value.type is None:
+            self.refuse(node, "that kernel gives nothing back")
+        return value.type
 
     # Names and literals.
 
@@ -170,169 +118,6 @@ class Expressions:
             case _:
                 return MISSING
 
-    # Operators.
-
-    def _unaryop(self, node: ast.UnaryOp) -> Expr:
-        if isinstance(node.op, ast.Not):
-            return Unary(Scalar.BOOL, "not", self.test(node.operand))
-        if isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant) and node.operand.value == 1 << 63:
-            return Const(Scalar.INT, -(1 << 63))  # the one number that has no positive twin
-        value = self.expression(node.operand)
-        type = arithmetic(self._scalar(value, node))
-        value = convert(value, type)
-        if isinstance(node.op, ast.UAdd):
-            return value
-        if isinstance(value, Const) and value.value != -(1 << 63):
-            if isinstance(node.op, ast.USub):
-                return Const(type, -value.value, value.weak)
-            if type.is_integer:
-                return Const(type, ~int(value.value), value.weak)
-        if isinstance(node.op, ast.Invert) and type.is_float:
-            self.refuse(node, "a float has no bits to turn round")
-        return Unary(type, "neg" if isinstance(node.op, ast.USub) else "invert", value)
-
-    def _binop(self, node: ast.BinOp) -> Expr:
-        return self.operation(node, node.op, self.expression(node.left), self.expression(node.right))
-
-    def operation(self, node: ast.AST, op: ast.operator, left: Expr, right: Expr) -> Expr:
-        """`left op right`, as Python has it."""
-        self._scalar(left, node)
-        self._scalar(right, node)
-        if isinstance(op, ast.Pow):
-            return self._power(node, left, right)
-        if type(op) not in BINARY:
-            self.refuse(node, "a kernel multiplies no matrices by itself: write the loops")
-        name, python = BINARY[type(op)]
-        folded = self._folded(node, python, left, right)
-        if folded is not None:
-            return folded
-        type_ = common(left, right)
-        if not (type_ is Scalar.BOOL and name in {"and", "or", "xor"}):
-            type_ = arithmetic(type_)
-        if type_.is_float and name in {"shl", "shr", "and", "or", "xor"}:
-            self.refuse(node, "a float has no bits to shift or combine: write int(...) if meant")
-        if name == "truediv" and type_ is Scalar.I32:
-            type_ = Scalar.FLOAT
-        left, right = convert(left, type_), convert(right, type_)
-        result = Scalar.FLOAT if name == "truediv" and type_.is_integer else type_
-        return Binary(result, name, left, right, self._risk(node, name, right))
-
-    def _risk(self, node: ast.AST, name: str, right: Expr) -> Site | None:
-        """What can go wrong in this operation, unless its right side is a constant that prevents it."""
-        constant = right.value if isinstance(right, Const) else None
-        if name in {"truediv", "floordiv", "mod"} and not constant:
-            return self.site(node, ZeroDivisionError, "division by zero")
-        if name in {"shl", "shr"} and (constant is None or constant < 0):
-            return self.site(node, ValueError, "negative shift count")
-        return None
-
-    def _folded(self, node: ast.AST, python: Callable[[Any, Any], Any], left: Expr, right: Expr) -> Expr | None:
-        """What two literals give, which Python can tell right now."""
-        if not (isinstance(left, Const) and isinstance(right, Const) and left.weak and right.weak):
-            return None
-        if python is operator.lshift and not 0 <= right.value < 64:
-            return None
-        try:
-            return self._literal(node, python(left.value, right.value))
-        except ArithmeticError:
-            return None  # so it fails when it is run, as in Python
-        except TypeError:
-            return None  # so it is refused below
-
-    def _power(self, node: ast.AST, base: Expr, exponent: Expr) -> Expr:
-        constant = exponent.value if isinstance(exponent, Const) else None
-        type = arithmetic(common(base, exponent) if constant is None else self._scalar(base, node))
-        whole = isinstance(constant, int) and 0 <= constant <= 64
-        if type.is_integer and not (isinstance(constant, float) or whole):
-            self.refuse(node, "an integer is raised only to a constant from 0 to 64: write float(x) ** y, or a loop")
-        if whole and (type.is_integer or self.function.fast):
-            assert isinstance(constant, int)
-            return self._product(convert(base, type), constant)
-        return Host(Scalar.FLOAT, "power", (convert(base, Scalar.FLOAT), convert(exponent, Scalar.FLOAT)))
-
-    def _product(self, base: Expr, exponent: int) -> Expr:
-        """`base ** exponent` by squaring."""
-        assert base.type is not None
-        type = base.type
-        if exponent == 0:
-            return Const(type, 1.0 if type.is_float else 1, weak=False)
-        if exponent == 1:
-            return base
-        half, again = self.keep(self._product(base, exponent // 2))
-        if exponent % 2 == 0:
-            return Binary(type, "mul", half, again)
-        first, base = self.keep(base)
-        half, again = self.keep(self._product(first, exponent // 2))
-        return Binary(type, "mul", Binary(type, "mul", half, again), base)
-
-    def _compare(self, node: ast.Compare) -> Expr:
-        left = self.expression(node.left)
-        tests: list[Expr] = []
-        for index, (op, side) in enumerate(zip(node.ops, node.comparators, strict=True)):
-            if type(op) not in COMPARISONS:
-                self.refuse(node, "a kernel compares numbers: < <= > >= == !=")
-            right = self.expression(side)
-            following = right
-            if index < len(node.ops) - 1:
-                right, following = self.keep(right)
-            tests.append(self._comparison(node, COMPARISONS[type(op)], left, right))
-            left = following
-        return self._lazily(node, tests)
-
-    def _comparison(self, node: ast.AST, op: str, left: Expr, right: Expr) -> Expr:
-        self._scalar(left, node)
-        self._scalar(right, node)
-        whole = [each for each in (left, right) if each.type is Scalar.INT]
-        other = [each for each in (left, right) if each.type is not None and each.type.is_float]
-        if whole and other and not _is_exact(whole[0]):
-            # An integer is not always exact as a float: the two meet as they are.
-            left, right = (each if each in whole else convert(each, Scalar.FLOAT) for each in (left, right))
-            return Compare(op, left, right)
-        type = common(left, right)
-        return Compare(op, convert(left, type), convert(right, type))
-
-    def _lazily(self, node: ast.AST, tests: list[Expr], op: type[ast.boolop] = ast.And) -> Expr:
-        """Tests of which the later ones are made only as long as the result is open."""
-        if isinstance(node, ast.BoolOp):
-            op = type(node.op)
-        result = tests[-1]
-        for test in reversed(tests[:-1]):
-            if op is ast.And:
-                result = Choose(Scalar.BOOL, test, result, Const(Scalar.BOOL, 0))
-            else:
-                result = Choose(Scalar.BOOL, test, Const(Scalar.BOOL, 1), result)
-        return result
-
-    def _boolop(self, node: ast.BoolOp) -> Expr:
-        """`a and b`, where the value is one of the two."""
-        values = [self.expression(value) for value in node.values]
-        if all(value.type is Scalar.BOOL for value in values):
-            return self._lazily(node, values)
-        type = values[0].type
-        for value in values[1:]:
-            type = common(Local(type, "") if type is not None else value, value)
-        if type is None or any(value.type is Scalar.BOOL for value in values):
-            self.refuse(node, "`and` and `or` have bools here, or numbers, but not both")
-        result = convert(values[-1], type)
-        for value in reversed(values[:-1]):
-            first, again = self.keep(convert(value, type))
-            result = Choose(type, truth(first), *((result, again) if isinstance(node.op, ast.And) else (again, result)))
-        return result
-
-    def _ifexp(self, node: ast.IfExp) -> Expr:
-        test, yes, no = self.test(node.test), self.expression(node.body), self.expression(node.orelse)
-        self._scalar(yes, node)
-        self._scalar(no, node)
-        type = common(yes, no)
-        if Scalar.BOOL in {yes.type, no.type} and yes.type is not no.type:
-            self.refuse(node, "one side is a bool, the other a number")
-        return Choose(type, test, convert(yes, type), convert(no, type))
-
-    def _scalar(self, value: Expr, node: ast.AST) -> Scalar:
-        if value.type is None:
-            self.refuse(node, "that kernel gives nothing back")
-        return value.type
-
     # Arrays.
 
     def array(self, node: ast.expr) -> tuple[str, ArrayType]:
@@ -373,131 +158,3 @@ class Expressions:
 
     def range_site(self, node: ast.AST, name: str) -> Site:
         return self.site(node, IndexError, f"index {{index}} is out of range: {name} has {{length}} there")
-
-    # Calls.
-
-    def _call(self, node: ast.Call) -> Expr:
-        if node.keywords:
-            self.refuse(node, "what a kernel calls takes its arguments by position")
-        if isinstance(node.func, ast.Name) and node.func.id == self.source.name:
-            return self._kernel(node, self.function)
-        called = self.reference(node.func)
-        name = ast.unparse(node.func)
-        if called is len:
-            self._arity(node, 1)
-            return Length(self.array(node.args[0])[0], 0)
-        if called is not MISSING:
-            function = self._resolve(called)
-            if function is not None:
-                return self._kernel(node, function)
-            if called in (min, max) and len(node.args) > 1:
-                return self._extreme(node, "min" if called is min else "max")
-            known = self._builtin(node, called)
-            if known is not None:
-                return known
-        if callable(called):
-            self.refuse(node, f"{name} is no kernel: make it one with @kernel, or call it outside")
-        self.refuse(
-            node, f"{name} cannot be called here: a kernel calls kernels, functions of `math`, and a few of Python"
-        )
-
-    def _arity(self, node: ast.Call, count: int) -> None:
-        if len(node.args) != count or any(isinstance(argument, ast.Starred) for argument in node.args):
-            self.refuse(
-                node, f"{ast.unparse(node.func)} takes {count} {'argument' if count == 1 else 'arguments'} here"
-            )
-
-    def _builtin(self, node: ast.Call, called: Any) -> Expr | None:
-        """A call of a function of Python's; None if there is no such one here."""
-        try:
-            hash(called)
-        except TypeError:
-            return None
-        if called in OF_PYTHON:
-            name, arity = OF_PYTHON[called]
-            self._arity(node, arity)
-            values = [self.expression(argument) for argument in node.args]
-            for value in values:
-                self._scalar(value, node)
-            return Host(Scalar.FLOAT, name, tuple(convert(value, Scalar.FLOAT) for value in values))
-        simple = (
-            called in SCALARS
-            or called in ROUNDING
-            or called in (abs, math.sqrt, math.fabs, math.isnan, math.isinf, math.isfinite)
-        )
-        if not simple:
-            return None
-        self._arity(node, 1)
-        value = self.expression(node.args[0])
-        type = self._scalar(value, node)
-        if called in ROUNDING:
-            if not type.is_float:
-                return convert(value, Scalar.INT)
-            wide = convert(value, Scalar.FLOAT)
-            return Convert(
-                Scalar.INT, Unary(Scalar.FLOAT, ROUNDING[called], wide), self.site(node, ValueError, NO_NUMBER)
-            )
-        if called is bool:
-            return truth(value)
-        if called in SCALARS:
-            return self._cast(node, value, SCALARS[called])
-        if called is abs:
-            number = arithmetic(type)
-            return Unary(number, "abs", convert(value, number))
-        number = type if type.is_float else Scalar.FLOAT
-        value = convert(value, number)
-        if called is math.fabs:
-            return Unary(number, "abs", value)
-        if called is math.sqrt:
-            return Unary(number, "sqrt", value, self.site(node, ValueError, "math domain error"))
-        first, again = self.keep(value)
-        if called is math.isnan:
-            return Compare("ne", first, again)
-        distance = Unary(number, "abs", first)
-        if called is math.isinf:
-            return Compare("eq", distance, Const(number, math.inf))
-        return Compare("lt", distance, Const(number, math.inf))
-
-    def _cast(self, node: ast.AST, value: Expr, type: Scalar) -> Expr:
-        given = self._scalar(value, node)
-        if given.is_float and type.is_integer:  # by way of 64 bits, of which the lower ones stay
-            whole = Unary(Scalar.FLOAT, "trunc", convert(value, Scalar.FLOAT))
-            value = Convert(Scalar.INT, whole, self.site(node, ValueError, NO_NUMBER))
-        if isinstance(value, Const):
-            value = Const(value.type, value.value, weak=False)
-        return convert(value, type)
-
-    def _extreme(self, node: ast.Call, op: str) -> Expr:
-        """`min` and `max` of two or more: the first of equals, and of a NaN what Python makes of it."""
-        values = [self.expression(argument) for argument in node.args]
-        result = values[0]
-        for value in values[1:]:
-            self._scalar(value, node)
-            type = arithmetic(common(result, value))
-            result = Binary(type, op, convert(result, type), convert(value, type))
-        return result
-
-    def _kernel(self, node: ast.Call, function: Function) -> Expr:
-        if len(node.args) != len(function.parameters):
-            self.refuse(
-                node, f"{function.name} takes {len(function.parameters)} arguments, and is given {len(node.args)}"
-            )
-        arguments: list[Expr | str] = []
-        for argument, (name, type) in zip(node.args, function.parameters.items(), strict=True):
-            if isinstance(type, ArrayType):
-                given, of = self.array(argument)
-                if of != type:
-                    self.refuse(node, f"{function.name} takes an {type.value} as {name}, and {given} is an {of.value}")
-                arguments.append(given)
-            else:
-                value = self.expression(argument)
-                self._scalar(value, argument)
-                arguments.append(self.coerced(argument, value, type, f"the argument {name} of {function.name}"))
-        if function not in self.function.calls:
-            self.function.calls.append(function)
-        return Call(function.result, function, tuple(arguments))
-
-
-def _is_exact(value: Expr) -> bool:
-    """Whether this integer is the same as a float."""
-    return isinstance(value, Const) and abs(value.value) <= 2**53

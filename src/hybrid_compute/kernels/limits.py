@@ -1,7 +1,13 @@
-"""How long a kernel may run: `time_limit`, by the epochs of wasmtime.
+"""What ends a kernel before its time: `time_limit`, signals such as that of Ctrl-C, and a caller who has gone.
 
-Code that can be interrupted compares a counter at each turn of a loop. A thread raises that counter, as long as
-anybody waits for it; who sets no limit pays only for the comparison.
+Code that can be interrupted compares a counter, the epoch of wasmtime, at each turn of a loop. While there may be a
+reason to stop, a thread raises that counter at every tick; the kernel that reaches the epoch set for it looks up, and
+goes on or not:
+
+    in the main thread        every few ticks, because Python handles signals only there, and only while it runs
+    for a caller who may go   every few ticks
+    within a time limit       when the time is up
+    in any other thread       never: looking up takes the interpreter lock, which another thread may hold for long
 """
 
 from __future__ import annotations
@@ -10,75 +16,62 @@ import math
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
+from contextvars import ContextVar
 
+from hybrid_compute.calls import abandoned
 from hybrid_compute.errors import TaskTimeout
+from hybrid_compute.kernels.shield import POSSIBLE
 
 TICK = 0.005
 FOREVER = 1 << 62
 """In ticks: some billion years."""
+OFTEN = 2
+SELDOM = 200
+"""Even who only waits for his time to be up says once a second that the ticks are still needed."""
+_KEPT = SELDOM * TICK * 2
 
-
-class _Limit(threading.local):
-    until: float | None = None
-
-
-_limit = _Limit()
-_changed = threading.Condition()
+_until: ContextVar[float] = ContextVar("until", default=math.inf)
+_lock = threading.RLock()  # a signal may be handled by a function that calls kernels, while it is held
 _tickers: list[Callable[[], object]] = []
-_waiting = 0
-_running = False
+_ticking = False
+_needed = -math.inf
+
+
+class Abandoned(Exception):  # it says what happened
+    """A kernel was stopped because nobody waits for what it gives."""
 
 
 @contextmanager
-def time_limit(seconds: float | None) -> Generator[None, None, None]:
-    """Within this block, kernels called by this thread raise `TaskTimeout` after so many seconds.
+def time_limit(seconds: float | None) -> Generator[None]:
+    """Within this block, and in what it starts, kernels raise `TaskTimeout` after so many seconds.
 
     A kernel made with `interruptible=False` is asked only before it begins.
+
+        >>> with time_limit(0.5):
+        ...     search(numbers)
     """
-    before = _limit.until
     until = math.inf if seconds is None else time.monotonic() + seconds
-    with _until(min(until, math.inf if before is None else before)):
-        yield
-
-
-@contextmanager
-def _until(until: float) -> Generator[None, None, None]:
-    """A limit that is a point in time."""
-    global _waiting, _running  # noqa: PLW0603  # one process has one thread for it
-    before = _limit.until
-    _limit.until = until
-    with _changed:
-        _waiting += 1
-        if not _running:
-            _running = True
-            threading.Thread(target=_tick, name="hybrid-compute-kernel-epochs", daemon=True).start()
+    token = _until.set(min(until, _until.get()))
     try:
         yield
     finally:
-        _limit.until = before
-        with _changed:
-            _waiting -= 1
+        _until.reset(token)
 
 
-def current() -> float | None:
-    """The time at which this thread's kernels have to be done, if there is one."""
-    return _limit.until
-
-
-def under(until: float | None) -> AbstractContextManager[None]:
-    """The limit of another thread."""
-    return nullcontext() if until is None else _until(until)
-
-
-def ticks(until: float, what: str) -> int:
-    """How many ticks are left until then. Raises `TaskTimeout` if none are."""
-    if until == math.inf:
-        return FOREVER
-    left = until - time.monotonic()
+def ticks(what: str, *, begun: bool = False) -> int:
+    """After how many ticks a kernel that runs here has to look up. Raises if there is a reason to stop."""
+    until, gone = _until.get(), abandoned.get()
+    if gone is not None and gone():
+        raise Abandoned(f"{what}: nobody waits for it any more")
+    left = math.inf if until == math.inf else until - time.monotonic()
+    if left <= 0 and begun:
+        raise TaskTimeout(f"{what}: the kernel was not done when its time was up, and was stopped")
     if left <= 0:
         raise TaskTimeout(f"{what}: its time was up before it began")
-    return math.ceil(left / TICK) + 1
+    if gone is not None or (POSSIBLE and threading.get_ident() == _main):
+        return OFTEN
+    return FOREVER if left == math.inf else min(math.ceil(left / TICK) + 1, SELDOM)
 
 
 def on_tick(ticker: Callable[[], object]) -> None:
@@ -86,19 +79,35 @@ def on_tick(ticker: Callable[[], object]) -> None:
     _tickers.append(ticker)
 
 
+def keep_ticking() -> None:
+    """See to it that there are ticks for the next seconds."""
+    global _ticking, _needed  # noqa: PLW0603  # one process has one thread for it
+    now = time.monotonic()
+    if _needed - now > _KEPT / 2:
+        return
+    with _lock:
+        _needed = now + _KEPT
+        if not _ticking:
+            _ticking = True
+            threading.Thread(target=_tick, name="hybrid-compute-kernel-epochs", daemon=True).start()
+
+
 def _tick() -> None:
-    global _running  # noqa: PLW0603
+    global _ticking  # noqa: PLW0603
     while True:
-        with _changed:
-            if not _waiting:
-                _running = False
+        with _lock:
+            if time.monotonic() > _needed:
+                _ticking = False
                 return
         for ticker in _tickers:
             ticker()
         time.sleep(TICK)
 
 
-def forget() -> None:
-    """In a child process there is no thread that ticks."""
-    global _running, _waiting, _changed
-    _running, _waiting, _changed = False, 0, threading.Condition()
+def after_fork() -> None:
+    """In a child there is no thread that ticks, and the one that forked is its main thread."""
+    global _ticking, _needed, _lock, _main
+    _ticking, _needed, _lock, _main = False, -math.inf, threading.RLock(), threading.get_ident()
+
+
+_main: int | None = threading.main_thread().ident

@@ -1,7 +1,8 @@
 """The memory that kernels work on: four gigabytes of addresses, the same for all kernels and threads of a process.
 
 Arrays from outside are copied into it for the time of a call. Those that lie in it already are not: `empty` makes such,
-and whoever keeps arrays in shared memory of his own can give the kernels a `Memory` that finds them there.
+and what workers and their parent share is mapped into it (see `sharing`). Whoever keeps arrays elsewhere can give the
+kernels a `Memory` that finds them there.
 
     0        64 KiB, never handed out
     ...      regions, allocated first fit
@@ -10,16 +11,19 @@ and whoever keeps arrays in shared memory of his own can give the kernels a `Mem
 
 from __future__ import annotations
 
-import bisect
+import contextlib
 import ctypes
 import math
 import mmap
 import sys
 import threading
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hybrid_compute.errors import BackendUnavailable, LimitExceeded
+from hybrid_compute.kernels.regions import Regions
+from hybrid_compute.kernels.sharing import Sharing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +32,6 @@ if TYPE_CHECKING:
 SIZE = 1 << 32
 GUARD = 1 << 20
 _LOWEST = 1 << 16
-_ALIGNED = 64
 _KEPT = 64 << 20
 """What is larger goes back to the system as soon as it is free."""
 
@@ -40,7 +43,10 @@ class Memory(Protocol):
     def base(self) -> int: ...
 
     def find(self, address: int, size: int) -> int | None:
-        """Where in it these bytes of the process lie; None if they lie elsewhere."""
+        """Where in it these bytes of the process are to be found; None if nowhere.
+
+        They are there as long as whoever owns them at `address` keeps them.
+        """
         ...
 
     def allocate(self, size: int) -> int:
@@ -51,7 +57,11 @@ class Memory(Protocol):
 
 
 class LinearMemory:
-    """Memory of this process alone."""
+    """Memory of this process, into which shared memory can be mapped.
+
+    Safe to use from many threads, and in finalisers, which may come at any moment: a release is put down and done by
+    who next holds the lock.
+    """
 
     def __init__(self) -> None:
         if sys.platform == "win32":
@@ -63,6 +73,10 @@ class LinearMemory:
             raise BackendUnavailable(
                 f"kernels need {SIZE >> 30} GiB of address space, not of memory: {error}"
             ) from error
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            # Copies into large pages take a fifth less time. A system that has none says so, and that is all.
+            with contextlib.suppress(OSError):
+                self._map.madvise(mmap.MADV_HUGEPAGE)
         self._pin = ctypes.c_char.from_buffer(self._map)  # as long as it is there, the map cannot be closed
         self.base = ctypes.addressof(self._pin)
         libc = ctypes.CDLL(None, use_errno=True)
@@ -70,49 +84,50 @@ class LinearMemory:
         if libc.mprotect(self.base + SIZE, GUARD, 0):
             raise BackendUnavailable("kernels cannot guard their memory: mprotect refuses")
         self._lock = threading.Lock()
-        self._free: list[tuple[int, int]] = [(_LOWEST, SIZE - _LOWEST)]
-        """(offset, size), in order, with a gap between any two."""
-        self._used: dict[int, int] = {}
+        self._released: deque[int] = deque()
+        self._regions = Regions(_LOWEST, SIZE)
+        self.sharing = Sharing(self.base, self.allocate, self.release)
 
     def find(self, address: int, size: int) -> int | None:
         offset = address - self.base
-        return offset if 0 <= offset <= SIZE - size else None
+        return offset if 0 <= offset <= SIZE - size else self.sharing.find(address, size)
 
     def allocate(self, size: int) -> int:
-        size = max(_ALIGNED, -(-size // _ALIGNED) * _ALIGNED)
         with self._lock:
-            for index, (offset, room) in enumerate(self._free):
-                if room >= size:
-                    self._free[index : index + 1] = [(offset + size, room - size)] if room > size else []
-                    self._used[offset] = size
-                    return offset
-        raise LimitExceeded(f"the {SIZE >> 30} GiB that kernels work on have no room for {size} bytes more")
+            self._settle()
+            offset = self._regions.take(size)
+        if offset is None:
+            raise LimitExceeded(f"the {SIZE >> 30} GiB that kernels work on have no room for {size} bytes more")
+        return offset
 
     def release(self, offset: int) -> None:
-        with self._lock:
-            size = self._used.pop(offset)
-            if size > _KEPT:
-                start = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
-                self._map.madvise(mmap.MADV_DONTNEED, start, (offset + size) // mmap.PAGESIZE * mmap.PAGESIZE - start)
-            index = bisect.bisect(self._free, (offset, size))
-            first, end, after = offset, offset + size, index
-            if index and sum(self._free[index - 1]) == offset:
-                index -= 1
-                first = self._free[index][0]
-            if after < len(self._free) and self._free[after][0] == end:
-                end += self._free[after][1]
-                after += 1
-            self._free[index:after] = [(first, end - first)]
+        self._released.append(offset)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._settle()
+            finally:
+                self._lock.release()
 
     def after_fork(self) -> None:
         """In a child the memory is a copy, and nobody holds the lock."""
         self._lock = threading.Lock()
+        self.sharing.after_fork()
 
     @property
     def used(self) -> int:
         """How many bytes are allocated."""
         with self._lock:
-            return sum(self._used.values())
+            self._settle()
+            return self._regions.used
+
+    def _settle(self) -> None:
+        while self._released:
+            offset = self._released.popleft()
+            self.sharing.end(offset)
+            size = self._regions.give_back(offset)
+            if size > _KEPT:
+                start = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
+                self._map.madvise(mmap.MADV_DONTNEED, start, (offset + size) // mmap.PAGESIZE * mmap.PAGESIZE - start)
 
 
 def array_in(memory: Memory, shape: int | tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray[Any, np.dtype[Any]]:

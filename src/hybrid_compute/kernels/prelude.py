@@ -9,7 +9,7 @@ import math
 import operator
 from collections.abc import Callable
 
-from hybrid_compute.kernels.expressions import OF_PYTHON
+from hybrid_compute.kernels.calls import OF_PYTHON
 
 
 def _power(base: float, exponent: float) -> float:

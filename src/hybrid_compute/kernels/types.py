@@ -9,6 +9,7 @@
     bool                True or False          -
 
 For a type checker `i32` is `int` and `f32` is `float`; outside a kernel `i32(x)` and `f32(x)` round as a kernel does.
+Who looks for the type of what to send finds `int` or `float` in `__supertype__`, as in a `NewType`.
 """
 
 from __future__ import annotations
@@ -32,17 +33,23 @@ else:
     class i32(int):  # noqa: N801  # named as in every language that has it
         """An integer of 32 bits."""
 
+        __supertype__ = int
+
         def __new__(cls, value=0):
             return (int(value) + 2**31) % 2**32 - 2**31
 
     class u8(int):  # noqa: N801
         """A byte: the elements of an array may be such."""
 
+        __supertype__ = int
+
         def __new__(cls, value=0):
             return int(value) % 2**8
 
     class f32(float):  # noqa: N801
         """A number in single precision."""
+
+        __supertype__ = float
 
         def __new__(cls, value=0.0):
             try:

@@ -34,6 +34,20 @@ Descriptor: TypeAlias = tuple[int, int, int, int, bool]
 """(loan, segment key, offset, length, exclusive): exclusive when nobody else can see that memory."""
 
 
+_arenas: list[weakref.ref[Arena]] = []
+"""All of this process."""
+
+
+def arenas() -> list[Arena]:
+    """The arenas of this process, so that memory can be recognised as shared wherever it turns up."""
+    return [arena for known in tuple(_arenas) if (arena := known()) is not None]
+
+
+if hasattr(os, "register_at_fork"):
+    # In a child some other thread may have held their locks.
+    os.register_at_fork(after_in_child=_arenas.clear)
+
+
 class NoMemory(Exception):
     """Shared memory is short; the caller sends the value in the frame itself."""
 
@@ -85,6 +99,7 @@ class Arena:
         self.watchers: list[Callable[[int], None]] = []  # told the key of each segment that is forgotten
         self.allocated = 0
         self.unused = 0
+        _arenas.append(weakref.ref(self, _arenas.remove))
 
     def __repr__(self) -> str:
         return f"<Arena {len(self._segments)} segments, {self.allocated >> 10} KiB own, {self.unused >> 10} KiB unused>"
@@ -131,6 +146,11 @@ class Arena:
         """Make a peer's segment known here, so that its memory is recognised when it is lent on."""
         with self._lock:
             self._know(segment)
+
+    def duplicate(self, segment: Segment) -> int:
+        """Another descriptor of this segment, for who maps it once more; -1 where it has none, or is forgotten."""
+        with self._lock:
+            return os.dup(segment.fd) if segment.fd >= 0 else -1
 
     def known(self, key: int) -> Segment | None:
         return self._segments.get(key)

@@ -24,16 +24,22 @@ class Threads:
         self._name = name
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._started = 0
-        self._idle = 0
+        self._under_way = 0  # given and not yet answered, as the event loop sees it
 
     def run(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
         """Run this in a thread. What is cancelled before it has begun never runs."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
+        self._under_way += 1
         self._queue.put((work, future, loop))
-        if not self._idle and self._started < self.count:
+        if self._started < min(self._under_way, self.count):
             self._start()
         return future
+
+    @property
+    def busy(self) -> bool:
+        """Whether what is given now would have to wait."""
+        return self._under_way >= self.count
 
     def close(self) -> None:
         """Each thread ends after what it has begun."""
@@ -42,45 +48,47 @@ class Threads:
 
     def _start(self) -> None:
         self._started += 1
-        with _stack_sizes:
-            before = threading.stack_size(self._stack)
-            try:
-                threading.Thread(target=self._serve, name=f"{self._name}-{self._started}", daemon=True).start()
-            finally:
-                threading.stack_size(before)
+        start(self._serve, stack=self._stack, name=f"{self._name}-{self._started}")
 
     def _serve(self) -> None:
-        get = self._queue.get
-        while True:
-            self._idle += 1
-            item = get()
-            self._idle -= 1
-            if item is None:
-                return
-            work, future, loop = item
-            if future.cancelled():
-                continue
-            settle: Callable[[asyncio.Future[Any], Any], None] = _answer
+        for work, future, loop in iter(self._queue.get, None):
+            settle: Callable[[asyncio.Future[Any], Any], None] = self._answer
+            outcome = None
             try:
-                outcome = work()
+                if not future.cancelled():
+                    outcome = work()
             except BaseException as error:
-                outcome, settle = error, _fail
+                outcome, settle = error, self._fail
             try:
                 loop.call_soon_threadsafe(settle, future, outcome)
             except RuntimeError:  # the loop is closed: nobody waits any more
                 pass
-            del item, work, future, outcome
+            del work, future, outcome  # nothing is kept alive by a thread that waits
+
+    # In the loop.
+
+    def _answer(self, future: asyncio.Future[Any], result: Any) -> None:
+        self._under_way -= 1
+        if not future.done():
+            future.set_result(result)
+
+    def _fail(self, future: asyncio.Future[Any], error: Any) -> None:
+        self._under_way -= 1
+        if not future.done():
+            future.set_exception(error)
+
+
+def start(work: Callable[[], object], *, stack: int, name: str) -> threading.Thread:
+    """A daemon thread with a stack of `stack` bytes that does this."""
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    with _stack_sizes:
+        before = threading.stack_size(stack)
+        try:
+            thread.start()
+        finally:
+            threading.stack_size(before)
+    return thread
 
 
 _stack_sizes = threading.Lock()
 """The size is set for the whole process: no two threads may set it at once."""
-
-
-def _answer(future: asyncio.Future[Any], result: Any) -> None:
-    if not future.done():
-        future.set_result(result)
-
-
-def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
-    if not future.done():
-        future.set_exception(error)

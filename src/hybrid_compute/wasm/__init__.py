@@ -8,24 +8,11 @@ Importing this loads neither wasmtime nor numpy.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from hybrid_compute.wasm.componentfunction import WasmComponent
 from hybrid_compute.wasm.function import WasmFunction
 from hybrid_compute.wasm.limits import Limits
 from hybrid_compute.wasm.module import WasmModule, task
+from hybrid_compute.wasm.trap import GuestError, Trap
 from hybrid_compute.wasm.wasi import Output, Wasi
 
-if TYPE_CHECKING:
-    from hybrid_compute.wasm.traps import GuestError as GuestError
-    from hybrid_compute.wasm.traps import Trap as Trap
-
 __all__ = ["GuestError", "Limits", "Output", "Trap", "Wasi", "WasmComponent", "WasmFunction", "WasmModule", "task"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in ("GuestError", "Trap"):
-        from hybrid_compute.wasm import traps
-
-        return getattr(traps, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

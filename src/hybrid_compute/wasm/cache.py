@@ -17,18 +17,23 @@ import secrets
 import stat
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+MOST = 2 << 30
+"""Bytes that are kept. Beyond them, what was not used for longest goes."""
+
 
 class Cache:
-    """A folder of files that this user alone has written."""
+    """A folder of files that this user alone has written, of `most` bytes at most."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, most: int = MOST) -> None:
         self.folder = folder
+        self._most = most
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _is_private(folder, folder.lstat()):
             raise PermissionError(f"{folder} could be written by others, and compiled code there is not to be trusted")
@@ -48,6 +53,7 @@ class Cache:
                 if _digest(path) != told["digest"]:
                     raise ValueError("it is not what was stored")
                 self._note(path, told["digest"])
+            os.utime(note)
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, OSError):
@@ -58,7 +64,54 @@ class Cache:
     def store(self, name: str, data: bytes) -> Path:
         """Store this, whole or not at all; the last of two processes wins."""
         path = self.folder / name
-        handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".new-")  # readable by this user alone
+        self._put(path, data)
+        self._note(path, hashlib.sha256(data).hexdigest())
+        self._make_room(path)
+        return path
+
+    def _make_room(self, newest: Path) -> None:
+        """Discard what was not used for longest, until the rest fits."""
+        notes = sorted((note.stat().st_mtime_ns, note) for note in self.folder.glob("*.note"))
+        sizes = {note: note.with_suffix("").stat().st_size for _, note in notes if note.with_suffix("").exists()}
+        total = sum(sizes.values())
+        for _, note in notes:
+            if total > self._most and note.stem != newest.name:
+                total -= sizes.get(note, 0)
+                self.discard(note.stem)
+
+    def digest_of(self, path: Path, read: Callable[[], str]) -> str:
+        """The digest of some file: as it was when it was last `read`, if the system says that it is the same."""
+        note = self.folder / f"{hashlib.sha256(str(path.absolute()).encode()).hexdigest()}.seen"
+        before = _state(path.stat())
+        try:
+            told: dict[str, Any] = json.loads(note.read_bytes())
+            if self._signed(told) and told["state"] == before:
+                return str(told["digest"])
+        except (ValueError, KeyError, TypeError, OSError):  # not there, or not ours
+            pass
+        digest = read()
+        if _state(path.stat()) == before:  # nobody has written to it meanwhile
+            try:
+                self._write(note, digest, before)
+            except OSError:
+                pass
+        return digest
+
+    def discard(self, name: str) -> None:
+        for path in (self.folder / f"{name}.note", self.folder / name):
+            path.unlink(missing_ok=True)
+
+    def _note(self, path: Path, digest: str) -> None:
+        self._write(path.with_name(f"{path.name}.note"), digest, _state(path.lstat()))
+
+    def _write(self, note: Path, digest: str, state: list[int]) -> None:
+        told: dict[str, Any] = {"digest": digest, "state": state}
+        told["mac"] = self._mac(told)
+        self._put(note, json.dumps(told).encode())
+
+    def _put(self, path: Path, data: bytes) -> None:
+        """Write a file, whole or not at all, for this user's eyes only."""
+        handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".new-")
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
@@ -66,20 +119,6 @@ class Cache:
         except BaseException:
             os.unlink(temporary)
             raise
-        self._note(path, hashlib.sha256(data).hexdigest())
-        return path
-
-    def discard(self, name: str) -> None:
-        for path in (self.folder / f"{name}.note", self.folder / name):
-            path.unlink(missing_ok=True)
-
-    def _note(self, path: Path, digest: str) -> None:
-        told = {"digest": digest, "state": _state(path.lstat())}
-        told["mac"] = self._mac(told)
-        handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".new-")
-        with os.fdopen(handle, "wb") as file:
-            file.write(json.dumps(told).encode())
-        os.replace(temporary, path.with_name(f"{path.name}.note"))
 
     def _signed(self, told: dict[str, Any]) -> bool:
         return hmac.compare_digest(self._mac(told), str(told["mac"]))
@@ -116,11 +155,21 @@ def folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hybrid-compute"
 
 
-def compiled(source: bytes, profile: object, compile: Callable[[], bytes], kept: Cache | None) -> Path | bytes:
-    """Machine code of this source, from the cache or compiled and put there; as bytes where there is no cache."""
+@lru_cache(maxsize=1)
+def cache() -> Cache | None:
+    """The cache of this user; None, with a warning, where there can be none."""
+    try:
+        return Cache(folder() / "wasm")
+    except OSError as error:
+        warnings.warn(f"compiled WASM is not cached, so each process compiles anew: {error}", stacklevel=2)
+        return None
+
+
+def compiled(digest: str, profile: object, compile: Callable[[], bytes], kept: Cache | None) -> Path | bytes:
+    """Machine code of the source with this digest, from the cache or compiled and put there; bytes without a cache."""
     if kept is None:
         return compile()
-    name = hashlib.sha256(repr((hashlib.sha256(source).digest(), profile, machine())).encode()).hexdigest()
+    name = hashlib.sha256(repr((digest, profile, machine())).encode()).hexdigest()
     found = kept.find(name)
     if found is not None:
         return found

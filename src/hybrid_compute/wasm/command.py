@@ -12,6 +12,7 @@ from hybrid_compute.errors import BackendUnavailable, InvalidInput
 from hybrid_compute.wasm.contained import Contained
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.source import Source
 from hybrid_compute.wasm.wasi import Output, Wasi
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class WasmCommand(Contained):
 
     def __init__(
         self,
-        source: bytes,
+        source: Source,
         name: str,
         *,
         wasi: Wasi,

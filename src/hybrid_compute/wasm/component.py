@@ -9,9 +9,7 @@ travels through them here: it is on the leash of the guest, as with modules.
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import threading
-import weakref
+import os
 from collections.abc import Callable, Mapping, Sequence
 from ctypes import byref, create_string_buffer
 from typing import Any
@@ -23,13 +21,15 @@ from wasmtime import component
 from hybrid_compute.errors import InvalidInput, LimitExceeded
 from hybrid_compute.wasm import capi, slots
 from hybrid_compute.wasm.engines import Engine, Profile, engine_for
-from hybrid_compute.wasm.held import Held
+from hybrid_compute.wasm.held import Held, alive
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import Limits, in_units
-from hybrid_compute.wasm.program import load
+from hybrid_compute.wasm.program import shared
 from hybrid_compute.wasm.shapes import SIZE
 from hybrid_compute.wasm.slots import Room
-from hybrid_compute.wasm.traps import Trap, exceeded, explain_text
+from hybrid_compute.wasm.source import Source
+from hybrid_compute.wasm.trap import Trap
+from hybrid_compute.wasm.traps import exceeded, explain_text
 
 HostCall = Callable[["ComponentGuest", Any, Any], None]
 """A function of the host: from the guest that calls, the places of its arguments, and that of the result."""
@@ -41,12 +41,14 @@ class ComponentProgram:
     `define` what it imports before the first guest is made.
     """
 
-    def __init__(self, source: bytes, profile: Profile, limits: Limits, name: str) -> None:
+    def __init__(self, source: Source, profile: Profile, limits: Limits, name: str) -> None:
         self.name = name
         self.limits = limits
         self.engine: Engine = engine_for(profile)
-        self.component = component_of(source, profile)
+        self._shared = shared(component.Component, source, self.engine)
+        self.component = self._shared.code
         self.linker = component.Linker(self.engine.engine)
+        self.engine.others.add(self.linker)
         self._kept: list[Any] = []  # what guests call, as long as there is the linker
 
     def define(self, space: str, functions: Sequence[tuple[str, HostCall]]) -> None:
@@ -66,6 +68,7 @@ class ComponentProgram:
             if found is None:
                 raise InvalidInput(f"{self.name}: the component exports no {name!r}")
         assert found is not None
+        self.engine.others.add(found)
         return found
 
     def imports(self) -> dict[tuple[str, str], Any]:
@@ -93,19 +96,20 @@ class ComponentProgram:
 class ComponentGuest(Held):
     """A component, instantiated, with a call under way. Nothing can be called after a trap. `close` it."""
 
+    _store: int | None = None
+
     def __init__(self, program: ComponentProgram, leash: Leash) -> None:
         super().__init__(program.engine, program.limits, program.name)
         self.room = Room(program.limits.memory)
         self.host_calls = 0
         self._instance = c.wasmtime_component_instance_t()
         store: int = capi.store_new(program.engine.pointer, self.number, None)
-        self._store: int | None = store
+        self._store = store
         try:
             self.hold(store, capi.store_context(store))
             own = slots.own and not program.engine.profile.components
             capi.store_limiter(store, -1 if own else self.limits.memory, self.limits.table, -1, -1, -1)
             self._at = ctypes.cast(self.context, ctypes.POINTER(c.wasmtime_context_t))
-            guests[self.number] = self
             self.begin(leash)
             slots.making(self.room)
             linker, compiled = program.linker.ptr(), program.component.ptr()
@@ -135,11 +139,9 @@ class ComponentGuest(Held):
         """Give everything back."""
         store, self._store = self._store, None
         if store is not None:
-            capi.store_delete(store)
+            if self.process == os.getpid():  # else a thread of the parent may have been in the midst of it
+                capi.store_delete(store)
             self.let_go()
-
-    def __del__(self) -> None:
-        self.close()
 
     # What goes wrong.
 
@@ -171,22 +173,13 @@ class ComponentGuest(Held):
         return explain_text(text, self.name, self.limits, self.room)
 
 
-def component_of(source: bytes, profile: Profile) -> component.Component:
-    """The compiled component, made once in a process and kept on disk for the next."""
-    key = hashlib.sha256(source).digest(), profile
-    with _lock:
-        known = _components.get(key)
-        if known is None:
-            known = _components[key] = load(component.Component, source, profile)
-        return known
-
-
 def _define(instance: component.LinkerInstance, name: str, call: HostCall) -> Any:
     """Define a function of the host. What is given back is to live as long as the linker."""
 
     @c.wasmtime_component_func_callback_t  # type: ignore[untyped-decorator]
     def enter(_data: Any, context: Any, _type: Any, arguments: Any, _count: Any, results: Any, _results: Any) -> int:
-        guest = guests[capi.context_data(ctypes.cast(context, ctypes.c_void_p))]
+        guest = alive[capi.context_data(ctypes.cast(context, ctypes.c_void_p))]
+        assert isinstance(guest, ComponentGuest)
         try:
             call(guest, arguments, results)
             return 0
@@ -201,8 +194,3 @@ def _define(instance: component.LinkerInstance, name: str, call: HostCall) -> An
     if error:
         raise wasmtime.WasmtimeError._from_ptr(error)
     return enter
-
-
-guests: weakref.WeakValueDictionary[int, ComponentGuest] = weakref.WeakValueDictionary()
-_components: weakref.WeakValueDictionary[tuple[bytes, Profile], component.Component] = weakref.WeakValueDictionary()
-_lock = threading.Lock()

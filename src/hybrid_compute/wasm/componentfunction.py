@@ -14,6 +14,7 @@ from hybrid_compute.tasks import Task
 from hybrid_compute.wasm.contained import Contained
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.source import Source
 from hybrid_compute.wasm.text import binary
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _LIMITS = Limits()
 _NONE: dict[str, Any] = {}
-HEADER = b"\0asm\x0d\0\x01\0"
 
 
 class WasmComponent:
@@ -32,29 +32,29 @@ class WasmComponent:
     Nothing is compiled before the first call. It reaches nothing but the functions that a task grants it.
     """
 
-    def __init__(self, source: bytes, name: str = "component") -> None:
-        if source[:8] != HEADER:
-            raise InvalidInput(f"{name} is no component of WebAssembly: a module is a WasmModule")
+    def __init__(self, source: Source) -> None:
         self.source = source
-        self.name = name
+        self.name = source.name
 
     @classmethod
     def from_file(cls, path: str | PathLike[str]) -> WasmComponent:
-        """The component in a file, in the binary format or (`.wat`) as text."""
+        """The component in a file, in the binary format or (`.wat`) as text. It is read when it is first needed."""
         file = Path(path)
         if file.suffix == ".wat":
             return cls.from_wat(file.read_text(), file.name)
-        return cls(file.read_bytes(), file.name)
+        return cls(Source(file.name, path=file, component=True))
 
     @classmethod
     def from_bytes(cls, source: bytes, name: str = "component") -> WasmComponent:
-        """The component in the binary format."""
-        return cls(bytes(source), name)
+        """The component in the binary format. Raises `InvalidInput` if it is none."""
+        made = cls(Source(name, bytes(source), component=True))
+        made.source.digest  # noqa: B018  # to say so now
+        return made
 
     @classmethod
     def from_wat(cls, text: str, name: str = "component") -> WasmComponent:
         """The component as text. Raises `InvalidInput` that points to what is wrong in it."""
-        return cls(binary(text, name), name)
+        return cls.from_bytes(binary(text, name), name)
 
     @overload
     def task(self, stub: Callable[P, R], /) -> Task[P, R]: ...
@@ -94,7 +94,7 @@ class WasmComponent:
         return Task(function, name=facts.pop("name", stub.__name__), pure=facts.pop("pure", not grants), **facts)
 
     def __repr__(self) -> str:
-        return f"<WasmComponent {self.name}, {len(self.source)} bytes>"
+        return f"<WasmComponent {self.name}>"
 
 
 class ComponentFunction(Contained, Generic[P, R]):
@@ -105,7 +105,7 @@ class ComponentFunction(Contained, Generic[P, R]):
 
     def __init__(
         self,
-        source: bytes,
+        source: Source,
         export: str,
         stub: Callable[P, R],
         *,

@@ -17,7 +17,8 @@ from hybrid_compute.wasm.component import ComponentGuest, ComponentProgram, Host
 from hybrid_compute.wasm.files import Allowance
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.shapes import Outcome, Shape
-from hybrid_compute.wasm.traps import GuestError, exceeded
+from hybrid_compute.wasm.trap import GuestError
+from hybrid_compute.wasm.traps import exceeded
 from hybrid_compute.wasm.wit import shape_of, shape_of_result
 
 

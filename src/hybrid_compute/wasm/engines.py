@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import wasmtime
 
@@ -32,6 +34,10 @@ class Engine:
         self.profile = profile
         self.metered = profile.metered or profile.deterministic
         self.engine = wasmtime.Engine(_config(profile))
+        self.code: weakref.WeakValueDictionary[tuple[str, str], Any] = weakref.WeakValueDictionary()
+        """What has been compiled for it (`program.Shared`), by its kind and the digest of its source."""
+        self.others: weakref.WeakSet[Any] = weakref.WeakSet()
+        """What else of wasmtime's is to be closed at the end of the program."""
         self.pointer = capi.pointer(self.engine)
         self.tick = partial(capi.increment_epoch, self.pointer)
 
@@ -43,6 +49,14 @@ def engine_for(profile: Profile) -> Engine:
         if found is None:
             found = _engines[profile] = Engine(profile)
         return found
+
+
+def end_engines() -> None:
+    """At the end of the program."""
+    for each in _engines.values():
+        for made in (*(shared.code for shared in each.code.values()), *each.others):
+            made.close()
+        each.engine.close()
 
 
 def _config(profile: Profile) -> wasmtime.Config:

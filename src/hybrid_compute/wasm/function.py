@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from hybrid_compute.errors import BackendUnavailable, InvalidInput
 from hybrid_compute.wasm.contained import Contained
+from hybrid_compute.wasm.entrance import NOT_HERE, Entrance
 from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.source import Source
 from hybrid_compute.wasm.wasi import Wasi
 
 if TYPE_CHECKING:
@@ -32,8 +34,7 @@ class WasmFunction(Contained, Generic[P, R]):
 
     def __init__(
         self,
-        source: bytes,
-        module: str,
+        source: Source,
         export: str,
         stub: Callable[P, R] | None,
         *,
@@ -48,7 +49,6 @@ class WasmFunction(Contained, Generic[P, R]):
         else:
             self.__name__ = self.__qualname__ = export
         self.source = source
-        self.module = module
         self.export = export
         self.stub = stub
         self.limits = limits
@@ -58,14 +58,14 @@ class WasmFunction(Contained, Generic[P, R]):
         self.wasi = wasi.deterministic() if wasi is not None and deterministic else wasi
         self.restartable = not (grants or reuse or (wasi is not None and (wasi.has_effects or wasi.has_folders)))
         self._ready: Ready | None = None
+        self._entrance = Entrance()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        ready = self._ready or self._prepare()
-        if ready.quick is not None and not kwargs and len(args) == ready.convention.count:
-            given: R = ready.quick(*args)
-            return given
-        result: R = self.run(None, args, kwargs)
-        return result
+        enter = self._entrance.enter
+        result: Any = NOT_HERE if enter is None or kwargs else enter(*args)
+        if result is NOT_HERE:
+            result = self.run(None, args, kwargs)
+        return result  # type: ignore[no-any-return]
 
     def run(self, leash: Leash | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run it here; `leash` can stop it."""
@@ -93,7 +93,10 @@ class WasmFunction(Contained, Generic[P, R]):
         types = program.function_type(self.export)
         declared = signature.of_types(self.__name__, *types) if self.stub is None else signature.of_stub(self.stub)
         convention = signature.Convention(self.__name__, declared, *types)
-        self._ready = Kept(program, self.export, convention) if self.reuse else Ready(program, self.export, convention)
+        if self.reuse:
+            self._ready = Kept(program, self.export, convention, self._entrance)
+        else:
+            self._ready = Ready(program, self.export, convention)
         return self._ready
 
     def _by_position(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -113,7 +116,10 @@ class WasmFunction(Contained, Generic[P, R]):
         return inspect.Signature([inspect.Parameter(name, only) for name, _ in ready.convention.parameters])
 
     def __repr__(self) -> str:
-        return f"<WasmFunction {self.export!r} of {self.module}>"
+        return f"<WasmFunction {self.export!r} of {self.source.name}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_ready": None}
+        return {**self.__dict__, "_ready": None, "_entrance": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _entrance=Entrance())

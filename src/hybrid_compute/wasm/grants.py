@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import struct
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from ctypes import c_char, c_void_p, memmove
 from typing import Any
@@ -22,14 +21,19 @@ from hybrid_compute.errors import InvalidInput, NotPermitted
 from hybrid_compute.schema import bind_json, encode_json
 from hybrid_compute.tasks import AnyTask, Task, as_task
 from hybrid_compute.wasm import capi, signature
-from hybrid_compute.wasm.guest import Guest, guests
+from hybrid_compute.wasm.guest import Guest
+from hybrid_compute.wasm.held import alive
 from hybrid_compute.wasm.kinds import Buffer, Kind
 from hybrid_compute.wasm.signature import Convention
 from hybrid_compute.wasm.traps import exceeded
 
 
-def link(what: str, grants: Mapping[str, Any], linker: wasmtime.Linker, module: wasmtime.Module) -> None:
-    """Define what the module imports and the task grants. Raises `InvalidInput` for what is not granted."""
+def link(what: str, grants: Mapping[str, Any], linker: wasmtime.Linker, module: wasmtime.Module) -> list[HostFunction]:
+    """Define what the module imports and the task grants. Raises `InvalidInput` for what is not granted.
+
+    What it gives must be kept as long as guests may call it.
+    """
+    defined: list[HostFunction] = []
     for wanted in module.imports:
         space, name, type = wanted.module, wanted.name or "", wanted.type
         if space.startswith("wasi_"):
@@ -42,7 +46,10 @@ def link(what: str, grants: Mapping[str, Any], linker: wasmtime.Linker, module: 
                 f"{what}: the module imports {space}.{name}{_shown(type)}, which it was not granted: "
                 f"grants={{{name!r}: ...}} would"
             )
-        _define(linker, space, name, type, HostFunction(f"{what}: {space}.{name}", _function(grant), type))
+        host = HostFunction(f"{what}: {space}.{name}", _function(grant), type)
+        _define(linker, space, name, type, host)
+        defined.append(host)
+    return defined
 
 
 class HostFunction:
@@ -60,7 +67,8 @@ class HostFunction:
         self.callback = capi.HostFunction(self._called)
 
     def _called(self, _env: Any, caller: int, values: int, _count: int) -> int:
-        guest = guests[capi.context_data(capi.caller_context(caller))]
+        guest = alive[capi.context_data(capi.caller_context(caller))]
+        assert isinstance(guest, Guest)
         try:
             self._answer(guest, values)
             return 0
@@ -134,13 +142,8 @@ def _result_of(task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 def _define(linker: wasmtime.Linker, space: str, name: str, type: wasmtime.FuncType, host: HostFunction) -> None:
     where, what, at = space.encode(), name.encode(), capi.pointer(linker)
     types = c_void_p(capi.pointer(type))
-    weakref.finalize(linker, _keep, host)  # it is called as long as there is the linker
     none = capi.NO_FINALIZER
     capi.check(capi.linker_define(at, where, len(where), what, len(what), types, host.callback, None, none))
-
-
-def _keep(_host: HostFunction) -> None:
-    """Nothing is to be done at the end: to be referred to until then is all."""
 
 
 def _signed(value: int, bits: int) -> int:

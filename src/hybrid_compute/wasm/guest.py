@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import weakref
+import os
 from collections.abc import Callable
 from ctypes import addressof, c_void_p, create_string_buffer
 from typing import TYPE_CHECKING
@@ -14,7 +14,8 @@ from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import in_units
 from hybrid_compute.wasm.process import Process
 from hybrid_compute.wasm.slots import Room
-from hybrid_compute.wasm.traps import Trap, exceeded, explain
+from hybrid_compute.wasm.trap import Trap
+from hybrid_compute.wasm.traps import exceeded, explain
 
 if TYPE_CHECKING:
     from hybrid_compute.wasm.program import Program
@@ -23,26 +24,30 @@ if TYPE_CHECKING:
 class Guest(Held):
     """A program, instantiated, with a call under way. `close` it, or leave it to the garbage collector."""
 
-    def __init__(self, program: Program, leash: Leash, process: Process | None = None) -> None:
+    spoiled = False
+    """Whether something went wrong in it: its memory may be half written."""
+    _store: int | None = None
+
+    def __init__(self, program: Program, leash: Leash, system: Process | None = None) -> None:
         super().__init__(program.engine, program.limits, program.name)
         self.program = program
         self.room = Room(program.limits.memory)
         self.host_calls = 0
-        self.process = process
+        self.system = system
+        """What it takes for its process, if it has WASI."""
         self.trap = c_void_p()
         self.trap_at = addressof(self.trap)
         self._memory: int | None = None
         self._exports: dict[bytes, tuple[object, int]] = {}
         self._instance = create_string_buffer(capi.INSTANCE_SIZE)
         store: int = capi.store_new(program.engine.pointer, self.number, None)
-        self._store: int | None = store
+        self._store = store
         try:
-            if process is None and program.wasi is not None:
-                self.process = Process(program.name, program.limits, program.wasi)
+            if system is None and program.wasi is not None:
+                self.system = Process(program.name, program.limits, program.wasi)
             self.hold(store, capi.store_context(store))
             memory = -1 if slots.own else self.limits.memory
             capi.store_limiter(store, memory, self.limits.table, -1, -1, -1)
-            guests[self.number] = self
             self.begin(leash)
             slots.making(self.room)
             self._enter(capi.pre_instantiate, program.pre, self.context, addressof(self._instance), self.trap_at)
@@ -56,8 +61,8 @@ class Guest(Held):
     def begin(self, leash: Leash) -> None:
         self.host_calls = 0
         self.room.denied = None
-        if self.process is not None:
-            self.process.begin()
+        if self.system is not None:
+            self.system.begin()
         super().begin(leash)
 
     def call(self, function: int, values: int, count: int) -> None:
@@ -68,13 +73,11 @@ class Guest(Held):
         """Give everything back."""
         store, self._store = self._store, None
         if store is not None:
-            capi.store_delete(store)
+            if self.process == os.getpid():  # else a thread of the parent may have been in the midst of it
+                capi.store_delete(store)
             self.let_go()
-            if self.process is not None:
-                self.process.close()
-
-    def __del__(self) -> None:
-        self.close()
+            if self.system is not None:
+                self.system.close()
 
     # What it exports.
 
@@ -126,8 +129,9 @@ class Guest(Held):
 
     def failure(self, error: int | None) -> BaseException:
         """What to raise for an error of the C API, or for the trap that has come."""
+        self.spoiled = True
         failed = self._failure(error)
-        return failed if self.process is None else self.process.explain(failed)
+        return failed if self.system is None else self.system.explain(failed)
 
     def _failure(self, error: int | None) -> BaseException:
         told = self.leash.taken()
@@ -147,6 +151,4 @@ class Guest(Held):
         return Trap(f"{self.name} could not be instantiated: {text}")
 
 
-guests: weakref.WeakValueDictionary[int, Guest] = weakref.WeakValueDictionary()
-"""Those that are alive, by their number: host functions find by it who calls them."""
 _KINDS = {0: "function", 1: "global", 2: "table", 3: "memory"}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
+import weakref
+from abc import ABC, abstractmethod
 from ctypes import addressof, c_uint64
 from threading import get_ident
 from time import monotonic
@@ -16,12 +19,14 @@ from hybrid_compute.wasm.limits import Limits
 from hybrid_compute.wasm.traps import exceeded
 from hybrid_compute.wasm.watch import asked, leashes, watch
 
+alive: weakref.WeakValueDictionary[int, Held] = weakref.WeakValueDictionary()
+"""All there are, by their number: host functions find by it who calls them."""
 _numbers = itertools.count(1)
 _main = threading.main_thread()
 _ALL_FUEL = (1 << 63) - 1
 
 
-class Held:
+class Held(ABC):
     """A store that is held by a leash between `begin` and `end`, in one thread. `store` and `context` are pointers."""
 
     def __init__(self, engine: Engine, limits: Limits, name: str) -> None:
@@ -29,12 +34,14 @@ class Held:
         self.limits = limits
         self.name = name
         self.number = next(_numbers)
+        self.process = os.getpid()
         self.leash = Leash()
         self.context = 0
 
     def hold(self, store: int, context: int) -> None:
         """Once, before anything runs in the store: from now on it asks."""
         self.context = context
+        alive[self.number] = self
         leashes[self.number] = self.leash
         capi.epoch_callback(store, asked, self.number, capi.NO_FINALIZER)
         capi.set_epoch_deadline(context, 1)
@@ -61,6 +68,13 @@ class Held:
         if self.leash.written:
             self.leash.written = False
             interrupts.as_before(self.leash)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the store back, and `let_go`. Harmless when repeated."""
+
+    def __del__(self) -> None:
+        self.close()
 
     def let_go(self) -> None:
         """The store is gone."""

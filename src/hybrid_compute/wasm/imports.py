@@ -13,11 +13,12 @@ from hybrid_compute.wasm import grants, preview1
 from hybrid_compute.wasm.engines import Profile
 from hybrid_compute.wasm.limits import Limits
 from hybrid_compute.wasm.program import Program
+from hybrid_compute.wasm.source import Source
 from hybrid_compute.wasm.wasi import Wasi
 
 
 def program(
-    source: bytes, name: str, limits: Limits, granted: Mapping[str, Any], deterministic: bool, wasi: Wasi | None
+    source: Source, name: str, limits: Limits, granted: Mapping[str, Any], deterministic: bool, wasi: Wasi | None
 ) -> Program:
     """The compiled module. Raises `InvalidInput` for one that imports what it does not get."""
     profile = Profile(limits.fuel is not None, deterministic, limits.stack)
@@ -26,8 +27,8 @@ def program(
 
 def _link(
     what: str, granted: Mapping[str, Any], wasi: Wasi | None, linker: wasmtime.Linker, module: wasmtime.Module
-) -> None:
-    grants.link(what, granted, linker, module)
+) -> object:
+    defined = grants.link(what, granted, linker, module)
     wanted = next((each for each in module.imports if each.module.startswith("wasi_")), None)
     if wasi is not None:
         preview1.link(what, linker, module)
@@ -36,3 +37,4 @@ def _link(
             f"{what}: the module imports {wanted.module}.{wanted.name}, so it expects an operating system: "
             f"wasi=Wasi() gives it one in which there is nothing"
         )
+    return defined

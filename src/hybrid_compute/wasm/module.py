@@ -8,12 +8,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, overload
 
-from hybrid_compute.errors import InvalidInput
 from hybrid_compute.tasks import Task
 from hybrid_compute.wasm.command import WasmCommand
-from hybrid_compute.wasm.componentfunction import HEADER
 from hybrid_compute.wasm.function import WasmFunction
 from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.source import Source
 from hybrid_compute.wasm.text import binary
 from hybrid_compute.wasm.wasi import Output, Wasi
 
@@ -38,31 +37,29 @@ class WasmModule:
         5
     """
 
-    def __init__(self, source: bytes, name: str = "module") -> None:
-        if source[:4] != b"\0asm":
-            raise InvalidInput(f"{name} is no WebAssembly: it does not begin with \\\0asm")
-        if source[:8] == HEADER:
-            raise InvalidInput(f"{name} is a component of WebAssembly: WasmComponent takes it")
+    def __init__(self, source: Source) -> None:
         self.source = source
-        self.name = name
+        self.name = source.name
 
     @classmethod
     def from_file(cls, path: str | PathLike[str]) -> WasmModule:
-        """The module in a file, in the binary format or (`.wat`) as text."""
+        """The module in a file, in the binary format or (`.wat`) as text. It is read when it is first needed."""
         file = Path(path)
         if file.suffix == ".wat":
             return cls.from_wat(file.read_text(), file.name)
-        return cls(file.read_bytes(), file.name)
+        return cls(Source(file.name, path=file))
 
     @classmethod
     def from_bytes(cls, source: bytes, name: str = "module") -> WasmModule:
-        """The module in the binary format."""
-        return cls(bytes(source), name)
+        """The module in the binary format. Raises `InvalidInput` if it is none."""
+        made = cls(Source(name, bytes(source)))
+        made.source.digest  # noqa: B018  # to say so now
+        return made
 
     @classmethod
     def from_wat(cls, text: str, name: str = "module") -> WasmModule:
         """The module as text. Raises `InvalidInput` that points to what is wrong in it."""
-        return cls(binary(text, name), name)
+        return cls.from_bytes(binary(text, name), name)
 
     @overload
     def task(self, export: str, /, **options: Any) -> Task[..., Any]: ...
@@ -105,7 +102,6 @@ class WasmModule:
         grants, reuse, wasi = facts.pop("grants", _NONE), facts.pop("reuse", False), facts.pop("wasi", None)
         function: WasmFunction[..., Any] = WasmFunction(
             self.source,
-            self.name,
             export,
             stub,
             limits=facts.pop("limits", _LIMITS),
@@ -142,7 +138,7 @@ class WasmModule:
         return Task(command, name=called, pure=facts.pop("pure", pure), **facts)
 
     def __repr__(self) -> str:
-        return f"<WasmModule {self.name}, {len(self.source)} bytes>"
+        return f"<WasmModule {self.name}>"
 
 
 def task(path: str | PathLike[str], export: str, /, stub: Callable[P, R] | None = None, **options: Any) -> Task[P, R]:

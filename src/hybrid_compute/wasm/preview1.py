@@ -17,7 +17,8 @@ import wasmtime
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.wasm import capi, preview1_files, preview1_process
 from hybrid_compute.wasm.files import ListenerFailed
-from hybrid_compute.wasm.guest import Guest, guests
+from hybrid_compute.wasm.guest import Guest
+from hybrid_compute.wasm.held import alive
 
 SPACE = "wasi_snapshot_preview1"
 
@@ -67,7 +68,8 @@ def _made(parameters: str, function: Function) -> Any:
     form = struct.Struct("<" + "".join(_SLOTS[each] for each in parameters))
 
     def enter(_env: Any, caller: int, values: int, _count: int) -> int:
-        guest = guests[capi.context_data(capi.caller_context(caller))]
+        guest = alive[capi.context_data(capi.caller_context(caller))]
+        assert isinstance(guest, Guest)
         try:
             answer = _answer(function, guest, form.unpack((c_char * form.size).from_address(values)))
         except BaseException as error:

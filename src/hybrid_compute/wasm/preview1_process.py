@@ -10,7 +10,7 @@ from typing import NamedTuple
 from hybrid_compute.wasm.files import refuse
 from hybrid_compute.wasm.guest import Guest
 from hybrid_compute.wasm.process import Process
-from hybrid_compute.wasm.traps import Trap
+from hybrid_compute.wasm.trap import Trap
 
 PIECE = 1 << 16
 """Bytes of chance that are made at once: in between, the guest can be stopped."""
@@ -29,8 +29,8 @@ class Exited(Trap):
 
 
 def process_of(guest: Guest) -> Process:
-    assert guest.process is not None, "a module that imports WASI has a process"
-    return guest.process
+    assert guest.system is not None, "a module that imports WASI has one"
+    return guest.system
 
 
 def put(guest: Guest, at: int, *numbers: int) -> None:

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
+import atexit
+import os
 import threading
-import warnings
 import weakref
 from collections.abc import Callable
 from ctypes import addressof, c_void_p
-from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import wasmtime
 import wasmtime.component
 
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.wasm import capi
-from hybrid_compute.wasm.cache import Cache, compiled, folder
-from hybrid_compute.wasm.engines import Engine, Profile, engine_for
+from hybrid_compute.wasm.cache import cache, compiled
+from hybrid_compute.wasm.engines import Engine, Profile, end_engines, engine_for
+from hybrid_compute.wasm.held import alive
 from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.source import Source
 from hybrid_compute.wasm.wasi import Wasi
+from hybrid_compute.wasm.watch import stop_all
 
 Code = TypeVar("Code", wasmtime.Module, wasmtime.component.Component)
-Link = Callable[[wasmtime.Linker, wasmtime.Module], None]
-"""Defines in a linker what a module imports."""
+Link = Callable[[wasmtime.Linker, wasmtime.Module], object]
+"""Defines in a linker what a module imports; what it gives is kept as long as the program."""
 
 
 class Program:
@@ -33,7 +34,7 @@ class Program:
 
     def __init__(
         self,
-        source: bytes,
+        source: Source,
         profile: Profile,
         limits: Limits,
         name: str,
@@ -45,21 +46,22 @@ class Program:
         self.wasi = wasi
         self.engine: Engine = engine_for(profile)
         self.metered = self.engine.metered
-        self.module = module_of(source, profile)
-        self._linker = wasmtime.Linker(self.engine.engine)
-        if link is not None:
-            link(self._linker, self.module)
+        self._shared = shared(wasmtime.Module, source, self.engine)
+        self.module = self._shared.code
         self.hosts = len(self.module.imports) > 0
         """Whether it may call anything of ours."""
         self.initializes = any(each.name == "_initialize" for each in self.module.exports)
         """Whether it has something to do before its functions are called, as WASI's "reactors" have."""
-        self.pre = self._prepare()
+        linker = wasmtime.Linker(self.engine.engine)
+        try:
+            self._linked = link(linker, self.module) if link is not None else None
+            self.pre = self._prepare(linker)
+        finally:
+            linker.close()
 
-    def _prepare(self) -> int:
+    def _prepare(self, linker: wasmtime.Linker) -> int:
         made = c_void_p()
-        error = capi.linker_instantiate_pre(
-            capi.pointer(self._linker), capi.pointer(self.module), ctypes.cast(addressof(made), c_void_p)
-        )
+        error = capi.linker_instantiate_pre(capi.pointer(linker), capi.pointer(self.module), addressof(made))
         if error:
             raise InvalidInput(f"{self.name}: {capi.taken_error(error)}; grant it what it imports, or allow WASI")
         assert made.value is not None
@@ -77,34 +79,44 @@ class Program:
         )
 
 
-def module_of(source: bytes, profile: Profile) -> wasmtime.Module:
-    """The compiled module, made once in a process and kept on disk for the next."""
-    key = hashlib.sha256(source).digest(), profile
+class Shared(Generic[Code]):
+    """Compiled code, as all who use it know it.
+
+    An object of wasmtime frees what it has before it vanishes from weak references, and lets other threads run
+    meanwhile: one of them could still find it there. This has nothing to free: when the code goes, it is gone already.
+    """
+
+    def __init__(self, code: Code) -> None:
+        self.code = code
+
+
+def shared(kind: type[Code], source: Source, engine: Engine) -> Shared[Code]:
+    """The compiled code, made once in a process and kept on disk for the next."""
+    key = kind.__name__, source.digest
     with _lock:
-        known = _modules.get(key)
+        known: Shared[Code] | None = engine.code.get(key)
         if known is None:
-            known = _modules[key] = load(wasmtime.Module, source, profile)
+            known = engine.code[key] = Shared(load(kind, source, engine))
         return known
 
 
-def load(kind: type[Code], source: bytes, profile: Profile) -> Code:
+def load(kind: type[Code], source: Source, engine: Engine) -> Code:
     """Code of this kind, from the cache, or compiled and put there. Raises `InvalidInput` if it cannot be."""
-    engine = engine_for(profile).engine
 
     def compile() -> bytes:
         try:
-            return bytes(kind(engine, source).serialize())
+            return bytes(kind(engine.engine, source.data).serialize())
         except wasmtime.WasmtimeError as error:
-            raise InvalidInput(f"this is no {kind.__name__.lower()} that can be run: {error}") from error
+            raise InvalidInput(f"{source.name} is no {kind.__name__.lower()} that can be run: {error}") from error
 
     kept = cache()
-    code = compiled(source, profile, compile, kept)
+    code = compiled(source.digest, engine.profile, compile, kept)
     try:
-        return _deserialized(kind, engine, code)
+        return _deserialized(kind, engine.engine, code)
     except wasmtime.WasmtimeError:  # of another build of wasmtime, or none of wasmtime at all
         if isinstance(code, Path) and kept is not None:
             kept.discard(code.name)
-        return _deserialized(kind, engine, compile())
+        return _deserialized(kind, engine.engine, compile())
 
 
 def _deserialized(kind: type[Code], engine: wasmtime.Engine, code: Path | bytes) -> Code:
@@ -113,15 +125,23 @@ def _deserialized(kind: type[Code], engine: wasmtime.Engine, code: Path | bytes)
     return kind.deserialize(engine, code)
 
 
-@lru_cache(maxsize=1)
-def cache() -> Cache | None:
-    """The cache of this user; None, with a warning, where there can be none."""
-    try:
-        return Cache(folder() / "wasm")
-    except OSError as error:
-        warnings.warn(f"compiled WASM is not cached, so each process compiles anew: {error}", stacklevel=2)
-        return None
-
-
-_modules: weakref.WeakValueDictionary[tuple[bytes, Profile], wasmtime.Module] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
+
+
+def _forget() -> None:
+    """In a forked child: the lock is free, whoever held it."""
+    global _lock  # noqa: PLW0603  # one process has one
+    _lock = threading.Lock()
+
+
+def _end() -> None:
+    """At the end of the program: what wasmtime made goes while there is a wasmtime to take it back."""
+    stop_all()
+    for guest in list(alive.values()):
+        guest.close()
+    end_engines()
+
+
+atexit.register(_end)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

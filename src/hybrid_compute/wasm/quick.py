@@ -8,30 +8,30 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Callable
 from ctypes import addressof, create_string_buffer
 from threading import get_ident
 from time import monotonic
 from typing import Any
 
 from hybrid_compute.wasm import capi
+from hybrid_compute.wasm.entrance import NOT_HERE, Entrance
 from hybrid_compute.wasm.guest import Guest
 from hybrid_compute.wasm.leash import NEVER, Leash
 from hybrid_compute.wasm.signature import Convention
 from hybrid_compute.wasm.watch import leashes, watch
 
-NOT_HERE = object()
-"""In place of a result: go the long way."""
 
+def open_entrance(entrance: Entrance, guest: Guest, export: bytes, convention: Convention) -> None:
+    """From now on this thread enters this guest by the short way, until something goes wrong.
 
-def entrance(guest: Guest, export: bytes, convention: Convention) -> Callable[..., Any]:
-    """A function from arguments to the guest's result, or to `NOT_HERE`. For the thread that keeps the guest."""
+    Whoever goes the long way shuts it before, and opens it anew after.
+    """
     values = create_string_buffer(convention.size)
     call, context, function = capi.func_call, guest.context, guest.export(export, capi.EXTERN_FUNC)
     address, slots, trap, trap_at = addressof(values), convention.slots, guest.trap, guest.trap_at
     pack, unpack, gives = convention.pack_into, convention.unpack_from, convention.signature.result is not None
     running, number, seconds = watch.running, guest.number, guest.limits.time or NEVER
-    leash = Leash()
+    guest.leash = leashes[number] = leash = Leash()
     leash.tick, leash.late = guest.engine.tick, guest.late
     leash.in_main = get_ident() == threading.main_thread().ident
 
@@ -41,18 +41,21 @@ def entrance(guest: Guest, export: bytes, convention: Convention) -> Callable[..
         except (struct.error, OverflowError):
             return NOT_HERE
         leash.until = monotonic() + seconds
-        guest.leash = leashes[number] = leash
         try:
             running[number] = leash
             if watch.asleep:
                 watch.wake()
             error = call(context, function, address, slots, trap_at)
+        except BaseException:
+            entrance.enter = None
+            raise
         finally:
             running.pop(number, None)
         if leash.written:
             guest.end()
         if error or trap.value:
+            entrance.enter = None
             raise guest.failure(error)
         return unpack(values)[0] if gives else None
 
-    return enter
+    entrance.enter = enter

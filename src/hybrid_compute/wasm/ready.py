@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from ctypes import addressof, create_string_buffer
 from typing import Any
 
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.wasm import capi
+from hybrid_compute.wasm.entrance import Entrance
 from hybrid_compute.wasm.guest import Guest
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.program import Program
-from hybrid_compute.wasm.quick import NOT_HERE, entrance
+from hybrid_compute.wasm.quick import open_entrance
 from hybrid_compute.wasm.signature import Convention
 
 
 class Ready:
     """A function that can be called: in a new guest each time."""
-
-    quick: Callable[..., Any] | None = None
 
     def __init__(self, program: Program, export: str, convention: Convention) -> None:
         self.program = program
@@ -44,20 +42,20 @@ class Ready:
 class Kept(Ready):
     """A function that can be called: in a guest that the thread keeps."""
 
-    def __init__(self, program: Program, export: str, convention: Convention) -> None:
+    def __init__(self, program: Program, export: str, convention: Convention, entrance: Entrance) -> None:
         super().__init__(program, export, convention)
+        self._entrance = entrance
         self._thread = threading.local()
-        if convention.plain and not program.metered and not program.hosts:
-            self.quick = self._quickly
+        self._has_short_way = convention.plain and not program.metered and not program.hosts
 
     def call(self, leash: Leash | None, args: tuple[Any, ...]) -> Any:
         leash, thread = leash or Leash(), self._thread
         guest: Guest | None = getattr(thread, "guest", None)
-        if guest is None:
+        thread.guest = self._entrance.enter = None
+        if guest is None or guest.spoiled:
             guest = Guest(self.program, leash)
         else:
             guest.begin(leash)
-        thread.guest = thread.enter = None
         try:
             result = self.enter(guest, args)
         except InvalidInput:  # of an argument: nothing of the guest has run, but for `alloc`
@@ -72,17 +70,5 @@ class Kept(Ready):
     def _keep(self, guest: Guest) -> None:
         guest.end()
         self._thread.guest = guest
-        if self.quick is not None:
-            self._thread.enter = entrance(guest, self.export, self.convention)
-
-    def _quickly(self, *args: Any) -> Any:
-        thread = self._thread
-        enter = getattr(thread, "enter", None)
-        if enter is None:  # the first call in this thread
-            return self.call(None, args)
-        try:
-            result = enter(*args)
-        except BaseException:
-            thread.guest = thread.enter = None
-            raise
-        return self.call(None, args) if result is NOT_HERE else result
+        if self._has_short_way:
+            open_entrance(self._entrance, guest, self.export, self.convention)

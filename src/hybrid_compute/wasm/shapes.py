@@ -30,7 +30,7 @@ from wasmtime import _ffi as c
 
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.wasm.files import Allowance
-from hybrid_compute.wasm.traps import GuestError
+from hybrid_compute.wasm.trap import GuestError
 
 Place = Any
 """A `wasmtime_component_val_t`."""

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.wasm import capi, kinds
 from hybrid_compute.wasm.kinds import BUFFER, LETTERS, NUMBERS, Buffer, Kind, Number
-from hybrid_compute.wasm.traps import Trap, exceeded
+from hybrid_compute.wasm.trap import Trap
+from hybrid_compute.wasm.traps import exceeded
 
 if TYPE_CHECKING:
     from hybrid_compute.wasm.guest import Guest
@@ -111,9 +112,7 @@ class Convention:
             try:
                 self.pack_into(values, 0, *(fit(value) for fit, value in zip(self._fitted, numbers, strict=True)))
             except (struct.error, OverflowError) as error:
-                raise InvalidInput(
-                    f"{self.what}: an argument does not fit into what the guest has for it: {error}"
-                ) from error
+                raise InvalidInput(f"{self.what}: an argument is too large for the guest: {error}") from error
 
     def take(self, guest: Guest, values: ctypes.Array[ctypes.c_char]) -> Any:
         """The result, from the slots and the guest's memory."""

@@ -9,6 +9,7 @@ import wasmtime
 from hybrid_compute.errors import LimitExceeded
 from hybrid_compute.wasm.limits import Limits, in_units
 from hybrid_compute.wasm.slots import Room
+from hybrid_compute.wasm.trap import Trap
 
 _WORDS = {
     "STACK_OVERFLOW": "its calls were nested too deeply for its stack",
@@ -36,45 +37,20 @@ _TEXTS = {
 }
 _FRAME = re.compile(r"(?m)^ +\d+: +(0x[0-9a-f]+) - (.+)$")
 
-
-class Trap(Exception):
-    """A guest did what stops it. `code` is wasmtime's name for it, `frames` the calls it was in, innermost first.
-
-    The memory of the guest may be half written: it is thrown away, and the next call has a new one.
-    """
-
-    def __init__(self, message: str, code: str = "", frames: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
-        self.code = code
-        self.frames = frames
-        if frames:
-            self.add_note("in the guest, innermost call first:\n" + "\n".join(f"  {frame}" for frame in frames))
-
-    def __reduce__(self) -> tuple[type[Trap], tuple[object, ...]]:
-        return Trap, (self.args[0], self.code, self.frames)
-
-
-class GuestError(Exception):
-    """A component has answered with an error, which is not a trap: that of its `result<>`. `value` is what it gave.
-
-    A function that is granted to a component raises this to answer in the same way.
-    """
-
-    def __init__(self, value: object = None) -> None:
-        super().__init__(value)
-        self.value = value
+MOST_FRAMES = 64
+"""Of a backtrace; it begins with the innermost call."""
 
 
 def explain(trap: wasmtime.Trap, what: str, limits: Limits, room: Room) -> Exception:
     """The error to raise for a trap in the call of `what`."""
     code = trap.trap_code.name if trap.trap_code is not None else ""
-    return reason(code, trap.message, tuple(map(_frame, trap.frames)), what, limits, room)
+    return reason(code, trap.message, tuple(map(_frame, trap.frames[:MOST_FRAMES])), what, limits, room)
 
 
 def explain_text(text: str, what: str, limits: Limits, room: Room) -> Exception:
     """The error to raise for what a component says, which is a text."""
     code = next((code for words, code in _TEXTS.items() if words in text), "")
-    frames = tuple(f"{name} at {offset}" for offset, name in _FRAME.findall(text))
+    frames = tuple(f"{name} at {offset}" for offset, name in _FRAME.findall(text)[:MOST_FRAMES])
     message = text.rpartition("Caused by:")[2].strip().splitlines()
     return reason(code, message[0].strip() if message else text, frames, what, limits, room)
 

@@ -9,7 +9,6 @@ One thread watches the time of all guests. It looks each few milliseconds while 
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -90,11 +89,11 @@ def asked(_context: Any, number: Any, delta: Any, kind: Any) -> int:
 
 
 def _forget() -> None:
-    """In a forked child there is no thread that watches, and no guest that runs."""
+    """In a forked child there is no thread that watches, and those who ran guests are not there."""
     watch.__init__()  # type: ignore[misc]
 
 
-def _stop_all() -> None:
+def stop_all() -> None:
     """At the end of the program. A guest must not come back to Python when Python is no more."""
     while watch.running:
         for leash in list(watch.running.values()):
@@ -102,6 +101,5 @@ def _stop_all() -> None:
         sleep(0.001)
 
 
-atexit.register(_stop_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,196 @@
+"""One kernel, compiled; and the instances of it, each of which serves one call at a time.
+
+A program lends the instances it has to whoever calls, in any thread, and makes another one when all are in use. They
+are called without the detours of wasmtime's Python classes. The GIL is released while a kernel runs.
+"""
+
+# pyright: reportPrivateUsage=false
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import wasmtime
+from wasmtime import _bindings as c
+
+from hybrid_compute.kernels import limits, stacks
+from hybrid_compute.kernels.machine import NOTHING, Kind, Machine, callback, new_error
+from hybrid_compute.kernels.prelude import HOST
+
+if TYPE_CHECKING:
+    from hybrid_compute.kernels.emit import Module
+
+_library: Any = vars(c)["dll"]
+_call: Any = _library["wasmtime_func_call_unchecked"]  # a function of our own: others may give theirs other types
+_call.restype = ctypes.c_void_p
+_call.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_size_t, ctypes.c_void_p]
+_new_trap: Any = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t)(("wasmtime_trap_new", _library))
+_set_look: Any = c._wasmtime_store_epoch_deadline_callback
+
+_OVERFLOW = 0  # of wasmtime_trap_code_enum
+
+
+class Program:
+    """One kernel, compiled."""
+
+    def __init__(self, machine: Machine, module: Module, kind: Kind, parameters: int, name: str) -> None:
+        self.machine = machine
+        self.name = name
+        self.sites = module.sites
+        self.hosts = module.hosts
+        self.interruptible = kind.interruptible
+        self.size = 16 * max(1, parameters)
+        self.engine = machine.engine(kind)
+        self.module = wasmtime.Module(self.engine, bytes(wasmtime.wat2wasm(module.text)))
+        self._idle: list[Instance] = []
+        machine.add(self)
+
+    def lend(self) -> Instance:
+        """An instance that nobody else uses until it is put back."""
+        if not stacks.thread.checked:
+            stacks.insist()
+        try:
+            return self._idle.pop()  # the last one: what it works with is in the cache of the processor
+        except IndexError:
+            return Instance(self)
+
+    def put_back(self, instance: Instance) -> None:
+        self._idle.append(instance)
+
+    def close(self) -> None:
+        """Give up all instances that nobody uses."""
+        while self._idle:
+            self._idle.pop().close()
+        self.module.close()
+
+
+class Instance:
+    """A program that can be called. Arguments and results are in `slots`, 16 bytes for each."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._store = store = wasmtime.Store(program.engine)
+        self._error: BaseException | None = None
+        self._callbacks: list[Any] = []
+        self._ticks = 0
+        if program.interruptible:
+            self._look_up_in_time()
+        imports = [self._host(*HOST[name]) for name in program.hosts]
+        exports = program.machine.instantiate(store, program.module, imports).exports(store)
+        function = exports["run"]
+        assert isinstance(function, wasmtime.Func)
+        self._function = function._func
+        self._globals = {name: exports[name] for name in ("site", "index", "length")}
+        self.slots = ctypes.create_string_buffer(program.size)
+        self._trap = ctypes.c_void_p()
+        self._arguments = (
+            ctypes.cast(store._context(), ctypes.c_void_p).value,
+            ctypes.addressof(self._function),
+            ctypes.addressof(self.slots),
+            program.size // 16,
+            ctypes.addressof(self._trap),
+        )
+
+    def run(self) -> None:
+        """Run it on what is in the slots. Raises what the kernel's source would, and what a limit or a signal does."""
+        ticks = limits.ticks(self._program.name)
+        if self._program.interruptible:
+            self._wind(ticks)
+        error = _call(*self._arguments)
+        if error or self._trap.value:
+            raise self._failure(error)
+
+    def close(self) -> None:
+        self._store.close()
+
+    # Interruptions.
+
+    def _wind(self, ticks: int) -> None:
+        """Set the epoch at which the kernel looks up.
+
+        Who looks up often need not be told so again: if the last time was long ago, it looks up once more than needed.
+        """
+        if ticks != limits.FOREVER:
+            limits.keep_ticking()
+        if ticks != self._ticks or ticks not in (limits.OFTEN, limits.FOREVER):
+            self._store.set_epoch_deadline(ticks)
+            self._ticks = ticks
+
+    def _look_up_in_time(self) -> None:
+        name = self._program.name
+
+        @callback(_set_look.argtypes[1])
+        def look(_context: Any, _data: Any, ticks: Any, _kind: Any) -> int:
+            try:
+                ticks[0] = limits.ticks(name, begun=True)
+                limits.keep_ticking()
+            except BaseException as error:  # also what the handler of a signal raises, and where it does
+                self._error = error
+                refusal: int = new_error(b"stopped")
+                return refusal
+            return 0
+
+        c.wasmtime_store_epoch_deadline_callback(self._store.ptr(), look, None, NOTHING)
+        self._callbacks.append(look)
+
+    # Failures.
+
+    def _failure(self, error: int | None) -> BaseException:
+        """The exception for what has gone wrong."""
+        raised, self._error = self._error, None
+        if error:  # a function of ours has failed, or else nobody knows what
+            unknown = wasmtime.WasmtimeError._from_ptr(ctypes.cast(error, ctypes.POINTER(c.wasmtime_error_t)))
+            if raised is None:
+                return unknown
+            raised.add_note(f"in the kernel {self._program.name}")
+            return raised
+        trap = ctypes.cast(self._trap.value or 0, ctypes.POINTER(c.wasm_trap_t))
+        self._trap.value = None
+        code = c.wasmtime_trap_code_t()
+        known = c.wasmtime_trap_code(trap, ctypes.byref(code))
+        c.wasm_trap_delete(trap)
+        if known and code.value == _OVERFLOW:
+            return RecursionError(
+                f"the kernel {self._program.name} calls itself too deeply: it has {stacks.MOST >> 10} KiB"
+            )
+        return self._blamed(code.value)
+
+    def _blamed(self, code: int) -> Exception:
+        number = self._value("site")
+        if not 0 < number <= len(self._program.sites):
+            return RuntimeError(
+                f"the kernel {self._program.name} came to a trap ({code}) that it should not have: a bug here"
+            )
+        site = self._program.sites[number - 1]
+        error = site.error(site.text.format(index=self._value("index"), length=self._value("length")))
+        error.add_note(f"in a kernel, {site.where}")
+        self._globals["site"].set_value(self._store, 0)  # type: ignore[union-attr]
+        return error
+
+    def _value(self, name: str) -> int:
+        value: int = self._globals[name].value(self._store)  # type: ignore[union-attr]
+        return value
+
+    # Functions of Python's.
+
+    def _host(self, function: Callable[..., float], letters: str) -> wasmtime.Func:
+        """A function of Python's that the kernel may call. What it raises waits until the kernel has been left."""
+        fields = ["f64" if letter == "f" else "i64" for letter in letters]
+
+        @callback(c.wasmtime_func_unchecked_callback_t)
+        def call(_env: Any, _caller: Any, values: Any, _count: int) -> int:
+            try:
+                values[0].f64 = function(*[getattr(values[index], field) for index, field in enumerate(fields)])
+            except BaseException as error:
+                self._error = error
+                trap: int = _new_trap(b"host", 4)
+                return trap
+            return 0
+
+        types = {"f": wasmtime.ValType.f64, "i": wasmtime.ValType.i64}
+        type = wasmtime.FuncType([types[letter]() for letter in letters], [wasmtime.ValType.f64()])
+        made = c.wasmtime_func_t()
+        c.wasmtime_func_new_unchecked(self._store._context(), type.ptr(), call, None, NOTHING, ctypes.byref(made))
+        self._callbacks.append(call)
+        return wasmtime.Func._from_raw(made)

@@ -1,0 +1,108 @@
+"""Shared memory where kernels work: the segments of an arena, mapped a second time among their addresses.
+
+    arena     an array in a segment of memory that several processes see
+                  │ the same pages
+    kernels   0 ... region ... region ... 4 GiB
+
+So a kernel uses an array that a worker was lent, or that `empty` made there, without a copy. The second mapping is made
+when an array of the segment is first met, and ends with the first one, whose last user may be any view of the memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from hybrid_compute.errors import LimitExceeded
+from hybrid_compute.links.arena import Arena, Segment, arenas
+
+MOST = 1 << 31
+"""So many bytes of the four gigabytes: the rest is for copies, which always do instead."""
+_FIXED = 0x10  # MAP_FIXED of Linux, where there are segments with descriptors
+_NO_RESERVE = 0x4000
+
+
+class Sharing:
+    """The segments that are mapped at `base`. `allocate` and `release` are those of the memory there."""
+
+    def __init__(self, base: int, allocate: Callable[[int], int], release: Callable[[int], None]) -> None:
+        self._base = base
+        self._allocate = allocate
+        self._release = release
+        self._lock = threading.Lock()
+        self._places: dict[int, int] = {}
+        """Where the segment begins, by the identity of its first mapping."""
+        self._regions: dict[int, tuple[int, int]] = {}
+        """For each region that has one: where in it the mapping begins, and its size."""
+
+    @property
+    def mapped(self) -> int:
+        """How many bytes of segments are mapped."""
+        return sum(size for _, size in list(self._regions.values()))
+
+    def find(self, address: int, size: int) -> int | None:
+        """Where these bytes are, if they lie in a segment that is, or can be, mapped here; None if not."""
+        for arena in arenas():
+            located = arena.locate(address, size)
+            if located is not None:
+                segment, offset = located
+                place = self._places.get(id(segment.map)) or self._map(arena, segment)
+                return None if place is None else place + offset
+        return None
+
+    def end(self, region: int) -> None:
+        """This region is given up: if there is a mapping in it, that is private memory again."""
+        if region in self._regions:
+            place, size = self._regions.pop(region)
+            _map(self._base + place, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE, -1)
+
+    def after_fork(self) -> None:
+        """In a child nobody holds the lock."""
+        self._lock = threading.Lock()
+
+    def _map(self, arena: Arena, segment: Segment) -> int | None:
+        with self._lock:
+            if id(segment.map) in self._places:
+                return self._places[id(segment.map)]
+            descriptor = arena.duplicate(segment) if self.mapped + segment.size <= MOST else -1
+            if descriptor < 0:
+                return None
+            try:
+                return self._map_descriptor(segment, descriptor)
+            except (OSError, LimitExceeded):
+                return None
+            finally:
+                os.close(descriptor)
+
+    def _map_descriptor(self, segment: Segment, descriptor: int) -> int:
+        region = self._allocate(segment.size + mmap.PAGESIZE)
+        place = -(-region // mmap.PAGESIZE) * mmap.PAGESIZE
+        try:
+            _map(self._base + place, segment.size, mmap.MAP_SHARED, descriptor)
+        except OSError:
+            self._release(region)
+            raise
+        self._regions[region] = place, segment.size
+        self._places[id(segment.map)] = place
+        weakref.finalize(segment.map, self._forget, id(segment.map), region).atexit = False
+        return place
+
+    def _forget(self, key: int, region: int) -> None:
+        """The first mapping has gone. This may be called anywhere, also while the locks are held."""
+        self._places.pop(key, None)
+        self._release(region)
+
+
+def _map(address: int, size: int, flags: int, descriptor: int) -> None:
+    """Map something at exactly this place. Raises `OSError`."""
+    libc: Any = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    if libc.mmap(address, size, mmap.PROT_READ | mmap.PROT_WRITE, flags | _FIXED, descriptor, 0) != address:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))

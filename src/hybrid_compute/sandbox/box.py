@@ -1,0 +1,145 @@
+"""A box: one interpreter, which runs one program and is thrown away."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import wasmtime
+
+from hybrid_compute.errors import LimitExceeded, TaskFailed
+from hybrid_compute.sandbox import components, grants
+from hybrid_compute.sandbox.answers import Outcome, exceeded, outcome_of
+from hybrid_compute.sandbox.imports import Caller, callers
+from hybrid_compute.sandbox.interpreter import Interpreter
+from hybrid_compute.sandbox.limits import Limits
+from hybrid_compute.sandbox.prepare import PROFILE
+from hybrid_compute.sandbox.worlds import Fixed, World
+from hybrid_compute.schema import encode_json
+from hybrid_compute.tasks import AnyTask
+from hybrid_compute.wasm import capi
+from hybrid_compute.wasm.held import Held
+from hybrid_compute.wasm.leash import Leash
+from hybrid_compute.wasm.limits import Limits as HeldLimits
+from hybrid_compute.wasm.limits import in_units
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A program, and what it is given. `name` is what errors call it."""
+
+    source: str
+    input: Any = None
+    files: Mapping[str, str | bytes] = field(default_factory=dict)
+    grants: Mapping[str, AnyTask] = field(default_factory=dict)
+    world: World = field(default_factory=lambda: Fixed(0))
+    name: str = "the program"
+
+    def encoded(self, limits: Limits) -> tuple[str, str]:
+        """The job and the input, as the runner inside reads them. Raises `NotTransferable`."""
+        as_bytes = isinstance(self.input, bytes | bytearray | memoryview)
+        job = {
+            "source": self.source,
+            "bytes": as_bytes,
+            "files": {path: base64.b64encode(_bytes(content)).decode() for path, content in self.files.items()},
+            "grants": list(self.grants),
+            "seed": self.world.seed,
+            "output": limits.output,
+            "result": limits.result,
+        }
+        given = base64.b64encode(self.input) if as_bytes else encode_json(self.input)
+        return json.dumps(job), given.decode()
+
+
+_FIRST = Job("result = sum(input); print(result)", [1, 2])
+
+
+class Box(Held, Caller):
+    """An interpreter that is ready to run a program. It serves one thread at a time. `close` it."""
+
+    def __init__(self, interpreter: Interpreter, limits: Limits) -> None:
+        held = HeldLimits(limits.time, None, limits.memory, stack=PROFILE.stack)
+        super().__init__(interpreter.engine, held, _FIRST.name)
+        self.limits_of_program = limits
+        self._job = _FIRST
+        self._host_calls = 0
+        callers[self.number] = self
+        store: int = capi.store_new(interpreter.engine.pointer, self.number, None)
+        self._store: int | None = store
+        try:
+            self.hold(store, capi.store_context(store))
+            capi.store_limiter(store, limits.memory, -1, -1, -1, -1)
+            context = components.Context(self.context)
+            instance = components.instantiate(interpreter.linker, interpreter.compiled, context)
+            self._run = components.function(instance, context, "run")
+            self.run(_FIRST, Leash())  # touches the pages that every program touches
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, job: Job, leash: Leash) -> Outcome:
+        """Run the program, in this thread. Raises `TaskFailed` or `LimitExceeded`, or what the leash says."""
+        self._job, self.name = job, job.name
+        self._host_calls = 0
+        encoded = job.encoded(self.limits_of_program)
+        self.begin(leash)
+        try:
+            report, result = self._run(*encoded)
+        except wasmtime.WasmtimeError as error:
+            raise self._failure(error) from None
+        finally:
+            self.end()
+        return outcome_of(report, result, self.limits_of_program, job.name)
+
+    def close(self) -> None:
+        """Give everything back."""
+        store, self._store = self._store, None
+        if store is not None:
+            capi.store_delete(store)
+            self.let_go()
+
+    def __del__(self) -> None:
+        self.close()
+
+    # What the program asks for, while it runs.
+
+    @property
+    def world(self) -> World:
+        return self._job.world
+
+    def sleep(self, seconds: float) -> None:
+        self.world.sleep(seconds, self.leash.may_go_on)
+
+    def call_grant(self, name: str, arguments: str) -> str:
+        self._host_calls += 1
+        if self._host_calls > self.limits_of_program.host_calls:
+            raise exceeded(self.name, "host_calls", self.limits_of_program)
+        return grants.answer(self._job.grants, name, arguments)
+
+    def failed(self, error: BaseException) -> None:
+        """Something that the program asked for has ended it."""
+        self.leash.stop(error)
+
+    def _failure(self, error: Exception) -> BaseException:
+        told = self.leash.taken()
+        if told is not None:
+            return told
+        text = str(error)
+        if "call stack exhausted" in text:
+            stack = in_units(self.limits.stack)
+            return LimitExceeded(
+                f"{self.name} nested its calls more deeply than the {stack} of stack of a sandbox allow",
+                backend="wasm",
+                started=True,
+            )
+        reason = text.strip().rpartition("\n")[2].strip()
+        if "get-stderr" in reason:  # where it would have said why
+            reason = "it gave up"
+        return TaskFailed(f"{self.name} has broken the interpreter that ran it: {reason}", remote_traceback=text)
+
+
+def _bytes(content: str | bytes) -> bytes:
+    return content.encode() if isinstance(content, str) else bytes(content)

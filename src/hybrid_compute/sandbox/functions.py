@@ -1,0 +1,102 @@
+"""Functions and programs that run in a sandbox wherever they are called: `run_python`, and `@task(sandbox=True)`.
+
+Importing this loads no wasmtime; the first call does.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+from hybrid_compute.errors import BackendUnavailable
+from hybrid_compute.sandbox.source import source_of
+from hybrid_compute.schema import result_from_json
+from hybrid_compute.tasks import Task, task
+from hybrid_compute.wasm.contained import Contained
+
+if TYPE_CHECKING:
+    from types import CodeType
+
+    from hybrid_compute.sandbox.sandbox import Sandbox
+    from hybrid_compute.wasm.leash import Leash
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@functools.lru_cache(maxsize=1)
+def shared() -> Sandbox:
+    """The sandbox of all tasks of this process. Raises `BackendUnavailable` if there is no wasmtime."""
+    try:
+        from hybrid_compute.sandbox.sandbox import Sandbox
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"sandboxes need wasmtime, which is not there ({error}): pip install 'hybrid-compute[sandbox]'",
+            backend="wasm",
+        ) from error
+    return Sandbox()
+
+
+class SandboxedFunction(Contained, Generic[P, R]):
+    """A function whose source runs in a sandbox, and not in this interpreter. Arguments and result are JSON.
+
+    Its result is checked against its type hints. Raises what `Sandbox.run` does, and `InvalidInput` if the result is
+    not of the type that it says.
+    """
+
+    def __init__(self, fn: Callable[P, R]) -> None:
+        functools.update_wrapper(self, fn)
+        self.__name__: str = fn.__name__  # for the type checker
+        self.source = source_of(fn)
+        self._fn = fn
+        self._checked = Task(fn)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        result: R = self.run(None, args, kwargs)
+        return result
+
+    def run(self, leash: Leash | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        given = {"args": args, "kwargs": dict(kwargs)}
+        done = shared().execute(self.source, given, name=self.__name__, leash=leash)
+        return result_from_json(self._checked, json.dumps(done.result).encode())
+
+    def prepare(self) -> None:
+        shared().prepare()
+
+    @property
+    def __code__(self) -> CodeType:
+        """That of the function, for who wants to know where it is and of what kind."""
+        code: CodeType = self._fn.__code__
+        return code
+
+    def __repr__(self) -> str:
+        return f"<SandboxedFunction {self.__name__!r}>"
+
+
+class _RunPython(Contained):
+    def __init__(self, name: str, description: str) -> None:
+        self.__name__ = self.__qualname__ = name
+        self.__doc__ = description
+
+    def __call__(self, source: str, input: Any = None) -> Any:
+        return self._run(None, source, input)
+
+    def run(self, leash: Leash | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        return self._run(leash, *args, **kwargs)
+
+    def _run(self, leash: Leash | None, source: str, input: Any = None) -> Any:
+        return shared().execute(source, input, leash=leash).result
+
+    def prepare(self) -> None:
+        shared().prepare()
+
+
+_WHAT_IT_DOES = """Run a Python program in a sandbox and get its answer.
+
+The program finds its input in the variable `input`, and leaves its answer in the variable `result`: anything that JSON
+can say. Without a `result` the answer is what it printed. It has the standard library of Python 3.14, but no network,
+and no files but those that it writes. The clock stands at 1 January 2000.
+"""
+run_python = task(tool=True, cost="cpu")(_RunPython("run_python", _WHAT_IT_DOES))

@@ -1,0 +1,41 @@
+"""What a program in a sandbox may use. Whoever exceeds one is stopped, and told which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+LEAST_MEMORY = 48 << 20
+"""Bytes that the interpreter and its library take up by themselves."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one program may use.
+
+    One that needs more ends with `LimitExceeded`, which names the limit and its value. Its sandbox is thrown away, and
+    nobody else notices.
+
+        >>> Limits(time=2.0, memory=64 << 20).output
+        1048576
+    """
+
+    time: float = 10.0
+    """Seconds that it may run."""
+    memory: int = 256 << 20
+    """Bytes of memory, the interpreter's own included: that is 40 MiB, most of it shared by all sandboxes."""
+    output: int = 1 << 20
+    """Characters that it may print."""
+    result: int = 16 << 20
+    """Characters of its result, as JSON, or as base64 if it is bytes."""
+    host_calls: int = 1000
+    """How often it may call functions that it was granted."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, float | int):
+                raise TypeError(f"Limits.{field.name} must be a number, not {value!r}")
+            if not value > 0:
+                raise ValueError(f"Limits.{field.name} must be positive, not {value!r}")
+        if self.memory < LEAST_MEMORY:
+            raise ValueError(f"Limits.memory must be at least {LEAST_MEMORY >> 20} MiB, which the interpreter needs")

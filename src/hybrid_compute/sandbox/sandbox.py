@@ -1,0 +1,199 @@
+"""`Sandbox`: Python that is not trusted, run where it can reach nothing but what it was given."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import Any, Self
+
+from hybrid_compute.errors import BackendClosed, TaskTimeout
+from hybrid_compute.sandbox import grants as granting
+from hybrid_compute.sandbox import prepare as making
+from hybrid_compute.sandbox.answers import Outcome
+from hybrid_compute.sandbox.box import Box, Job
+from hybrid_compute.sandbox.interpreter import interpreter
+from hybrid_compute.sandbox.limits import Limits
+from hybrid_compute.sandbox.room import run_with_room, started
+from hybrid_compute.sandbox.worlds import Fixed, Real, World
+from hybrid_compute.wasm.leash import Leash
+
+
+class Sandbox:
+    """Runs Python programs, each in an interpreter of its own that has no files, no network and no other processes.
+
+    A program sees `input`, and its answer is what it leaves in `result`: both anything that JSON can say, or bytes.
+    Beyond that it can reach the functions in `grants`, and nothing else. Time and chance are the same for every
+    program, starting with `seed`, unless `deterministic` is false.
+
+    `ready` interpreters are kept ready while nothing else is to do. All methods may be called from any thread.
+
+        >>> with Sandbox() as box:
+        ...     box.run("result = sum(input)", [1, 2, 3], timeout=2.0)
+        6
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Limits | None = None,
+        grants: Mapping[str, Callable[..., Any]] | None = None,
+        deterministic: bool = True,
+        seed: int = 0,
+        ready: int = 2,
+    ) -> None:
+        self.limits = limits if limits is not None else Limits()
+        self._grants = granting.tasks_of(grants or {})
+        self._deterministic = deterministic
+        self._seed = seed
+        self._running: set[Leash] = set()
+        self._spare = Spare(self.limits, ready)
+        self._closed = False
+        _open.add(self)
+
+    def run(
+        self,
+        source: str,
+        input: Any = None,
+        *,
+        files: Mapping[str, str | bytes] | None = None,
+        timeout: float | None = None,
+        name: str = "the program",
+    ) -> Any:
+        """What the program leaves in `result`; what it printed, if it leaves none.
+
+        `files` are there for its `open`, by their paths. Raises `TaskFailed` for what the program raises, with its
+        traceback; `LimitExceeded` where it needs more than `limits`; `TaskTimeout` after `timeout` seconds.
+        """
+        return self.execute(source, input, files=files, timeout=timeout, name=name).result
+
+    def execute(
+        self,
+        source: str,
+        input: Any = None,
+        *,
+        files: Mapping[str, str | bytes] | None = None,
+        timeout: float | None = None,
+        name: str = "the program",
+        leash: Leash | None = None,
+    ) -> Outcome:
+        """The same, with what it printed as `output`. `leash` can stop it from any thread."""
+        if self._closed:
+            raise BackendClosed("this sandbox is closed", backend="wasm")
+        leash = leash if leash is not None else Leash()
+        if timeout is not None:
+            _limit(leash, timeout, name)
+        job = Job(source, input, files or {}, self._grants, self._world(), name)
+        return run_with_room(lambda: self._run(job, leash))
+
+    @staticmethod
+    def prepare(tell: Callable[[str], object] | None = None) -> None:
+        """Make the interpreter now, if this machine does not have it yet, rather than at the first `run`.
+
+        That takes half a minute, once. `tell` hears of each step. Raises `BackendUnavailable` if it cannot be made.
+        """
+        making.prepare(tell)
+        interpreter()
+
+    def _run(self, job: Job, leash: Leash) -> Outcome:
+        box = self._spare.take()
+        self._running.add(leash)
+        try:
+            return box.run(job, leash)
+        finally:
+            self._running.discard(leash)
+            box.close()
+            self._spare.refill()
+
+    def _world(self) -> World:
+        return Fixed(self._seed) if self._deterministic else Real()
+
+    @property
+    def ready(self) -> int:
+        """How many interpreters are ready now, for programs that come next."""
+        return len(self._spare)
+
+    def close(self) -> None:
+        """Stop what runs, with `BackendClosed`, and give everything back. More than once is harmless."""
+        self._closed = True
+        for leash in list(self._running):
+            leash.stop(BackendClosed("this sandbox was closed", backend="wasm", started=True))
+        self._spare.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+
+class Spare:
+    """Interpreters that are ready before they are asked for. A thread makes them."""
+
+    def __init__(self, limits: Limits, count: int) -> None:
+        self._limits = limits
+        self._count = count
+        self._boxes: deque[Box] = deque()
+        self._wanted = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._process = os.getpid()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._boxes)
+
+    def take(self) -> Box:
+        """One that is ready, or else a new one."""
+        if self._process != os.getpid():  # a forked child: its parent's are not its own
+            self.__init__(self._limits, self._count)  # type: ignore[misc]
+        try:
+            return self._boxes.popleft()
+        except IndexError:
+            return Box(interpreter(), self._limits)
+
+    def refill(self) -> None:
+        """There is time to make some, now."""
+        if self._count and self._thread is None and not self._closed:
+            self._thread = started(self._fill, "hybrid-compute-sandbox-ready")
+        self._wanted.set()
+
+    def _fill(self) -> None:
+        while not self._closed:
+            self._wanted.clear()
+            while len(self._boxes) < self._count and not self._closed:
+                self._boxes.append(Box(interpreter(), self._limits))
+            self._wanted.wait()
+
+    def close(self) -> None:
+        self._closed = True
+        self._wanted.set()
+        if self._thread is not None and self._process == os.getpid():
+            self._thread.join()
+        while self._boxes:
+            self._boxes.popleft().close()
+
+
+def _limit(leash: Leash, timeout: float, name: str) -> None:
+    if not timeout > 0:
+        raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
+
+    def late() -> TaskTimeout:
+        return TaskTimeout(f"{name} was not done within its timeout of {timeout:g} s, and was stopped")
+
+    leash.limit(monotonic() + timeout, late)
+
+
+_open: weakref.WeakSet[Sandbox] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    """What wasmtime made goes while there is a wasmtime to take it back."""
+    for sandbox in list(_open):
+        sandbox.close()
+
+
+atexit.register(_close_all)

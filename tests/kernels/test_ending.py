@@ -1,0 +1,307 @@
+"""Kernels end when they should: in time, by Ctrl-C, or because nobody waits for them any more."""
+
+import asyncio
+import contextvars
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from hybrid_compute import BlockingRuntime, LocalBackend, Runtime, WorkerBackend
+from hybrid_compute.calls import abandoned
+from hybrid_compute.errors import TaskTimeout
+from hybrid_compute.kernels import Array, f64, kernel, limits, time_limit
+from hybrid_compute.kernels.limits import Abandoned
+from hybrid_compute.kernels.shield import POSSIBLE, extended, shielded
+from tests.kernels.oracle import compiled
+
+pytest.importorskip("wasmtime")
+in_the_main_thread = pytest.mark.skipif(not POSSIBLE, reason="signals are lost in callbacks of this Python")
+
+
+@kernel
+def spin(n: int) -> int:
+    total = 0
+    for i in range(n):
+        total ^= i * 3
+        if total == -1:
+            break
+    return total
+
+
+@kernel
+def spin_parts(start: int, stop: int, out: Array[f64]) -> None:
+    out[start] = 1.0
+    while out[start] > 0.0:
+        out[start] += 1.0
+
+
+FOREVER = 10**15
+
+
+@contextmanager
+def interrupted(when: Callable[[], bool] = lambda: True, number: int = signal.SIGINT) -> Iterator[None]:
+    """Within the block, this process gets a signal, as by Ctrl-C, once `when` is true and the main thread is in C."""
+    main = threading.main_thread().ident
+    over = threading.Event()
+
+    def send() -> None:
+        while not (when() and _in_a_call(main)):
+            if over.wait(0.001):
+                return
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _in_a_call(thread: int | None) -> bool:
+    """Whether the innermost frame of Python's there is the one that calls kernels."""
+    frame: FrameType | None = sys._current_frames().get(thread or 0)
+    return frame is not None and frame.f_code.co_name == "run" and frame.f_globals["__name__"].endswith(".program")
+
+
+# In time.
+
+
+def test_a_kernel_is_stopped_when_its_time_is_up() -> None:
+    """And is as good as new afterwards."""
+    began = time.monotonic()
+    with time_limit(0.05), pytest.raises(TaskTimeout, match="spin: the kernel was not done when its time was up"):
+        spin(FOREVER)
+    assert time.monotonic() - began < 5
+    with time_limit(0.0), pytest.raises(TaskTimeout, match="its time was up before it began"):
+        spin(1)
+    with time_limit(None), time_limit(60):
+        assert spin(4) == spin.__wrapped__(4)
+    assert spin(3) == spin.__wrapped__(3)
+
+
+def test_a_limit_holds_in_other_threads_too() -> None:
+    """In those of `parallel`, and in those that got the context."""
+    slow = compiled(
+        "def f(start: int, stop: int) -> int:\n    n = 0\n    while n >= 0:\n        n ^= start\n    return n\n"
+    )
+    with time_limit(0.05), pytest.raises(TaskTimeout):
+        slow.parallel(64, threads=2)
+    caught: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            spin(FOREVER)
+        except BaseException as error:
+            caught.append(error)
+
+    with time_limit(0.05):
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(work,))
+    thread.start()
+    thread.join()
+    assert isinstance(caught[0], TaskTimeout)
+
+
+def test_a_kernel_that_is_not_interruptible_is_asked_before_it_begins() -> None:
+    quick = compiled("def f(n: int) -> int:\n    return n\n", interruptible=False)
+    with time_limit(0.0), pytest.raises(TaskTimeout, match="its time was up before it began"):
+        quick(1)
+
+
+def test_the_ticks_end_when_nobody_needs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that raises the epoch goes soon after the last kernel, and comes back with the next."""
+    monkeypatch.setattr(limits, "_KEPT", 0.02)
+    spin(1)
+
+    def ticking() -> list[threading.Thread]:
+        return [each for each in threading.enumerate() if each.name == "hybrid-compute-kernel-epochs"]
+
+    for thread in ticking():
+        limits._needed = min(limits._needed, time.monotonic() + 0.02)
+        thread.join()
+    assert not ticking()
+    with time_limit(0.05), pytest.raises(TaskTimeout):
+        spin(FOREVER)
+
+
+# By a signal.
+
+
+@in_the_main_thread
+def test_ctrl_c_ends_a_kernel() -> None:
+    """Every time, and the kernel is as good as new afterwards."""
+    for _ in range(20):
+        with pytest.raises(KeyboardInterrupt) as caught, interrupted():
+            spin(FOREVER)
+        assert caught.value.__notes__ == ["in the kernel spin"]
+        assert spin(4) == spin.__wrapped__(4)
+
+
+@in_the_main_thread
+def test_ctrl_c_ends_a_kernel_that_asks_python() -> None:
+    """Also when it comes while a function of Python's begins."""
+    asks = compiled(
+        "def f(n: int) -> float:\n    x = 1.0\n    for i in range(n):\n        x = math.sin(x) + 1.0\n    return x\n"
+    )
+    for _ in range(20):
+        with pytest.raises(KeyboardInterrupt), interrupted():
+            asks(FOREVER)
+
+
+@in_the_main_thread
+def test_a_signal_may_be_handled_and_the_kernel_goes_on() -> None:
+    """What its handler does not raise ends nothing."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+    try:
+        with interrupted(number=signal.SIGTERM):
+            assert spin(50_000_000) == spin(50_000_000)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert came == [signal.SIGTERM]
+
+
+@in_the_main_thread
+def test_ctrl_c_ends_all_threads_of_a_parallel_call() -> None:
+    """Nobody goes on writing into the arrays of a call that has ended."""
+    import numpy as np
+
+    out = np.zeros(64)
+    with pytest.raises(KeyboardInterrupt), interrupted():
+        spin_parts.parallel(64, out, threads=2)
+    assert (out > 0.0).sum() >= 1
+    after = out.copy()
+    with time_limit(0.05), pytest.raises(TaskTimeout):
+        spin(FOREVER)
+    assert (out == after).all()
+
+
+PESTERED = """
+import array, os, random, signal, sys, threading, time
+from hybrid_compute.kernels import Array, f64, kernel
+
+@kernel
+def fill(out: Array[f64]) -> None:
+    for i in range(len(out)):
+        out[i] = 1.0
+
+out = array.array("d", [0.0] * 10)
+fill(out)
+armed, raised, lost, over = False, 0, [], False
+
+def handler(*_):
+    global armed, raised
+    if armed:
+        armed, raised = False, raised + 1
+        raise KeyboardInterrupt
+
+def pester():
+    while not over:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(random.random() * 0.0003)
+
+sys.unraisablehook = lost.append
+signal.signal(signal.SIGUSR1, handler)
+thread = threading.Thread(target=pester)
+thread.start()
+for _ in range(1000):
+    out[9] = 0.0
+    try:
+        armed = True
+        fill._program._idle.clear()  # so that each call makes an instance
+        fill(out)
+        armed = False
+        assert out[9] == 1.0
+    except KeyboardInterrupt:
+        pass
+over = True
+thread.join()
+print(raised > 100, [each for each in lost if "callback" in str(each.err_msg)])
+"""
+
+
+@in_the_main_thread
+def test_a_signal_while_an_instance_is_made_is_not_lost(tmp_path: Path) -> None:
+    """Nor does it leave an instance without its memory: those functions do their work all the same."""
+    file = tmp_path / "pestered.py"
+    file.write_text(PESTERED)
+    ran = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, timeout=50, check=False)
+    assert (ran.returncode, ran.stdout) == (0, "True []\n"), ran.stderr
+
+
+def test_a_table_of_exceptions_gets_an_entry_in_front() -> None:
+    """The first handler covers the beginning of the function, too; all else is as it was."""
+
+    def function(a: int) -> int:
+        try:
+            return 1 // a
+        except ArithmeticError:
+            return -1
+
+    table = function.__code__.co_exceptiontable
+    assert extended(table).endswith(table)
+    before = function(3), function(0)
+    shielded(function)
+    assert (function(3), function(0)) == before
+    assert function.__code__.co_exceptiontable != table
+    with pytest.raises(TypeError):
+        function("")  # type: ignore[arg-type]
+
+
+# Because nobody waits.
+
+
+def test_a_kernel_stops_when_nobody_waits_for_it() -> None:
+    gone = threading.Event()
+    caught: list[BaseException] = []
+
+    def work() -> None:
+        abandoned.set(gone.is_set)
+        try:
+            spin(FOREVER)
+        except BaseException as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    gone.set()
+    thread.join()
+    assert isinstance(caught[0], Abandoned)
+
+
+@pytest.mark.parametrize("how", ["timeout", "cancelled"])
+async def test_the_thread_of_a_local_call_is_free_again(how: str) -> None:
+    """A kernel in the only thread ends with its call: the next one has its turn."""
+    async with Runtime([LocalBackend(threads=1)]) as rt:
+        if how == "timeout":
+            with pytest.raises(TaskTimeout):
+                await rt.options(timeout=0.05).run(spin, FOREVER)
+        else:
+            running = asyncio.ensure_future(rt.run(spin, FOREVER))
+            await asyncio.to_thread(_until_one_runs)
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+        assert await rt.run(spin, 4) == spin.__wrapped__(4)
+
+
+def _until_one_runs() -> None:
+    while not any(map(_in_a_call, sys._current_frames())):
+        time.sleep(0)
+
+
+def test_a_worker_stops_a_kernel_in_time() -> None:
+    with BlockingRuntime([WorkerBackend(size=1)]) as rt:
+        with pytest.raises(TaskTimeout):
+            rt.options(timeout=0.2).run(spin, FOREVER)
+        assert rt.run(spin, 4) == spin.__wrapped__(4)

@@ -1,0 +1,186 @@
+"""Stopping a guest: by its leash, at Ctrl-C, at the end of the program. And that nothing runs while no guest does."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from textwrap import dedent
+
+import pytest
+
+from hybrid_compute.wasm import Limits
+from hybrid_compute.wasm.function import WasmFunction
+from hybrid_compute.wasm.leash import Leash
+from hybrid_compute.wasm.watch import leashes, overdue, watch
+from tests.faults.watching import wait_until
+from tests.wasm.guests import bad, good
+
+SPIN: WasmFunction[[], None] = bad().task("spin", limits=Limits(time=None)).fn  # type: ignore[assignment]
+ADD = good().task("add")
+
+
+class Spinning:
+    """A guest that runs without end, in a thread."""
+
+    def __init__(self) -> None:
+        self.leash = Leash()
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+        wait_until(lambda: self.leash.tick is not None)
+
+    def _run(self) -> None:
+        try:
+            SPIN.run(self.leash, (), {})
+        except BaseException as error:
+            self.error = error
+
+
+@pytest.fixture
+def spinning() -> Iterator[Spinning]:
+    one = Spinning()
+    yield one
+    one.leash.stop(RuntimeError("the test is over"))
+    one.thread.join(10)
+
+
+def test_any_thread_can_stop_a_guest(spinning: Spinning) -> None:
+    """With an error of its own."""
+    reason = RuntimeError("enough")
+    spinning.leash.stop(reason)
+    spinning.thread.join(10)
+    assert spinning.error is reason
+
+
+def test_stopping_one_guest_leaves_the_others_running(spinning: Spinning) -> None:
+    """They share an engine, whose epoch goes on for all of them."""
+    other = Spinning()
+    other.leash.stop(RuntimeError("enough"))
+    other.thread.join(10)
+    assert spinning.thread.is_alive()
+    assert ADD(1, 2) == 3
+
+
+def test_what_is_stopped_before_it_begins_does_not_begin() -> None:
+    leash = Leash()
+    leash.stop(RuntimeError("too early"))
+    with pytest.raises(RuntimeError, match="too early"):
+        SPIN.run(leash, (), {})
+
+
+def test_the_watch_sleeps_while_no_guest_runs(spinning: Spinning) -> None:
+    """Nothing here spins while it waits."""
+    assert not watch.asleep
+    spinning.leash.stop(RuntimeError("enough"))
+    spinning.thread.join(10)
+    wait_until(lambda: watch.asleep)
+    assert ADD(1, 2) == 3
+    wait_until(lambda: watch.asleep)
+    assert not watch.running
+
+
+def test_guests_leave_nothing_behind() -> None:
+    """Not their leash, not their place in any list."""
+    before = len(leashes)
+    for _ in range(100):
+        ADD(1, 2)
+        with pytest.raises(Exception, match="gives up"):
+            bad().task("give_up")()
+    assert len(leashes) == before
+    assert not watch.running
+
+
+def test_which_engines_are_moved() -> None:
+    """Of guests whose time is up, that were told to stop, and now and then of the one in the main thread."""
+
+    def leash(name: str, until: float = 10.0, error: str = "", in_main: bool = False) -> Leash:
+        made = Leash()
+        made.tick = ticks[name] = lambda: name
+        made.until, made.in_main = until, in_main
+        made.error = RuntimeError(error) if error else None
+        return made
+
+    ticks: dict[str, object] = {}
+    held = [leash("late", 1.0), leash("told", error="stop"), leash("main", in_main=True), leash("going on"), Leash()]
+    assert overdue(held, 5.0, for_signals=False) == {ticks["late"], ticks["told"]}
+    assert overdue(held, 5.0, for_signals=True) == {ticks["late"], ticks["told"], ticks["main"]}
+
+
+def program(text: str) -> subprocess.Popen[str]:
+    prelude = """
+        import threading
+        from hybrid_compute.wasm import Limits, WasmModule
+        module = WasmModule.from_wat('(module (func (export "spin") (loop br 0)) (func (export "add") '
+            '(param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))')
+        spin, add = module.task("spin", limits=Limits(time=None)), module.task("add", reuse=True)
+    """
+    return subprocess.Popen(
+        [sys.executable, "-c", dedent(prelude) + dedent(text)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+@pytest.mark.parametrize("reuse", [False, True], ids=["fresh", "kept"])
+def test_an_interrupt_stops_a_guest_in_the_main_thread(reuse: bool) -> None:
+    """And is raised where it was called; the handler is then what it was."""
+    running = program(f"""
+        import signal
+        spin = module.task("spin", limits=Limits(time=None), reuse={reuse})
+        from hybrid_compute.wasm.watch import watch
+
+        def tell():
+            while not watch.running: pass
+            print("begun", flush=True)
+
+        add(1, 2)
+        threading.Thread(target=tell).start()
+        try:
+            spin()
+        except KeyboardInterrupt:
+            print("interrupted", add(1, 2), signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+    """)
+    assert running.stdout is not None
+    assert running.stdout.readline() == "begun\n"
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=30)
+    assert (out, err, running.returncode) == ("interrupted 3 True\n", "", 0)
+
+
+def test_a_program_ends_while_a_guest_runs() -> None:
+    """In a thread of its own, without end. Nothing is printed, and nobody waits."""
+    running = program("""
+        threading.Thread(target=spin, daemon=True).start()
+        add(1, 2)
+        while not __import__("hybrid_compute.wasm.watch", fromlist=["watch"]).watch.running: pass
+        print("done")
+    """)
+    out, err = running.communicate(timeout=30)
+    assert (out, err, running.returncode) == ("done\n", "", 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_forked_child_has_a_sandbox_too() -> None:
+    """Compiled before, and compiled there; its guests are watched."""
+    running = program("""
+        import os
+        add(1, 2)
+        child = os.fork()
+        if child == 0:
+            assert add(2, 3) == 5
+            assert module.task("add", deterministic=True)(2, 3) == 5
+            try:
+                module.task("spin", limits=Limits(time=0.02))()
+            except Exception as error:
+                print(type(error).__name__, flush=True)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert add(3, 4) == 7
+    """)
+    out, err = running.communicate(timeout=30)
+    assert (out, err, running.returncode) == ("LimitExceeded\n", "", 0)
