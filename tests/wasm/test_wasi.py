@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import pickle
 import re
 import tempfile
 import threading
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_compute import Runtime
+from hybrid_compute import Runtime, schema
 from hybrid_compute.backends.wasm import WasmBackend
 from hybrid_compute.errors import InvalidInput, LimitExceeded
 from hybrid_compute.wasm import Limits, Output, Trap, Wasi, WasmModule, beneath, preview1_files, preview1_process
@@ -60,6 +61,14 @@ async def test_a_program_runs_in_the_sandbox_of_a_runtime() -> None:
     async with Runtime([WasmBackend(threads=1)]) as rt:
         assert (await rt.run(TOOL.program(), ["echo", "hi"])).stdout == b"hi\n"
         assert (await rt.run(TOOL.program(), args=["cat"], stdin=b"there")).stdout == b"there"
+
+
+def test_a_program_can_be_called_from_outside_and_sent_elsewhere() -> None:
+    """Its input and output have a schema, and it is pickled with its module."""
+    program = TOOL.program(wasi=Wasi(env={"A": "b"}))
+    args, kwargs = schema.bind_json(program, b'{"args": ["cat"], "stdin": "aGk="}')
+    assert schema.encode_json(program(*args, **kwargs)) == b'{"stdout":"aGk=","stderr":"","exit_code":0}'
+    assert pickle.loads(pickle.dumps(program.fn))(["env", "A"]).stdout == b"b\n"
 
 
 @pytest.mark.parametrize("wrong", ["echo", [1], ["zero\0byte"]], ids=repr)
@@ -285,6 +294,10 @@ def test_what_is_written_to_files_has_a_limit(folders: Wasi, tmp_path: Path) -> 
         with pytest.raises(LimitExceeded, match=r"wrote more to files: its limit of output"):
             TOOL.program(**small)(args)
     assert (tmp_path / "out" / "big").stat().st_size <= 100_000
+    for args in (["mkdir", "/out/new"], ["write", "/out/new", ""]):
+        with pytest.raises(LimitExceeded, match="files"):
+            TOOL.program(wasi=folders, limits=Limits(output=4095))(args)
+    assert os.listdir(tmp_path / "out") == ["big"]
 
 
 @needs_folders

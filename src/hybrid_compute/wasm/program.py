@@ -87,7 +87,7 @@ class Shared(Generic[Code]):
     """
 
     def __init__(self, code: Code) -> None:
-        self.code = code
+        self.code: Code = code
 
 
 def shared(kind: type[Code], source: Source, engine: Engine) -> Shared[Code]:
