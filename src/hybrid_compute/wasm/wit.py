@@ -13,7 +13,7 @@ import msgspec
 from wasmtime import component as w
 
 from hybrid_compute.errors import InvalidInput
-from hybrid_compute.wasm import shapes
+from hybrid_compute.wasm import compound, shapes
 from hybrid_compute.wasm.shapes import Scalar, Shape
 
 _SCALARS: dict[type[w.ValType], Scalar] = {
@@ -45,15 +45,15 @@ def shape_of(hint: Any, wit: w.ValType, where: str) -> Shape:
             return _list(hint, wit, where)
         case w.TupleType() if typing.get_origin(hint) is tuple and len(typing.get_args(hint)) == len(wit.elements):
             pairs = enumerate(zip(typing.get_args(hint), wit.elements, strict=True))
-            return shapes.Tupled([shape_of(mine, theirs, f"{where}[{index}]") for index, (mine, theirs) in pairs])
+            return compound.Tupled([shape_of(mine, theirs, f"{where}[{index}]") for index, (mine, theirs) in pairs])
         case w.RecordType():
             return _record(hint, wit, where)
         case w.OptionType() if (some := _without_none(hint)) is not None:
-            return shapes.Optional(shape_of(some, wit.payload, where))
+            return compound.Optional(shape_of(some, wit.payload, where))
         case w.EnumType():
-            return shapes.Chosen(_chosen(hint, wit, where))
+            return compound.Chosen(_chosen(hint, wit, where))
         case w.FlagsType() if typing.get_origin(hint) is set and typing.get_args(hint) == (str,):
-            return shapes.Flags(wit.names)
+            return compound.Flags(wit.names)
         case _:
             _refuse(hint, wit, where)
 
@@ -63,7 +63,7 @@ def shape_of_result(hint: Any, wit: w.ValType | None, where: str) -> Shape | Non
     none = hint is None or hint is type(None)
     if isinstance(wit, w.ResultType):
         ok = shape_of_result(hint, wit.ok, where)
-        return shapes.Outcome(
+        return compound.Outcome(
             ok, None if wit.err is None else shape_of(_plain(wit.err), wit.err, f"{where}, its error")
         )
     if wit is None:
@@ -77,7 +77,7 @@ def _list(hint: Any, wit: w.ListType, where: str) -> Shape:
     if typing.get_origin(hint) not in (list, Sequence):
         _refuse(hint, wit, where)
     element = shape_of(typing.get_args(hint)[0], wit.element, f"{where}[...]")
-    return shapes.Scalars(element) if isinstance(element, Scalar) else shapes.Listed(element)
+    return shapes.Scalars(element) if isinstance(element, Scalar) else compound.Listed(element)
 
 
 def _record(hint: Any, wit: w.RecordType, where: str) -> Shape:
@@ -90,7 +90,7 @@ def _record(hint: Any, wit: w.RecordType, where: str) -> Shape:
             f"{where}: {hint.__name__} has the fields {', '.join(fields)}, and the record {', '.join(theirs)}"
         )
     crossing = [(name, ours, shape_of(fields[ours], type, f"{where}.{ours}")) for ours, (name, type) in theirs.items()]
-    return shapes.Recorded(hint, hint.__name__, crossing)
+    return compound.Recorded(hint, hint.__name__, crossing)
 
 
 def _fields(hint: Any) -> Mapping[str, Any] | None:
