@@ -286,6 +286,35 @@ def test_without_wasmtime_it_is_python(tmp_path: Any) -> None:
     ]
 
 
+TAKEN = """
+import faulthandler
+from hybrid_compute.kernels import kernel
+
+@kernel
+def inverse(n: int) -> float:
+    return 1 / n
+
+def outcome(n):
+    try:
+        return inverse(n)
+    except Exception as error:
+        return type(error).__name__
+
+print(outcome(2), outcome(0))
+faulthandler.enable()
+print(outcome(2), outcome(0))
+faulthandler.disable()
+"""
+
+
+def test_a_kernel_does_not_run_where_its_failure_would_end_the_process(tmp_path: Any) -> None:
+    """Nor does it come to that: what it raises begins as a signal, which somebody else has taken."""
+    file = tmp_path / "taken.py"
+    file.write_text(TAKEN)
+    ran = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (0, "0.5 ZeroDivisionError\nBackendUnavailable BackendUnavailable\n")
+
+
 USELESS = """
 import resource, sys, warnings
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))  # less than the addresses that kernels want

@@ -451,6 +451,20 @@ def test_the_memories_of_a_component_have_one_limit() -> None:
         many.task(limits=Limits(memory=2 << 20))(f)()
 
 
+def test_a_component_has_only_so_many_memories() -> None:
+    """Each takes up four gigabytes of addresses, however small it is."""
+    many = WasmComponent.from_wat(
+        f"""(component (core module $m (memory 0)) {"(core instance (instantiate $m))" * 9}
+             (core module $f (func (export "f"))) (core instance $i (instantiate $f))
+             (func (export "f") (canon lift (core func $i "f"))))"""
+    )
+
+    def f() -> None: ...
+
+    with pytest.raises(LimitExceeded, match="more than 8 tables or 8 memories"):
+        many.task(f)()
+
+
 def test_a_trap_of_a_component_has_its_code_and_frames() -> None:
     """As that of a module; and the next call has a new instance."""
     divide = hostile("divide", int, 1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hybrid_compute.errors import LimitExceeded
+from hybrid_compute.errors import BackendUnavailable, LimitExceeded
 from hybrid_compute.wasm import Limits, WasmModule
 from tests.wasm.guests import bad, good
 
@@ -66,6 +66,49 @@ def test_what_exceeds_a_limit_is_stopped_and_told_which(call: Callable[..., Any]
         with pytest.raises(LimitExceeded, match=reason) as caught:
             call()
         assert caught.value.started
+
+
+def test_a_guest_that_is_denied_again_and_again_is_stopped() -> None:
+    """Each denial takes a moment of ours."""
+    greedy = WasmModule.from_wat("""
+        (module (memory 1) (func (export "run") (loop (drop (memory.grow (i32.const 30000))) (br 0))))
+    """)
+    with pytest.raises(LimitExceeded, match=r"asked for 1\.831 GiB, again and again: its limit of memory is 64 MiB"):
+        greedy.task("run", limits=Limits(time=None))()
+
+
+@pytest.mark.parametrize("many", ["(table 1 funcref)", "(memory 1)"])
+def test_a_guest_may_have_eight_tables_and_memories(many: str) -> None:
+    """So that what each may have bounds what all may have."""
+    for count in (8, 9):
+        task = WasmModule.from_wat(f'(module {many * count} (func (export "run")))').task("run")
+        if count == 8:
+            assert task() is None
+        else:
+            with pytest.raises(LimitExceeded, match="run asks for more than 8 tables or 8 memories"):
+                task()
+
+
+def test_guests_that_call_each_other_have_room_for_all() -> None:
+    """Each may use all of its stack: when the thread's is used up, the next one is refused, and nothing crashes."""
+    module = WasmModule.from_wat("""
+        (module (import "host" "again" (func $again (result i32))) (func (export "run") (result i32) (call $again)))
+    """)
+    depth = 0
+
+    def again() -> int:
+        nonlocal depth
+        depth += 1
+        return run()
+
+    run = module.task("run", grants={"again": again}, limits=Limits(stack=1 << 20))
+    for _ in range(3):
+        depth = 0
+        with pytest.raises(
+            BackendUnavailable, match=r"of which others that call it may use \d+, and the guest may use 1024"
+        ):
+            run()
+        assert 1 < depth < 8
 
 
 def test_what_stays_within_its_limits_is_not_touched() -> None:

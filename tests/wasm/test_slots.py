@@ -73,7 +73,10 @@ def test_several_at_a_time_have_each_their_own() -> None:
     peek(0, 0)
     before = set(slots._used)
     program = peek.fn._ready.program  # type: ignore[attr-defined]
-    guests = [Guest(program, Leash()) for _ in range(slots.KEPT + 3)]
+    guests: list[Guest] = []
+    for _ in range(slots.KEPT + 3):
+        guests.append(Guest(program, Leash()))
+        guests[-1].end()
     for number, guest in enumerate(guests):
         guest.write(0, number.to_bytes(4, "little"))
     assert [int.from_bytes(guest.read(0, 4), "little") for guest in guests] == list(range(len(guests)))

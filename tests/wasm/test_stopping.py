@@ -152,6 +152,27 @@ def test_an_interrupt_stops_a_guest_in_the_main_thread(reuse: bool) -> None:
     assert (out, err, running.returncode) == ("interrupted 3 True\n", "", 0)
 
 
+@pytest.mark.parametrize(
+    ("first", "outcome"), [("handler", "Trap\n"), ("sandbox", "BackendUnavailable\n")], ids=["before", "after"]
+)
+def test_a_trap_never_ends_the_process(first: str, outcome: str) -> None:
+    """Though `faulthandler` handles the same signals: enabled before, it is passed by; after, guests are refused."""
+    running = program(f"""
+        import faulthandler
+        if "{first}" == "handler":
+            faulthandler.enable()
+        add(1, 2)
+        faulthandler.enable()
+        try:
+            WasmModule.from_wat('(module (func (export "fail") unreachable))').task("fail")()
+        except Exception as error:
+            print(type(error).__name__)
+        faulthandler.disable()
+    """)
+    out, err = running.communicate(timeout=30)
+    assert (out, err, running.returncode) == (outcome, "", 0)
+
+
 def test_a_program_ends_while_a_guest_runs() -> None:
     """In a thread of its own, without end. Nothing is printed, and nobody waits."""
     running = program("""

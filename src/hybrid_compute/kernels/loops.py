@@ -11,8 +11,11 @@ Both do the same: which one runs only shows in the time it takes.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hybrid_compute.kernels import vectors
 from hybrid_compute.kernels.addresses import Axis, Fast, Plan, key
+from hybrid_compute.kernels.branches import straightened
 from hybrid_compute.kernels.tree import (
     Assign,
     Binary,
@@ -145,6 +148,15 @@ def _straight(loop: For) -> bool:
     return all(isinstance(statement, Assign | Store) for statement in loop.body)
 
 
+def _straightened(loop: For, plans: dict[int, Plan]) -> For | None:
+    """The loop for vectors: without branches."""
+    types = {plan.node.of.element.scalar for plan in plans.values()}
+    if _straight(loop) or len(types) != 1:
+        return loop if _straight(loop) else None
+    body = straightened(loop.body, plans, types.pop())
+    return None if body is None else replace(loop, body=body)
+
+
 def _unrolls(loop: For) -> bool:
     return _straight(loop) and _innermost(loop) and len(list(walk(loop.body))) <= LARGE
 
@@ -227,11 +239,12 @@ def _ask(writer: Writer, plans: dict[int, Plan], counter: str, stop: str) -> Non
 
 def _quick(writer: Writer, loop: For, plans: dict[int, Plan], counter: str, stop: str, done: str) -> None:
     fast = Fast(plans, writer.new("i32"))
+    straight = _straightened(loop, plans)
     for plan in plans.values():
         _base(writer, fast, plan)
     writer.known = fast
-    if _straight(loop):
-        vectors.write(writer, loop, fast, counter, stop)
+    if straight is not None:
+        vectors.write(writer, straight, fast, counter, stop)
     if _unrolls(loop):
         turns, again = writer.label("turns"), writer.label("for")
         writer.say(f"block {turns}", f"loop {again}")

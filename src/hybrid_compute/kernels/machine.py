@@ -21,6 +21,7 @@ from wasmtime import _bindings as c
 from hybrid_compute.kernels import limits, stacks
 from hybrid_compute.kernels.memory import SIZE, LinearMemory, Memory
 from hybrid_compute.kernels.shield import shielded
+from hybrid_compute.wasm import signals
 
 NOTHING: Any = ctypes.cast(0, ctypes.CFUNCTYPE(None, ctypes.c_void_p))
 """A finaliser that is none."""
@@ -105,6 +106,7 @@ class Machine:
         config.memory_init_cow = False
         config.parallel_compilation = False  # a kernel is small: threads would take longer to start
         c.wasmtime_config_host_memory_creator_set(config.ptr(), ctypes.byref(self._creator))
+        signals.about_to_be_handled()
         engine = wasmtime.Engine(config)
         if kind.interruptible:
             limits.on_tick(engine.increment_epoch)

@@ -17,6 +17,7 @@ from wasmtime import _bindings as c
 from hybrid_compute.kernels import limits, stacks
 from hybrid_compute.kernels.machine import NOTHING, Kind, Machine, callback, new_error
 from hybrid_compute.kernels.prelude import HOST
+from hybrid_compute.wasm import signals
 
 if TYPE_CHECKING:
     from hybrid_compute.kernels.emit import Module
@@ -50,6 +51,7 @@ class Program:
         """An instance that nobody else uses until it is put back."""
         if not stacks.thread.checked:
             stacks.insist()
+        signals.insist_on_handlers()
         try:
             return self._idle.pop()  # the last one: what it works with is in the cache of the processor
         except IndexError:

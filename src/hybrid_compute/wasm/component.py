@@ -21,6 +21,7 @@ from wasmtime import component
 from hybrid_compute.errors import InvalidInput, LimitExceeded
 from hybrid_compute.wasm import capi, slots
 from hybrid_compute.wasm.engines import Engine, Profile, engine_for
+from hybrid_compute.wasm.guest import MOST_MEMORIES, MOST_TABLES
 from hybrid_compute.wasm.held import Held, alive
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import Limits, in_units
@@ -100,7 +101,7 @@ class ComponentGuest(Held):
 
     def __init__(self, program: ComponentProgram, leash: Leash) -> None:
         super().__init__(program.engine, program.limits, program.name)
-        self.room = Room(program.limits.memory)
+        self.room = Room(program.limits.memory, self._hoards)
         self.host_calls = 0
         self._instance = c.wasmtime_component_instance_t()
         store: int = capi.store_new(program.engine.pointer, self.number, None)
@@ -108,7 +109,9 @@ class ComponentGuest(Held):
         try:
             self.hold(store, capi.store_context(store))
             own = slots.own and not program.engine.profile.components
-            capi.store_limiter(store, -1 if own else self.limits.memory, self.limits.table, -1, -1, -1)
+            capi.store_limiter(
+                store, -1 if own else self.limits.memory, self.limits.table, -1, MOST_TABLES, MOST_MEMORIES
+            )
             self._at = ctypes.cast(self.context, ctypes.POINTER(c.wasmtime_context_t))
             self.begin(leash)
             slots.making(self.room)
@@ -154,6 +157,10 @@ class ComponentGuest(Held):
         if error:
             raise self._failure(str(wasmtime.WasmtimeError._from_ptr(error)))
 
+    def _hoards(self) -> None:
+        wanted, limit = in_units(self.room.denied or 0), in_units(self.limits.memory)
+        self.leash.stop(exceeded(self.name, "memory", limit, f"asked for {wanted}, again and again"))
+
     def _failure(self, text: str) -> BaseException:
         told = self.leash.taken()
         if told is not None:
@@ -165,6 +172,9 @@ class ComponentGuest(Held):
                 backend="wasm",
                 started=True,
             )
+        if "count too high" in text:
+            reason = f"{self.name} asks for more than {MOST_TABLES} tables or {MOST_MEMORIES} memories"
+            return LimitExceeded(f"{reason}: {text.splitlines()[-1].strip()}", backend="wasm", started=True)
         if "table minimum size" in text:
             return exceeded(self.name, "table", f"{self.limits.table} elements", "asks for more from the beginning")
         if self.room.denied is not None and "wasm trap" not in text:

@@ -11,7 +11,7 @@ from typing import Any
 
 import wasmtime
 
-from hybrid_compute.wasm import capi, slots
+from hybrid_compute.wasm import capi, signals, slots
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Engine:
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
         self.metered = profile.metered or profile.deterministic
+        signals.about_to_be_handled()
         self.engine = wasmtime.Engine(_config(profile))
         self.code: weakref.WeakValueDictionary[tuple[str, str], Any] = weakref.WeakValueDictionary()
         """What has been compiled for it (`program.Shared`), by its kind and the digest of its source."""

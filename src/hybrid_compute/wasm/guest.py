@@ -8,6 +8,7 @@ from collections.abc import Callable
 from ctypes import addressof, c_void_p, create_string_buffer
 from typing import TYPE_CHECKING
 
+from hybrid_compute.errors import LimitExceeded
 from hybrid_compute.wasm import capi, slots
 from hybrid_compute.wasm.held import Held
 from hybrid_compute.wasm.leash import Leash
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from hybrid_compute.wasm.program import Program
 
 
+MOST_TABLES = MOST_MEMORIES = 8
+"""Of one guest. Compilers make one of each."""
+
+
 class Guest(Held):
     """A program, instantiated, with a call under way. `close` it, or leave it to the garbage collector."""
 
@@ -31,7 +36,7 @@ class Guest(Held):
     def __init__(self, program: Program, leash: Leash, system: Process | None = None) -> None:
         super().__init__(program.engine, program.limits, program.name)
         self.program = program
-        self.room = Room(program.limits.memory)
+        self.room = Room(program.limits.memory, self._hoards)
         self.host_calls = 0
         self.system = system
         """What it takes for its process, if it has WASI."""
@@ -47,7 +52,7 @@ class Guest(Held):
                 self.system = Process(program.name, program.limits, program.wasi)
             self.hold(store, capi.store_context(store))
             memory = -1 if slots.own else self.limits.memory
-            capi.store_limiter(store, memory, self.limits.table, -1, -1, -1)
+            capi.store_limiter(store, memory, self.limits.table, 1, MOST_TABLES, MOST_MEMORIES)
             self.begin(leash)
             slots.making(self.room)
             self._enter(capi.pre_instantiate, program.pre, self.context, addressof(self._instance), self.trap_at)
@@ -127,6 +132,11 @@ class Guest(Held):
         if error or self.trap.value:
             raise self.failure(error)
 
+    def _hoards(self) -> None:
+        wanted = in_units(self.room.denied or 0)
+        limit = in_units(self.limits.memory)
+        self.leash.stop(exceeded(self.name, "memory", limit, f"asked for {wanted}, again and again"))
+
     def failure(self, error: int | None) -> BaseException:
         """What to raise for an error of the C API, or for the trap that has come."""
         self.spoiled = True
@@ -148,6 +158,9 @@ class Guest(Held):
         text = str(failed)
         if "table minimum size" in text:
             return exceeded(self.name, "table", f"{self.limits.table} elements", "asks for more from the beginning")
+        if "count too high" in text:
+            reason = f"{self.name} asks for more than {MOST_TABLES} tables or {MOST_MEMORIES} memories"
+            return LimitExceeded(f"{reason}: {text.splitlines()[-1].strip()}", backend="wasm", started=True)
         return Trap(f"{self.name} could not be instantiated: {text}")
 
 

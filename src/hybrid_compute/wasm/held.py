@@ -12,7 +12,7 @@ from threading import get_ident
 from time import monotonic
 
 from hybrid_compute.errors import LimitExceeded
-from hybrid_compute.wasm import capi, interrupts, stack
+from hybrid_compute.wasm import capi, interrupts, signals, stack
 from hybrid_compute.wasm.engines import Engine
 from hybrid_compute.wasm.leash import NEVER, Leash
 from hybrid_compute.wasm.limits import Limits
@@ -37,6 +37,7 @@ class Held(ABC):
         self.process = os.getpid()
         self.leash = Leash()
         self.context = 0
+        self._under_way = False
 
     def hold(self, store: int, context: int) -> None:
         """Once, before anything runs in the store: from now on it asks."""
@@ -49,7 +50,9 @@ class Held(ABC):
     def begin(self, leash: Leash) -> None:
         """A call begins, in this thread: from here on the leash holds it, and it may use all that the limits give."""
         limits = self.limits
-        stack.insist_on(limits.stack)
+        signals.insist_on_handlers()
+        stack.take(limits.stack)
+        self._under_way = True
         leash.begin(NEVER if limits.time is None else monotonic() + limits.time, self.late)
         if self.engine.metered:
             capi.check(capi.set_fuel(self.context, _ALL_FUEL if limits.fuel is None else limits.fuel))
@@ -65,6 +68,9 @@ class Held(ABC):
     def end(self) -> None:
         """The call is over. `begin` and `end` may follow each other many times."""
         watch.running.pop(self.number, None)
+        if self._under_way:
+            self._under_way = False
+            stack.give_back(self.limits.stack)
         if self.leash.written:
             self.leash.written = False
             interrupts.as_before(self.leash)

@@ -93,11 +93,16 @@ class Shared(Generic[Code]):
 def shared(kind: type[Code], source: Source, engine: Engine) -> Shared[Code]:
     """The compiled code, made once in a process and kept on disk for the next."""
     key = kind.__name__, source.digest
+    place = *key, engine.profile
     with _lock:
+        compiling = _compiling.setdefault(place, threading.Lock())
+    with compiling:  # others compile other modules meanwhile
         known: Shared[Code] | None = engine.code.get(key)
         if known is None:
             known = engine.code[key] = Shared(load(kind, source, engine))
-        return known
+    with _lock:
+        _compiling.pop(place, None)
+    return known
 
 
 def load(kind: type[Code], source: Source, engine: Engine) -> Code:
@@ -126,12 +131,14 @@ def _deserialized(kind: type[Code], engine: wasmtime.Engine, code: Path | bytes)
 
 
 _lock = threading.Lock()
+_compiling: dict[tuple[str, str, Profile], threading.Lock] = {}
 
 
 def _forget() -> None:
     """In a forked child: the lock is free, whoever held it."""
     global _lock  # noqa: PLW0603  # one process has one
     _lock = threading.Lock()
+    _compiling.clear()
 
 
 def _end() -> None:

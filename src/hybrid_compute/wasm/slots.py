@@ -16,6 +16,7 @@ import mmap
 import os
 import sys
 import threading
+from collections.abc import Callable
 from ctypes import c_int, c_long, c_size_t, c_void_p
 from typing import Any
 
@@ -26,6 +27,8 @@ SIZE = 1 << 32
 GUARD = 32 << 20
 KEPT = 64
 """So many empty blocks are kept for the next guests."""
+PATIENCE = 1000
+"""So often a guest may ask for more memory than it may have."""
 _NOTHING, _READ_WRITE, _FIXED, _FAILED = 0, 3, 0x10, c_void_p(-1).value
 _SMALL = 1 << 18
 """Bytes that are cleared by hand: giving so few pages back to the system would take longer."""
@@ -35,12 +38,17 @@ own = sys.platform != "win32"
 
 
 class Room:
-    """The memory of one guest: what it has, what it may have, and what it was denied last."""
+    """The memory of one guest: what it has, what it may have, and what it was denied last.
 
-    __slots__ = ("denied", "limit", "slots", "used")
+    Each denial takes the interpreter lock for a moment, so who is denied too often is told to `stop`.
+    """
 
-    def __init__(self, limit: int) -> None:
+    __slots__ = ("_denials", "_stop", "denied", "limit", "slots", "used")
+
+    def __init__(self, limit: int, stop: Callable[[], object]) -> None:
         self.limit = limit
+        self._stop = stop
+        self._denials = 0
         self.used = 0
         self.denied: int | None = None
         self.slots: list[Slot] = []
@@ -49,6 +57,9 @@ class Room:
         """Whether so many bytes more are within the limit, and its own from now on."""
         if self.used + size > self.limit:
             self.denied = self.used + size
+            self._denials += 1
+            if self._denials > PATIENCE:
+                self._stop()
             return False
         self.used += size
         return True
@@ -108,6 +119,13 @@ def making(room: Room) -> None:
     _making.room = room
 
 
+def _empty() -> Slot:
+    try:
+        return _free.pop()
+    except IndexError:
+        return Slot(next(_numbers))
+
+
 def _reason() -> str:
     return os.strerror(ctypes.get_errno())
 
@@ -122,7 +140,7 @@ def _new(_env: Any, _type: Any, least: int, most: int, _reserved: int, _guard: i
         room: Room = _making.room
         if not room.take(least):
             return _denied(b"memory")
-        slot = _free.pop() if _free else Slot(next(_numbers))
+        slot = _empty()
         if not slot.resize(least):
             return _denied(b"the system gives no more memory")
     except BaseException as error:  # what is raised in a callback would be printed, and forgotten

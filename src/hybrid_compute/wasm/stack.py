@@ -17,23 +17,36 @@ _SPARE = 256 << 10
 """What the way into the guest and host functions need besides."""
 
 
-class _Known(threading.local):
+class _Thread(threading.local):
     size: int | None = None
+    taken = 0
+    """By guests that are under way here: one may call a function of ours that calls another."""
 
 
-_known = _Known()
+_thread = _Thread()
 
 
 def insist_on(needed: int) -> None:
     """Refuse to run a guest that may use so many bytes where this thread has too few."""
-    if _known.size is None:
-        _known.size = _stack_size()
-    if _known.size < needed + _SPARE:
+    if _thread.size is None:
+        _thread.size = _stack_size()
+    if _thread.size < _thread.taken + needed + _SPARE:
+        taken = f", of which others that call it may use {_thread.taken >> 10}" if _thread.taken else ""
         raise BackendUnavailable(
-            f"this thread has a stack of {_known.size >> 10} KiB, and the guest may use {needed >> 10}: call "
+            f"this thread has a stack of {_thread.size >> 10} KiB{taken}, and the guest may use {needed >> 10}: call "
             f"threading.stack_size({THREAD}) before the thread is started, or lower Limits.stack",
             backend="wasm",
         )
+
+
+def take(needed: int) -> None:
+    """`insist_on` it, and keep it until it is given back."""
+    insist_on(needed)
+    _thread.taken += needed + _SPARE
+
+
+def give_back(needed: int) -> None:
+    _thread.taken -= needed + _SPARE
 
 
 def _stack_size() -> int:
