@@ -93,7 +93,7 @@ class Shared(Generic[Code]):
 def shared(kind: type[Code], source: Source, engine: Engine) -> Shared[Code]:
     """The compiled code, made once in a process and kept on disk for the next."""
     key = kind.__name__, source.digest
-    place = *key, engine.profile
+    place = kind.__name__, source.digest, engine.profile
     with _lock:
         compiling = _compiling.setdefault(place, threading.Lock())
     with compiling:  # others compile other modules meanwhile
