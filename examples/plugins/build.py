@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-C = [sys.executable, "-m", "ziglang", "cc", "--target=wasm32-freestanding", "-O3", "-nostdlib", "-Wl,--no-entry"]
+C = [sys.executable, "-m", "ziglang", "cc", "--target=wasm32-freestanding", "-O3", "-g0", "-nostdlib", "-Wl,--no-entry"]
 PROGRAM = [sys.executable, "-m", "ziglang", "cc", "--target=wasm32-wasi", "-Os", "-s"]
 ASSEMBLYSCRIPT = ["asc", "-O3", "--runtime", "stub", "--use", "abort="]
 
