@@ -18,6 +18,7 @@ SHOWN = {
     "large_arrays": ["4,194,304 bytes each way", "a shared array in a worker: output array is read-only"],
     "offline": ["kept: reading-0 reading-1 reading-2", "stored: 3", "at the server: 17.5 18.0 18.5 19.0"],
     "pipeline": ["300 lines, the first read in ", "left with 5", "in stage 1 of 2, price on worker, on item 1"],
+    "plugin": ["score: 107.1", "'the 2'", "contained: share: it divided", "Limits.memory)", "goes on: 3"],
     "progressive_enhancement": ["passed on by worker: ", "computed in a worker", "computed in this process"],
     "prompts": ["refused: the prompt is empty", "to_html    ran at worker", "clean      ran at local"],
     "remote": [

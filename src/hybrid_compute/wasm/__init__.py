@@ -10,17 +10,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hybrid_compute.wasm.componentfunction import WasmComponent
 from hybrid_compute.wasm.function import WasmFunction
 from hybrid_compute.wasm.limits import Limits
 from hybrid_compute.wasm.module import WasmModule, task
 from hybrid_compute.wasm.run import Run, in_turns
-from hybrid_compute.wasm.trap import Trap
+from hybrid_compute.wasm.trap import GuestError, Trap
+from hybrid_compute.wasm.wasi import Output, Wasi
 
 if TYPE_CHECKING:
     from hybrid_compute.wasm.instance import Instance
     from hybrid_compute.wasm.snapshot import Snapshot
 
-__all__ = ["Instance", "Limits", "Run", "Snapshot", "Trap", "WasmFunction", "WasmModule", "in_turns", "task"]
+__all__ = [
+    "GuestError",
+    "Instance",
+    "Limits",
+    "Output",
+    "Run",
+    "Snapshot",
+    "Trap",
+    "Wasi",
+    "WasmComponent",
+    "WasmFunction",
+    "WasmModule",
+    "in_turns",
+    "task",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ import threading
 import weakref
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import wasmtime
 
@@ -34,8 +35,10 @@ class Engine:
         self.metered = profile.metered or profile.deterministic
         signals.about_to_be_handled()
         self.engine = wasmtime.Engine(_config(profile))
-        self.modules: weakref.WeakValueDictionary[str, wasmtime.Module] = weakref.WeakValueDictionary()
-        """What has been compiled for it, by the digest of its source."""
+        self.code: weakref.WeakValueDictionary[tuple[str, str], Any] = weakref.WeakValueDictionary()
+        """What has been compiled for it (`program.Shared`), by its kind and the digest of its source."""
+        self.others: weakref.WeakSet[Any] = weakref.WeakSet()
+        """What else of wasmtime's is to be closed at the end of the program."""
         self.pointer = capi.pointer(self.engine)
         self.tick = partial(capi.increment_epoch, self.pointer)
 
@@ -52,8 +55,8 @@ def engine_for(profile: Profile) -> Engine:
 def end_engines() -> None:
     """At the end of the program."""
     for each in _engines.values():
-        for module in list(each.modules.values()):
-            module.close()
+        for made in (*(shared.code for shared in each.code.values()), *each.others):
+            made.close()
         each.engine.close()
 
 

@@ -12,6 +12,7 @@ from hybrid_compute.wasm.contained import Contained
 from hybrid_compute.wasm.entrance import NOT_HERE, Entrance
 from hybrid_compute.wasm.limits import Limits
 from hybrid_compute.wasm.source import Source
+from hybrid_compute.wasm.wasi import Wasi
 
 if TYPE_CHECKING:
     from hybrid_compute.wasm.leash import Leash
@@ -41,6 +42,7 @@ class WasmFunction(Contained, Generic[P, R]):
         grants: Mapping[str, Any],
         deterministic: bool,
         reuse: bool,
+        wasi: Wasi | None = None,
     ) -> None:
         if stub is not None:
             functools.update_wrapper(self, stub)
@@ -53,7 +55,8 @@ class WasmFunction(Contained, Generic[P, R]):
         self.grants = dict(grants)
         self.deterministic = deterministic
         self.reuse = reuse
-        self.restartable = not grants and not reuse
+        self.wasi = wasi.deterministic() if wasi is not None and deterministic else wasi
+        self.restartable = not (grants or reuse or (wasi is not None and (wasi.has_effects or wasi.has_folders)))
         self._ready: Ready | None = None
         self._entrance = Entrance()
 
@@ -77,20 +80,16 @@ class WasmFunction(Contained, Generic[P, R]):
 
     def _prepare(self) -> Ready:
         try:
-            from hybrid_compute.wasm.engines import Profile
-            from hybrid_compute.wasm.program import Program
+            from hybrid_compute.wasm import imports
         except ImportError as error:
             raise BackendUnavailable(
                 f"{self.__name__} runs in wasmtime, which is not there ({error}): pip install 'hybrid-compute[wasm]'",
                 backend="wasm",
             ) from error
-        from hybrid_compute.wasm import grants, signature
+        from hybrid_compute.wasm import signature
         from hybrid_compute.wasm.ready import Kept, Ready
 
-        limits = self.limits
-        profile = Profile(limits.fuel is not None, self.deterministic, limits.stack)
-        link = functools.partial(grants.link, self.__name__, self.grants)
-        program = Program(self.source, profile, limits, self.__name__, link)
+        program = imports.program(self.source, self.__name__, self.limits, self.grants, self.deterministic, self.wasi)
         types = program.function_type(self.export)
         declared = signature.of_types(self.__name__, *types) if self.stub is None else signature.of_stub(self.stub)
         convention = signature.Convention(self.__name__, declared, *types)

@@ -13,6 +13,7 @@ from hybrid_compute.wasm import capi, slots
 from hybrid_compute.wasm.held import Held
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import in_units
+from hybrid_compute.wasm.process import Process
 from hybrid_compute.wasm.slots import Room
 from hybrid_compute.wasm.trap import Trap
 from hybrid_compute.wasm.traps import exceeded, explain
@@ -32,11 +33,13 @@ class Guest(Held):
     """Whether something went wrong in it: its memory may be half written."""
     _store: int | None = None
 
-    def __init__(self, program: Program, leash: Leash, *, shared: bool = False) -> None:
+    def __init__(self, program: Program, leash: Leash, system: Process | None = None, *, shared: bool = False) -> None:
         super().__init__(program.engine, program.limits, program.name)
         self.program = program
         self.room = Room(program.limits.memory, self._hoards, shared=shared)
         self.host_calls = 0
+        self.system = system
+        """What it takes for its process, if it has WASI."""
         self.trap = c_void_p()
         self.trap_at = addressof(self.trap)
         self._memory: int | None = None
@@ -45,6 +48,8 @@ class Guest(Held):
         store: int = capi.store_new(program.engine.pointer, self.number, None)
         self._store = store
         try:
+            if system is None and program.wasi is not None:
+                self.system = Process(program.name, program.limits, program.wasi)
             self.hold(store, capi.store_context(store))
             memory = -1 if slots.own else self.limits.memory
             capi.store_limiter(store, memory, self.limits.table, 1, MOST_TABLES, MOST_MEMORIES)
@@ -53,6 +58,9 @@ class Guest(Held):
             self._enter(capi.pre_instantiate, program.pre, self.context, addressof(self._instance), self.trap_at)
             if slots.signalled:
                 raise slots.signalled.pop()
+            if program.initializes:
+                nothing = create_string_buffer(capi.SLOT)
+                self.call(self.export(b"_initialize", capi.EXTERN_FUNC), addressof(nothing), 1)
         except BaseException:
             self.close()
             raise
@@ -60,6 +68,8 @@ class Guest(Held):
     def begin(self, leash: Leash) -> None:
         self.host_calls = 0
         self.room.denied = None
+        if self.system is not None:
+            self.system.begin()
         super().begin(leash)
 
     def call(self, function: int, values: int, count: int) -> None:
@@ -73,6 +83,8 @@ class Guest(Held):
             if self.process == os.getpid():  # else a thread of the parent may have been in the midst of it
                 capi.store_delete(store)
             self.let_go()
+            if self.system is not None:
+                self.system.close()
 
     # What it exports.
 
@@ -128,7 +140,12 @@ class Guest(Held):
         self.leash.stop(exceeded(self.name, "memory", limit, f"asked for {wanted}, again and again"))
 
     def failure(self, error: int | None) -> BaseException:
+        """What to raise for an error of the C API, or for the trap that has come."""
         self.spoiled = True
+        failed = self._failure(error)
+        return failed if self.system is None else self.system.explain(failed)
+
+    def _failure(self, error: int | None) -> BaseException:
         told = self.leash.taken() or (slots.signalled.pop() if slots.signalled else None)
         trap = capi.taken_trap(self.trap.value) if self.trap.value else None
         self.trap.value = None

@@ -1,7 +1,7 @@
 """Kinds of values that cross into a guest and back, and how.
 
 WASM has numbers only. Everything else goes through the guest's memory, by a convention that C, Zig, Rust and
-AssemblyScript can keep with a few lines (`docs/howto/plug-ins.md`):
+AssemblyScript can keep with a few lines (`docs/howto/run-a-plugin.md`):
 
     int, bool           i32 or i64, as the module has it
     float               f32 or f64

@@ -31,9 +31,9 @@ class Limits:
     stack: int = 256 << 10
     """Bytes of stack; 4 MiB at most. What it needs depends on the compiler: a recursion of some thousand calls fits."""
     output: int = 16 << 20
-    """Bytes of a result, and of each of stdout and stderr."""
+    """Bytes of a result, of each of stdout and stderr, and of all that is written to files."""
     host_calls: int | None = 100_000
-    """How often it may call functions of the host that it was granted."""
+    """How often it may call functions of the host that it was granted; those of WASI do not count."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -8,11 +8,14 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from hybrid_compute.errors import BackendUnavailable, InvalidInput
+from hybrid_compute.errors import BackendUnavailable
 from hybrid_compute.tasks import Task
+from hybrid_compute.wasm.command import WasmCommand
 from hybrid_compute.wasm.function import WasmFunction
 from hybrid_compute.wasm.limits import Limits
 from hybrid_compute.wasm.source import Source
+from hybrid_compute.wasm.text import binary
+from hybrid_compute.wasm.wasi import Output, Wasi
 
 if TYPE_CHECKING:
     from hybrid_compute.wasm.instance import Instance
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 _LIMITS = Limits()
+_WASI = Wasi()
 _NONE: dict[str, Any] = {}
 
 
@@ -59,16 +63,7 @@ class WasmModule:
     @classmethod
     def from_wat(cls, text: str, name: str = "module") -> WasmModule:
         """The module as text. Raises `InvalidInput` that points to what is wrong in it."""
-        try:
-            import wasmtime
-        except ImportError as error:
-            raise BackendUnavailable(
-                f"WebAssembly as text needs wasmtime ({error}): pip install 'hybrid-compute[wasm]'", backend="wasm"
-            ) from error
-        try:
-            return cls(Source(name, bytes(wasmtime.wat2wasm(text))))
-        except wasmtime.WasmtimeError as error:
-            raise InvalidInput(f"{name}: {error}") from error
+        return cls.from_bytes(binary(text, name), name)
 
     @overload
     def task(self, export: str, /, **options: Any) -> Task[..., Any]: ...
@@ -84,6 +79,7 @@ class WasmModule:
         grants: Mapping[str, Any] = ...,
         deterministic: bool = False,
         reuse: bool = False,
+        wasi: Wasi | None = None,
         **facts: Any,
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
     def task(self, what: Callable[..., Any] | str | None = None, /, **options: Any) -> Any:
@@ -94,8 +90,9 @@ class WasmModule:
 
         `limits` are those of one call. `grants` are the functions of the host that it may call. A `deterministic`
         task gives the same bits for the same input on every machine. One with `reuse` may keep state in its memory
-        between calls of one thread. The other keywords are those of `@task`; it is `pure` unless it is granted
-        something, keeps state, or says otherwise.
+        between calls of one thread. One with `wasi` finds an operating system, or what of it is granted by that. The
+        other keywords are those of `@task`; it is `pure` unless it is granted something, keeps state, or says
+        otherwise.
         """
         if what is None:
             return functools.partial(self._task, options)
@@ -106,7 +103,7 @@ class WasmModule:
         stub = None if isinstance(what, str) else what
         name = what if isinstance(what, str) else what.__name__
         export = facts.pop("export", None) or name
-        grants, reuse = facts.pop("grants", _NONE), facts.pop("reuse", False)
+        grants, reuse, wasi = facts.pop("grants", _NONE), facts.pop("reuse", False), facts.pop("wasi", None)
         function: WasmFunction[..., Any] = WasmFunction(
             self.source,
             export,
@@ -115,8 +112,34 @@ class WasmModule:
             grants=grants,
             deterministic=facts.pop("deterministic", False),
             reuse=reuse,
+            wasi=wasi,
         )
-        return Task(function, name=facts.pop("name", name), pure=facts.pop("pure", not (grants or reuse)), **facts)
+        pure = not (grants or reuse or (wasi is not None and wasi.has_effects))
+        return Task(function, name=facts.pop("name", name), pure=facts.pop("pure", pure), **facts)
+
+    def program(
+        self,
+        *,
+        wasi: Wasi = _WASI,
+        limits: Limits = _LIMITS,
+        grants: Mapping[str, Any] = _NONE,
+        deterministic: bool = False,
+        name: str | None = None,
+        **facts: Any,
+    ) -> Task[..., Output]:
+        """The module as a program, if it is one: a task that takes its arguments and stdin, and gives an `Output`.
+
+        What it prints is in the output, together with its exit code, which may be any. The options are those of
+        `task`.
+
+            >>> prime = WasmModule.from_file("primes.wasm").program()
+            >>> prime(["--up-to", "10"]).stdout
+            b'2 3 5 7'
+        """
+        called = name or self.name.partition(".")[0]
+        command = WasmCommand(self.source, called, wasi=wasi, limits=limits, grants=grants, deterministic=deterministic)
+        pure = not (grants or wasi.has_effects)
+        return Task(command, name=called, pure=facts.pop("pure", pure), **facts)
 
     def open(
         self,

@@ -9,8 +9,10 @@ import weakref
 from collections.abc import Callable
 from ctypes import addressof, c_void_p
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import wasmtime
+import wasmtime.component
 
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.wasm import capi
@@ -19,8 +21,10 @@ from hybrid_compute.wasm.engines import Engine, Profile, end_engines, engine_for
 from hybrid_compute.wasm.held import alive
 from hybrid_compute.wasm.limits import Limits
 from hybrid_compute.wasm.source import Source
+from hybrid_compute.wasm.wasi import Wasi
 from hybrid_compute.wasm.watch import stop_all
 
+Code = TypeVar("Code", wasmtime.Module, wasmtime.component.Component)
 Link = Callable[[wasmtime.Linker, wasmtime.Module], object]
 """Defines in a linker what a module imports; what it gives is kept as long as the program."""
 
@@ -28,14 +32,26 @@ Link = Callable[[wasmtime.Linker, wasmtime.Module], object]
 class Program:
     """One module, under one profile and with one set of limits and imports. Shared by all threads."""
 
-    def __init__(self, source: Source, profile: Profile, limits: Limits, name: str, link: Link | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        profile: Profile,
+        limits: Limits,
+        name: str,
+        link: Link | None = None,
+        wasi: Wasi | None = None,
+    ) -> None:
         self.name = name
         self.limits = limits
+        self.wasi = wasi
         self.engine: Engine = engine_for(profile)
         self.metered = self.engine.metered
-        self.module = module_of(source, self.engine)
+        self._shared = shared(wasmtime.Module, source, self.engine)
+        self.module = self._shared.code
         self.hosts = len(self.module.imports) > 0
         """Whether it may call anything of ours."""
+        self.initializes = any(each.name == "_initialize" for each in self.module.exports)
+        """Whether it has something to do before its functions are called, as WASI's "reactors" have."""
         linker = wasmtime.Linker(self.engine.engine)
         try:
             self._linked = link(linker, self.module) if link is not None else None
@@ -63,46 +79,59 @@ class Program:
         )
 
 
-def module_of(source: Source, engine: Engine) -> wasmtime.Module:
-    """The compiled module, made once in a process and kept on disk for the next."""
-    key = source.digest, engine.profile
+class Shared(Generic[Code]):
+    """Compiled code, as all who use it know it.
+
+    An object of wasmtime frees what it has before it vanishes from weak references, and lets other threads run
+    meanwhile: one of them could still find it there. This has nothing to free: when the code goes, it is gone already.
+    """
+
+    def __init__(self, code: Code) -> None:
+        self.code: Code = code
+
+
+def shared(kind: type[Code], source: Source, engine: Engine) -> Shared[Code]:
+    """The compiled code, made once in a process and kept on disk for the next."""
+    key = kind.__name__, source.digest
+    place = kind.__name__, source.digest, engine.profile
     with _lock:
-        compiling = _compiling.setdefault(key, threading.Lock())
+        compiling = _compiling.setdefault(place, threading.Lock())
     with compiling:  # others compile other modules meanwhile
-        known = engine.modules.get(source.digest)
+        known: Shared[Code] | None = engine.code.get(key)
         if known is None:
-            known = engine.modules[source.digest] = _load(source, engine.engine, engine.profile)
+            known = engine.code[key] = Shared(load(kind, source, engine))
     with _lock:
-        _compiling.pop(key, None)
+        _compiling.pop(place, None)
     return known
 
 
-def _load(source: Source, engine: wasmtime.Engine, profile: Profile) -> wasmtime.Module:
+def load(kind: type[Code], source: Source, engine: Engine) -> Code:
+    """Code of this kind, from the cache, or compiled and put there. Raises `InvalidInput` if it cannot be."""
 
     def compile() -> bytes:
         try:
-            return bytes(wasmtime.Module(engine, source.data).serialize())
+            return bytes(kind(engine.engine, source.data).serialize())
         except wasmtime.WasmtimeError as error:
-            raise InvalidInput(f"{source.name} is no module that can be run: {error}") from error
+            raise InvalidInput(f"{source.name} is no {kind.__name__.lower()} that can be run: {error}") from error
 
     kept = cache()
-    code = compiled(source.digest, profile, compile, kept)
+    code = compiled(source.digest, engine.profile, compile, kept)
     try:
-        return _deserialized(engine, code)
+        return _deserialized(kind, engine.engine, code)
     except wasmtime.WasmtimeError:  # of another build of wasmtime, or none of wasmtime at all
         if isinstance(code, Path) and kept is not None:
             kept.discard(code.name)
-        return _deserialized(engine, compile())
+        return _deserialized(kind, engine.engine, compile())
 
 
-def _deserialized(engine: wasmtime.Engine, code: Path | bytes) -> wasmtime.Module:
+def _deserialized(kind: type[Code], engine: wasmtime.Engine, code: Path | bytes) -> Code:
     if isinstance(code, Path):
-        return wasmtime.Module.deserialize_file(engine, str(code))
-    return wasmtime.Module.deserialize(engine, code)
+        return kind.deserialize_file(engine, str(code))
+    return kind.deserialize(engine, code)
 
 
 _lock = threading.Lock()
-_compiling: dict[tuple[str, Profile], threading.Lock] = {}
+_compiling: dict[tuple[str, str, Profile], threading.Lock] = {}
 
 
 def _forget() -> None:

@@ -10,12 +10,18 @@ from typing import Any
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.wasm.cache import cache
 
+_COMPONENT = b"\x0d\0\x01\0"
+"""What follows in the header of a component. In that of a module it is the version, 1."""
+
 
 class Source:
     """What is to be compiled: bytes, or a file that has them. Raises `InvalidInput` if it is no WebAssembly."""
 
-    def __init__(self, name: str, data: bytes | None = None, path: Path | None = None) -> None:
+    def __init__(
+        self, name: str, data: bytes | None = None, path: Path | None = None, *, component: bool = False
+    ) -> None:
         self.name = name
+        self._component = component
         self._path = path
         if data is not None:
             self.data = data
@@ -38,10 +44,18 @@ class Source:
     def _digest(self) -> str:
         if self.data[:4] != b"\0asm":
             raise InvalidInput(f"{self.name} is no WebAssembly: it does not begin with \\0asm")
+        if (self.data[4:8] == _COMPONENT) != self._component:
+            what = "a module: WasmModule" if self._component else "a component: WasmComponent"
+            raise InvalidInput(f"{self.name} is {what} takes it")
         return hashlib.sha256(self.data).hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"name": self.name, "_path": None, "data": self.data}  # the file may not be where this is unpickled
+        return {
+            "name": self.name,
+            "_path": None,
+            "data": self.data,
+            "_component": self._component,
+        }  # the file may not be where this is unpickled
 
     def __repr__(self) -> str:
         return f"<Source {self.name}>"

@@ -1,4 +1,4 @@
-"""`Trap`: what a guest did that stopped it."""
+"""`Trap`: what a guest did that stopped it; and `GuestError`: what it answered with."""
 
 from __future__ import annotations
 
@@ -27,3 +27,14 @@ class Trap(Exception):
 
     def __reduce__(self) -> tuple[type[Trap], tuple[object, ...]]:
         return Trap, (self.args[0], self.code, self.frames)
+
+
+class GuestError(Exception):
+    """A component has answered with an error, which is not a trap: that of its `result<>`. `value` is what it gave.
+
+    A function that is granted to a component raises this to answer in the same way.
+    """
+
+    def __init__(self, value: object = None) -> None:
+        super().__init__(value)
+        self.value = value

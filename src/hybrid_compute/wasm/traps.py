@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import wasmtime
 
 from hybrid_compute.errors import LimitExceeded
@@ -21,6 +23,19 @@ _WORDS = {
     "BAD_CONVERSION_TO_INTEGER": "a float that does not fit was converted to an integer",
     "UNREACHABLE": "it ran into `unreachable`, which compilers put where a program gives up",
 }
+_TEXTS = {
+    "all fuel consumed": "OUT_OF_FUEL",
+    "call stack exhausted": "STACK_OVERFLOW",
+    "out of bounds memory access": "MEMORY_OUT_OF_BOUNDS",
+    "out of bounds table access": "TABLE_OUT_OF_BOUNDS",
+    "uninitialized element": "INDIRECT_CALL_TO_NULL",
+    "indirect call type mismatch": "BAD_SIGNATURE",
+    "integer overflow": "INTEGER_OVERFLOW",
+    "integer divide by zero": "INTEGER_DIVISION_BY_ZERO",
+    "invalid conversion to integer": "BAD_CONVERSION_TO_INTEGER",
+    "`unreachable` instruction": "UNREACHABLE",
+}
+_FRAME = re.compile(r"(?m)^ +\d+: +(0x[0-9a-f]+) - (.+)$")
 
 MOST_FRAMES = 64
 """Of a backtrace; it begins with the innermost call."""
@@ -29,16 +44,27 @@ MOST_FRAMES = 64
 def explain(trap: wasmtime.Trap, what: str, limits: Limits, room: Room) -> Exception:
     """The error to raise for a trap in the call of `what`."""
     code = trap.trap_code.name if trap.trap_code is not None else ""
+    return reason(code, trap.message, tuple(map(_frame, trap.frames[:MOST_FRAMES])), what, limits, room)
+
+
+def explain_text(text: str, what: str, limits: Limits, room: Room) -> Exception:
+    """The error to raise for what a component says, which is a text."""
+    code = next((code for words, code in _TEXTS.items() if words in text), "")
+    frames = tuple(f"{name} at {offset}" for offset, name in _FRAME.findall(text)[:MOST_FRAMES])
+    message = text.rpartition("Caused by:")[2].strip().splitlines()
+    return reason(code, message[0].strip() if message else text, frames, what, limits, room)
+
+
+def reason(code: str, message: str, frames: tuple[str, ...], what: str, limits: Limits, room: Room) -> Exception:
     if code == "OUT_OF_FUEL":
         return exceeded(what, "fuel", f"{limits.fuel} units", "used it up")
     if code == "STACK_OVERFLOW":
         return exceeded(what, "stack", in_units(limits.stack), "nested its calls more deeply")
-    frames = tuple(_frame(frame) for frame in trap.frames[:MOST_FRAMES])
     if room.denied is not None:
         error = exceeded(what, "memory", in_units(limits.memory), f"asked for {in_units(room.denied)}, and then failed")
-        error.__cause__ = Trap(_WORDS.get(code, trap.message), code, frames)
+        error.__cause__ = Trap(_WORDS.get(code, message), code, frames)
         return error
-    return Trap(f"{what}: {_WORDS.get(code) or trap.message.splitlines()[0]} ({code or 'no code'})", code, frames)
+    return Trap(f"{what}: {_WORDS.get(code) or message.splitlines()[0]} ({code or 'no code'})", code, frames)
 
 
 def exceeded(what: str, limit: str, value: str, did: str) -> LimitExceeded:

@@ -1,0 +1,206 @@
+"""Components: compiled, with what they import, and alive.
+
+wasmtime's Python classes keep what a function of the host has raised in one place for all threads. So none of it
+travels through them here: it is on the leash of the guest, as with modules.
+"""
+
+# What wasmtime keeps to itself is used here, as in `capi`.
+# pyright: reportPrivateUsage=false
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Mapping, Sequence
+from ctypes import byref, create_string_buffer
+from typing import Any
+
+import wasmtime
+from wasmtime import _bindings as c
+from wasmtime import component
+
+from hybrid_compute.errors import InvalidInput, LimitExceeded
+from hybrid_compute.wasm import capi, slots
+from hybrid_compute.wasm.engines import Engine, Profile, engine_for
+from hybrid_compute.wasm.guest import MOST_MEMORIES, MOST_TABLES
+from hybrid_compute.wasm.held import Held, alive
+from hybrid_compute.wasm.leash import Leash
+from hybrid_compute.wasm.limits import Limits, in_units
+from hybrid_compute.wasm.program import shared
+from hybrid_compute.wasm.shapes import SIZE
+from hybrid_compute.wasm.slots import Room
+from hybrid_compute.wasm.source import Source
+from hybrid_compute.wasm.trap import Trap
+from hybrid_compute.wasm.traps import exceeded, explain_text
+
+HostCall = Callable[["ComponentGuest", Any, Any], None]
+"""A function of the host: from the guest that calls, the places of its arguments, and that of the result."""
+
+
+class ComponentProgram:
+    """One component, under one profile and with one set of limits. Shared by all threads.
+
+    `define` what it imports before the first guest is made.
+    """
+
+    def __init__(self, source: Source, profile: Profile, limits: Limits, name: str) -> None:
+        self.name = name
+        self.limits = limits
+        self.engine: Engine = engine_for(profile)
+        self._shared = shared(component.Component, source, self.engine)
+        self.component = self._shared.code
+        self.linker = component.Linker(self.engine.engine)
+        self.engine.others.add(self.linker)
+        self._kept: list[Any] = []  # what guests call, as long as there is the linker
+
+    def define(self, space: str, functions: Sequence[tuple[str, HostCall]]) -> None:
+        """Define functions of an interface, or of the world itself if `space` is empty."""
+        with self.linker.root() as root:
+            if not space:
+                self._kept += [_define(root, name, call) for name, call in functions]
+                return
+            with root.add_instance(space) as instance:
+                self._kept += [_define(instance, name, call) for name, call in functions]
+
+    def index(self, path: Sequence[str]) -> component.ExportIndex:
+        """Where in the component a function is: by its name, or by that of an interface and its own."""
+        found: component.ExportIndex | None = None
+        for name in path:
+            found = self.component.get_export_index(name, found)
+            if found is None:
+                raise InvalidInput(f"{self.name}: the component exports no {name!r}")
+        assert found is not None
+        self.engine.others.add(found)
+        return found
+
+    def imports(self) -> dict[tuple[str, str], Any]:
+        """The types of the functions that it imports, by interface (empty for none) and name."""
+        return self._functions(self.component.type.imports(self.engine.engine))
+
+    def exports(self) -> dict[tuple[str, str], Any]:
+        """The same for those that it exports."""
+        return self._functions(self.component.type.exports(self.engine.engine))
+
+    def _functions(self, items: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
+        found: dict[tuple[str, str], Any] = {}
+        for name, item in items.items():
+            type = item.ty
+            if isinstance(type, component.FuncType):
+                found["", name] = type
+            elif isinstance(type, component.ComponentInstanceType):
+                within = type.exports(self.engine.engine)
+                found |= {
+                    (name, inner): each.ty for inner, each in within.items() if isinstance(each.ty, component.FuncType)
+                }
+        return found
+
+
+class ComponentGuest(Held):
+    """A component, instantiated, with a call under way. Nothing can be called after a trap. `close` it."""
+
+    _store: int | None = None
+
+    def __init__(self, program: ComponentProgram, leash: Leash) -> None:
+        super().__init__(program.engine, program.limits, program.name)
+        self.room = Room(program.limits.memory, self._hoards)
+        self.host_calls = 0
+        self._instance = c.wasmtime_component_instance_t()
+        store: int = capi.store_new(program.engine.pointer, self.number, None)
+        self._store = store
+        try:
+            self.hold(store, capi.store_context(store))
+            own = slots.own and not program.engine.profile.components
+            capi.store_limiter(
+                store, -1 if own else self.limits.memory, self.limits.table, -1, MOST_TABLES, MOST_MEMORIES
+            )
+            self._at = ctypes.cast(self.context, ctypes.POINTER(c.wasmtime_context_t))
+            self.begin(leash)
+            slots.making(self.room)
+            linker, compiled = program.linker.ptr(), program.component.ptr()
+            self._enter(
+                lambda: c.wasmtime_component_linker_instantiate(linker, self._at, compiled, byref(self._instance))
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    def begin(self, leash: Leash) -> None:
+        self.host_calls = 0
+        self.room.denied = None
+        super().begin(leash)
+
+    def call(self, index: component.ExportIndex, values: Any, count: int, result: Any) -> None:
+        """Call the exported function with this index.
+
+        `values` are so many places for arguments, `result` is one or None. All of them are the caller's to delete.
+        """
+        function, size = c.wasmtime_component_func_t(), 0 if result is None else 1
+        if not c.wasmtime_component_instance_get_func(byref(self._instance), self._at, index.ptr(), byref(function)):
+            raise Trap(f"{self.name}: the component has no such function")
+        self._enter(lambda: c.wasmtime_component_func_call(byref(function), self._at, values, count, result, size))
+
+    def close(self) -> None:
+        """Give everything back."""
+        store, self._store = self._store, None
+        if store is not None:
+            if self.process == os.getpid():  # else a thread of the parent may have been in the midst of it
+                capi.store_delete(store)
+            self.let_go()
+
+    # What goes wrong.
+
+    def _enter(self, enter: Callable[[], Any]) -> None:
+        """Enter the guest by a function of the C API. Raises what goes wrong in there."""
+        told = self.leash.taken()
+        if told is not None:  # before it began
+            raise told
+        error = enter()
+        if error:
+            raise self._failure(str(wasmtime.WasmtimeError._from_ptr(error)))
+
+    def _hoards(self) -> None:
+        wanted, limit = in_units(self.room.denied or 0), in_units(self.limits.memory)
+        self.leash.stop(exceeded(self.name, "memory", limit, f"asked for {wanted}, again and again"))
+
+    def _failure(self, text: str) -> BaseException:
+        told = self.leash.taken()
+        if told is not None:
+            return told
+        if "too much data is being copied" in text:
+            return LimitExceeded(
+                f"{self.name} gives more than can cross at once, which is 128 MiB, and an element of a list takes up "
+                f"{SIZE} bytes of that: give large data as a string, or use a module",
+                backend="wasm",
+                started=True,
+            )
+        if "count too high" in text:
+            reason = f"{self.name} asks for more than {MOST_TABLES} tables or {MOST_MEMORIES} memories"
+            return LimitExceeded(f"{reason}: {text.splitlines()[-1].strip()}", backend="wasm", started=True)
+        if "table minimum size" in text:
+            return exceeded(self.name, "table", f"{self.limits.table} elements", "asks for more from the beginning")
+        if self.room.denied is not None and "wasm trap" not in text:
+            wanted = in_units(self.room.denied)
+            return exceeded(self.name, "memory", in_units(self.limits.memory), f"asks for {wanted} from the beginning")
+        return explain_text(text, self.name, self.limits, self.room)
+
+
+def _define(instance: component.LinkerInstance, name: str, call: HostCall) -> Any:
+    """Define a function of the host. What is given back is to live as long as the linker."""
+
+    @c.wasmtime_component_func_callback_t  # type: ignore[untyped-decorator]
+    def enter(_data: Any, context: Any, _type: Any, arguments: Any, _count: Any, results: Any, _results: Any) -> int:
+        guest = alive[capi.context_data(ctypes.cast(context, ctypes.c_void_p))]
+        assert isinstance(guest, ComponentGuest)
+        try:
+            call(guest, arguments, results)
+            return 0
+        except BaseException as error:
+            guest.leash.error = guest.leash.error or error
+            return capi.error_new(b"the host has stopped it") or 0
+
+    encoded = name.encode()
+    error = c.wasmtime_component_linker_instance_add_func(
+        instance.ptr(), create_string_buffer(encoded), len(encoded), enter, None, capi.NO_FINALIZER
+    )
+    if error:
+        raise wasmtime.WasmtimeError._from_ptr(error)
+    return enter

@@ -1,0 +1,172 @@
+"""`WasmComponent`: a component of WebAssembly, and the tasks that it offers."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+
+from hybrid_compute.errors import BackendUnavailable, InvalidInput
+from hybrid_compute.tasks import Task
+from hybrid_compute.wasm.contained import Contained
+from hybrid_compute.wasm.leash import Leash
+from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.source import Source
+from hybrid_compute.wasm.text import binary
+
+if TYPE_CHECKING:
+    from hybrid_compute.wasm.componentready import ComponentReady
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_LIMITS = Limits()
+_NONE: dict[str, Any] = {}
+
+
+class WasmComponent:
+    """A component: WebAssembly with types of its own (WIT), among them text, lists and whole records.
+
+    Nothing is compiled before the first call. It reaches nothing but the functions that a task grants it.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.name = source.name
+
+    @classmethod
+    def from_file(cls, path: str | PathLike[str]) -> WasmComponent:
+        """The component in a file, in the binary format or (`.wat`) as text. It is read when it is first needed."""
+        file = Path(path)
+        if file.suffix == ".wat":
+            return cls.from_wat(file.read_text(), file.name)
+        return cls(Source(file.name, path=file, component=True))
+
+    @classmethod
+    def from_bytes(cls, source: bytes, name: str = "component") -> WasmComponent:
+        """The component in the binary format. Raises `InvalidInput` if it is none."""
+        made = cls(Source(name, bytes(source), component=True))
+        made.source.digest  # noqa: B018  # to say so now
+        return made
+
+    @classmethod
+    def from_wat(cls, text: str, name: str = "component") -> WasmComponent:
+        """The component as text. Raises `InvalidInput` that points to what is wrong in it."""
+        return cls.from_bytes(binary(text, name), name)
+
+    @overload
+    def task(self, stub: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(
+        self,
+        /,
+        *,
+        export: str | None = None,
+        limits: Limits = ...,
+        grants: Mapping[str, Any] = ...,
+        deterministic: bool = False,
+        **facts: Any,
+    ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+    def task(self, stub: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """An exported function, as a task: by a function whose body is `...`, and whose type hints say what crosses.
+
+        Its name is that of the export, with `-` for `_`; a function of an interface needs `export`, as in
+        `export="acme:shop/prices@1.0.0#quote"`. The other options are those of `WasmModule.task`. What the component
+        gives as the error of a `result<>` is raised, as a `wasm.GuestError`.
+        """
+        if stub is None:
+            return functools.partial(self._task, options)
+        return self._task(options, stub)
+
+    def _task(self, options: dict[str, Any], stub: Callable[..., Any]) -> Task[..., Any]:
+        facts = dict(options)
+        grants = facts.pop("grants", _NONE)
+        function: ComponentFunction[..., Any] = ComponentFunction(
+            self.source,
+            facts.pop("export", None) or stub.__name__.replace("_", "-"),
+            stub,
+            limits=facts.pop("limits", _LIMITS),
+            grants=grants,
+            deterministic=facts.pop("deterministic", False),
+        )
+        return Task(function, name=facts.pop("name", stub.__name__), pure=facts.pop("pure", not grants), **facts)
+
+    def __repr__(self) -> str:
+        return f"<WasmComponent {self.name}>"
+
+
+class ComponentFunction(Contained, Generic[P, R]):
+    """An exported function of a component. Calling it runs it here, in this thread, in a sandbox of its own.
+
+    Raises what a `WasmFunction` does, and `GuestError` for an error that the component gives.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        export: str,
+        stub: Callable[P, R],
+        *,
+        limits: Limits,
+        grants: Mapping[str, Any],
+        deterministic: bool,
+    ) -> None:
+        functools.update_wrapper(self, stub)
+        self.source = source
+        self.export = export
+        self.stub = stub
+        self.limits = limits
+        self.grants = dict(grants)
+        self.deterministic = deterministic
+        self.restartable = not grants
+        self._ready: ComponentReady | None = None
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        result: R = self.run(None, args, kwargs)
+        return result
+
+    def run(self, leash: Leash | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run it here; `leash` can stop it."""
+        ready = self._ready or self._prepare()
+        if kwargs or len(args) != ready.count:
+            args = self._by_position(args, kwargs)
+        return ready.call(leash, args)
+
+    def prepare(self) -> None:
+        """Compile it now rather than at the first call. Raises `InvalidInput` if the component does not have it so."""
+        self._prepare()
+
+    def _prepare(self) -> ComponentReady:
+        name = self.stub.__name__
+        try:
+            from hybrid_compute.wasm import componentready
+            from hybrid_compute.wasm.component import ComponentProgram
+            from hybrid_compute.wasm.engines import Profile
+        except ImportError as error:
+            raise BackendUnavailable(
+                f"{name} runs in wasmtime, which is not there ({error}): pip install 'hybrid-compute[wasm]'",
+                backend="wasm",
+            ) from error
+        limits = self.limits
+        # The memories are ours, as those of modules are: so the limit is that of all of them together.
+        profile = Profile(limits.fuel is not None, self.deterministic, limits.stack)
+        program = ComponentProgram(self.source, profile, limits, name)
+        componentready.link(name, self.grants, program)
+        self._ready = componentready.ComponentReady(program, self.export, self.stub)
+        return self._ready
+
+    def _by_position(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+        try:
+            bound = inspect.signature(self.stub).bind(*args, **kwargs)
+        except TypeError as error:
+            raise InvalidInput(f"{self.stub.__name__}: {error}") from error
+        bound.apply_defaults()
+        return bound.args
+
+    def __repr__(self) -> str:
+        return f"<ComponentFunction {self.export!r}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_ready": None}

@@ -1,0 +1,130 @@
+"""A function of a component that can be called, and the functions of the host that it may call."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from ctypes import byref
+from typing import Any
+
+from wasmtime import _bindings as c
+from wasmtime.component import FuncType
+
+from hybrid_compute.errors import InvalidInput
+from hybrid_compute.tasks import Task
+from hybrid_compute.wasm.component import ComponentGuest, ComponentProgram, HostCall
+from hybrid_compute.wasm.compound import Outcome
+from hybrid_compute.wasm.files import Allowance
+from hybrid_compute.wasm.leash import Leash
+from hybrid_compute.wasm.shapes import Shape
+from hybrid_compute.wasm.trap import GuestError
+from hybrid_compute.wasm.traps import exceeded
+from hybrid_compute.wasm.wit import shape_of, shape_of_result
+
+
+class ComponentReady:
+    """A function that can be called: in a new guest each time. `export` is `name`, or `interface.name`."""
+
+    def __init__(self, program: ComponentProgram, export: str, stub: Callable[..., Any]) -> None:
+        interface, _, name = export.rpartition("#")
+        types = program.exports()
+        type = types.get((interface, name))
+        if type is None:
+            known = ", ".join("#".join(filter(None, each)) for each in types)
+            raise InvalidInput(
+                f"{program.name}: the component exports no function {export!r}; it has {known or 'none'}"
+            )
+        self._program = program
+        self._index = program.index([interface, name] if interface else [name])
+        self._parameters, self._result = crossing(program.name, stub, type)
+
+    @property
+    def count(self) -> int:
+        return len(self._parameters)
+
+    def call(self, leash: Leash | None, args: Sequence[Any]) -> Any:
+        program = self._program
+        values = (c.wasmtime_component_val_t * len(args))()
+        result = c.wasmtime_component_val_t()
+        try:
+            for index, ((name, shape), value) in enumerate(zip(self._parameters, args, strict=True)):
+                shape.put(value, values[index], f"{program.name}: argument {name!r}")
+            guest = ComponentGuest(program, leash or Leash())
+            try:
+                guest.call(self._index, values, len(args), None if self._result is None else byref(result))
+            finally:
+                guest.close()
+            return None if self._result is None else self._result.take(result, _allowance(program.name, guest))
+        finally:
+            for value in (*values, result):
+                c.wasmtime_component_val_delete(byref(value))
+
+
+def crossing(what: str, function: Callable[..., Any], type: FuncType) -> tuple[list[tuple[str, Shape]], Shape | None]:
+    """How the arguments and the result of a function cross. Raises `InvalidInput` if its hints are of other types."""
+    hints = typing.get_type_hints(function)
+    names = [each.name for each in inspect.signature(function).parameters.values()]
+    if len(names) != len(type.params):
+        raise InvalidInput(
+            f"{what}: {getattr(function, '__name__', function)} has {len(names)} parameters, and the component's "
+            f"function ({', '.join(name for name, _ in type.params)})"
+        )
+    if missing := [name for name in (*names, "return") if name not in hints]:
+        raise TypeError(f"{what}: {missing[0]!r} needs a type hint, which says how it crosses")
+    pairs = zip(names, type.params, strict=True)
+    parameters = [(name, shape_of(hints[name], wit, f"{what}: {name!r}")) for name, (_, wit) in pairs]
+    return parameters, shape_of_result(hints["return"], type.result, f"{what}: its result")
+
+
+def link(what: str, granted: Mapping[str, Any], program: ComponentProgram) -> None:
+    """Define what the component imports. Raises `InvalidInput` for what is not granted."""
+    spaces: dict[str, list[tuple[str, HostCall]]] = {}
+    for (space, name), type in program.imports().items():
+        full = f"{space}#{name}" if space else name
+        grant = granted.get(full, granted.get(name))
+        if grant is None:
+            raise InvalidInput(
+                f"{what}: the component imports {full}, which it was not granted: grants={{{name!r}: ...}} would"
+            )
+        function = grant.fn if isinstance(grant, Task) else grant
+        spaces.setdefault(space, []).append((name, _host_call(f"{what}: {full}", function, type)))
+    for space, functions in spaces.items():
+        program.define(space, functions)
+
+
+def _host_call(what: str, function: Callable[..., Any], type: FuncType) -> HostCall:
+    parameters, shape = crossing(what, function, type)
+
+    def call(guest: ComponentGuest, arguments: Any, results: Any) -> None:
+        limit = guest.limits.host_calls
+        guest.host_calls += 1
+        if limit is not None and guest.host_calls > limit:
+            raise exceeded(guest.name, "host_calls", str(limit), "called functions of the host more often")
+        allowance = _allowance(what, guest)
+        given = [each.take(arguments[index], allowance) for index, (_, each) in enumerate(parameters)]
+        result = _called(function, given, shape)
+        if shape is not None:
+            _put(shape, result, results[0], f"{what}: its result")
+
+    return call
+
+
+def _called(function: Callable[..., Any], given: Sequence[Any], shape: Shape | None) -> Any:
+    try:
+        return function(*given)
+    except GuestError as error:
+        if not isinstance(shape, Outcome):
+            raise
+        return error
+
+
+def _put(shape: Shape, result: Any, place: Any, path: str) -> None:
+    try:
+        shape.put(result, place, path)
+    except InvalidInput as error:  # the fault of the host
+        raise TypeError(str(error)) from error
+
+
+def _allowance(what: str, guest: ComponentGuest) -> Allowance:
+    return Allowance(what, guest.limits.output, "gave more")
