@@ -30,7 +30,7 @@ from types import FunctionType, ModuleType
 import pytest
 
 import hybrid_compute
-from hybrid_compute import errors, events, kernels, policy, schema, server, strategies, testing, wasm
+from hybrid_compute import errors, events, kernels, policy, sandbox, schema, server, strategies, testing, wasm
 from hybrid_compute.backends import wrappers
 
 REPOSITORY = Path(__file__).parents[1]
@@ -297,6 +297,7 @@ def test_the_reference_lists_every_verb_of_a_runtime() -> None:
 
 LISTED = {
     "Kernels": set(kernels.__all__),
+    "Sandbox": set(sandbox.__all__),
     "WebAssembly": set(wasm.__all__),
     "Strategies": public(strategies, FunctionType) - {"resolve"},  # which makes one of a name, for the runtime
     "Policies": public(policy, FunctionType) - {"forbidden", "may_pass_on", "unable"},  # which the runtime asks

@@ -20,7 +20,7 @@ from hybrid_compute.calls import abandoned
 from hybrid_compute.errors import TaskTimeout
 from hybrid_compute.kernels import Array, f64, kernel, limits, time_limit
 from hybrid_compute.kernels.limits import Abandoned
-from hybrid_compute.kernels.shield import POSSIBLE, extended, shielded
+from hybrid_compute.wasm.shield import POSSIBLE, extended, shielded
 from tests.kernels.oracle import compiled
 
 pytest.importorskip("wasmtime")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from hybrid_compute.cli import sandbox as command
 from hybrid_compute.errors import BackendUnavailable
-from hybrid_compute.sandbox import prepare
+from hybrid_compute.sandbox import imports, prepare
+from hybrid_compute.sandbox.interpreter import interpreter
 from tests.cli.command import hybrid_compute
 
 pytestmark = pytest.mark.timeout(180)
@@ -82,6 +84,17 @@ def test_nothing_of_this_machine_is_in_it(prepared: None) -> None:
         assert ours.encode() not in component
 
 
+def test_what_it_can_ask_for_is_what_we_answer_or_refuse(prepared: None) -> None:
+    """Each function that we define is one that it asks for, so that none of them goes by another version's name."""
+    loaded = interpreter()
+    asked = loaded.compiled.type.imports(loaded.engine.engine)
+    ours = {f"wasi:{name}@0.2.9" for name in imports._of_the_system(lambda _number: None)}  # type: ignore[arg-type,return-value]
+    assert ours | {"grant", "sleep"} <= set(asked)
+    assert {name.partition("/")[0] for name in set(asked) - ours - {"grant", "sleep"}} == {
+        *("wasi:cli", "wasi:filesystem", "wasi:io", "wasi:sockets")
+    }
+
+
 def test_code_that_somebody_has_touched_is_not_run(prepared: None, tmp_path: Path) -> None:
     """A file that is not as we left it is thrown away, and made again."""
     cache = prepare._cache()
@@ -100,6 +113,19 @@ def test_code_that_somebody_has_touched_is_not_run(prepared: None, tmp_path: Pat
     )
     environment = {**os.environ, "HYBRID_COMPUTE_CACHE": str(tmp_path)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def test_what_nobody_uses_any_more_is_discarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interpreters of other versions, after a month; those in use stay."""
+    monkeypatch.setenv("HYBRID_COMPUTE_CACHE", str(tmp_path))
+    cache = prepare._cache()
+    assert cache is not None
+    for name, days in (("python-old", 31), ("python-new", 29), ("other-old", 31)):
+        path = cache.store(name, b"code")
+        os.utime(path, (time.time() - days * 24 * 3600,) * 2)
+    prepare._discard_old(cache)
+    assert {path.name for path in cache.folder.glob("*-*")} >= {"python-new", "other-old"}
+    assert not list(cache.folder.glob("python-old*"))
 
 
 def test_two_processes_make_it_once(tmp_path: Path) -> None:

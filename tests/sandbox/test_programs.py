@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import math
+import os
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -123,6 +128,17 @@ def test_each_way_to_fail_is_told_in_words(box: Sandbox, source: str, message: s
         box.run(source)
 
 
+@pytest.mark.parametrize("argument", ["'begin' + 'x' * 10**7 + 'end'", "10**5000", "float('nan')", "*range(10**5)"])
+def test_a_long_message_is_cut(box: Sandbox, argument: str) -> None:
+    """Whatever it is made of: its beginning and its end are what helps."""
+    with pytest.raises(TaskFailed) as caught:
+        box.run(f"raise ValueError({argument})")
+    assert len(str(caught.value)) < 25_000
+    assert len(caught.value.remote_traceback) < 25_000
+    assert str(caught.value).startswith("the program failed: ValueError: ")
+    assert "begin" not in argument or str(caught.value).endswith("end")
+
+
 def test_a_program_may_leave_in_peace(box: Sandbox) -> None:
     """`sys.exit()` is the end, and not a failure."""
     assert box.run("import sys\nresult = 5\nsys.exit()\nresult = 6") == 5
@@ -205,6 +221,29 @@ def test_time_and_chance_are_the_same_for_all(prepared: None) -> None:
         assert third.run(CHANCE)[:4] != first[:4]
 
 
+def test_time_and_chance_are_the_same_in_another_process(box: Sandbox) -> None:
+    """Down to the addresses of objects."""
+    code = "import json, sys; from hybrid_compute.sandbox import Sandbox; print(json.dumps(Sandbox().run(sys.argv[1])))"
+    ran = subprocess.run([sys.executable, "-c", code, CHANCE], capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(ran.stdout) == box.run(CHANCE)
+
+
+def test_a_sandbox_that_nobody_closes_is_closed(prepared: None) -> None:
+    """With its interpreters, and the thread that makes them."""
+
+    def names() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if "sandbox-ready" in thread.name]
+
+    gc.collect()
+    before = len(names())
+    sandbox = Sandbox(ready=1)
+    sandbox.run("result = 1")
+    assert len(names()) == before + 1
+    del sandbox
+    gc.collect()
+    assert len(names()) == before
+
+
 def test_time_and_chance_can_be_real(prepared: None) -> None:
     """If nobody needs the same answer twice."""
     source = (
@@ -233,7 +272,7 @@ def test_many_threads_share_a_sandbox(box: Sandbox) -> None:
         for _ in range(3):
             found[number] = box.run("result = input * input", number)
 
-    before = threading.stack_size(512 << 10)
+    before = threading.stack_size(256 << 10)
     try:
         threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
         for thread in threads:
@@ -243,7 +282,24 @@ def test_many_threads_share_a_sandbox(box: Sandbox) -> None:
     for thread in threads:
         thread.join()
     assert found == {number: number * number for number in range(6)}
-    assert stack.THREAD > 512 << 10
+    assert stack.THREAD > 256 << 10
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_child_has_sandboxes_of_its_own(box: Sandbox) -> None:
+    """And its parent's go on."""
+    code = (
+        "import os\n"
+        "from hybrid_compute.sandbox import Sandbox\n"
+        "box = Sandbox()\n"
+        "assert box.run('result = 1') == 1\n"
+        "child = os.fork()\n"
+        "assert box.run('result = input', os.getpid()) == os.getpid()\n"
+        "if child: assert os.waitpid(child, 0)[1] == 0\n"
+        "box.close()\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 def test_closing_stops_what_runs(prepared: None) -> None:

@@ -283,23 +283,3 @@ async def test_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
         await WasmBackend().start()
     with pytest.raises(ValueError, match="threads must be at least 1, not 0"):
         WasmBackend(threads=0)
-
-
-def test_a_thread_with_a_small_stack_is_refused() -> None:
-    """Rather than the guest's recursion end the process."""
-    errors: list[BaseException] = []
-
-    def recurse() -> None:
-        try:
-            BAD.task("recurse")()
-        except BaseException as error:
-            errors.append(error)
-
-    before = threading.stack_size(256 << 10)
-    try:
-        thread = threading.Thread(target=recurse)
-        thread.start()
-        thread.join()
-    finally:
-        threading.stack_size(before)
-    assert "this thread has a stack of 256 KiB, and the guest may use 256" in str(errors[0])

@@ -154,6 +154,55 @@ def test_an_interrupt_stops_a_guest_in_the_main_thread(reuse: bool) -> None:
     assert (out, err, running.returncode) == ("interrupted 3 True\n", "", 0)
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="sends signals to itself")
+def test_signals_are_handled_wherever_they_come_in() -> None:
+    """Thousands of them, at every point of a call: each is raised where the guest was called, or the call is right."""
+    running = program("""
+        import os, random, signal, sys, time
+        from hybrid_compute.wasm import slots
+
+        module = WasmModule.from_wat('(module (memory 1) (func (export "f") (param i64) (result i64)'
+            '(drop (memory.grow (i32.const 1)))'
+            '(i64.store (i32.const 70000) (local.get 0)) (i64.load (i32.const 70000))))')
+        calls = [module.task("f"), module.task("f", reuse=True), add]
+        armed, raised, lost, over = False, 0, [], False
+
+        def handler(*_):
+            global armed, raised
+            if armed:
+                armed, raised = False, raised + 1
+                raise KeyboardInterrupt
+
+        def pester():
+            while not over:
+                os.kill(os.getpid(), signal.SIGUSR1)
+                time.sleep(random.random() * 0.0003)
+
+        sys.unraisablehook = lost.append
+        signal.signal(signal.SIGUSR1, handler)
+        for call in calls:  # an interrupted import would be Python's affair
+            for _ in range(2):
+                call(0, 0) if call is add else call(0)
+        pest = threading.Thread(target=pester, daemon=True)
+        pest.start()
+        interrupted = 0
+        for number in range(6000):
+            call = calls[number % 3]
+            try:
+                armed = True
+                result = call(number, 0) if call is add else call(number)
+                armed = False
+                assert result == number, (result, number)
+            except KeyboardInterrupt:
+                interrupted += 1
+        over = True
+        pest.join()
+        print(interrupted == raised, raised > 100, lost)
+    """)
+    out, err = running.communicate(timeout=50)
+    assert (out, err, running.returncode) == ("True True []\n", "", 0)
+
+
 @pytest.mark.parametrize(
     ("first", "outcome"), [("handler", "Trap\n"), ("sandbox", "BackendUnavailable\n")], ids=["before", "after"]
 )
@@ -173,6 +222,30 @@ def test_a_trap_never_ends_the_process(first: str, outcome: str) -> None:
     """)
     out, err = running.communicate(timeout=30)
     assert (out, err, running.returncode) == (outcome, "", 0)
+
+
+def test_a_thread_with_a_small_stack_is_refused() -> None:
+    """Rather than the guest's recursion end the process.
+
+    In a program of its own: a thread of this one might get the stack of another that has ended, and is larger.
+    """
+    running = program("""
+        add(1, 2)
+        def recurse():
+            try:
+                WasmModule.from_wat('(module (func $deeper (export "run") (call $deeper)))').task("run")()
+            except Exception as error:
+                print(type(error).__name__, error)
+
+        threading.stack_size(256 << 10)
+        thread = threading.Thread(target=recurse)
+        thread.start()
+        thread.join()
+    """)
+    out, err = running.communicate(timeout=30)
+    assert out.startswith("BackendUnavailable this thread has a stack of ")
+    assert " and the guest may use 256: call threading.stack_size(8388608) before" in out
+    assert (err, running.returncode) == ("", 0)
 
 
 def test_a_program_ends_while_a_guest_runs() -> None:

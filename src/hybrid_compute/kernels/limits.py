@@ -21,7 +21,7 @@ from contextvars import ContextVar
 
 from hybrid_compute.calls import abandoned
 from hybrid_compute.errors import TaskTimeout
-from hybrid_compute.kernels.shield import POSSIBLE
+from hybrid_compute.wasm.shield import POSSIBLE
 
 TICK = 0.005
 FOREVER = 1 << 62

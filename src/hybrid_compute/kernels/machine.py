@@ -20,8 +20,8 @@ from wasmtime import _bindings as c
 
 from hybrid_compute.kernels import limits, stacks
 from hybrid_compute.kernels.memory import SIZE, LinearMemory, Memory
-from hybrid_compute.kernels.shield import shielded
 from hybrid_compute.wasm import signals
+from hybrid_compute.wasm.shield import shielded
 
 NOTHING: Any = ctypes.cast(0, ctypes.CFUNCTYPE(None, ctypes.c_void_p))
 """A finaliser that is none."""

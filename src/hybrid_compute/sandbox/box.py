@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ import wasmtime
 from hybrid_compute.errors import LimitExceeded, TaskFailed
 from hybrid_compute.sandbox import components, grants
 from hybrid_compute.sandbox.answers import Outcome, exceeded, outcome_of
-from hybrid_compute.sandbox.imports import Caller, callers
+from hybrid_compute.sandbox.imports import Caller
 from hybrid_compute.sandbox.interpreter import Interpreter
 from hybrid_compute.sandbox.limits import Limits
 from hybrid_compute.sandbox.prepare import PROFILE
@@ -25,6 +26,7 @@ from hybrid_compute.wasm.held import Held
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import Limits as HeldLimits
 from hybrid_compute.wasm.limits import in_units
+from hybrid_compute.wasm.signals import insist_on_handlers
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,10 @@ class Job:
         return json.dumps(job), given.decode()
 
 
+_REPORT = 1 << 20
+"""Bytes of a report, without what the program printed."""
+_ESCAPED = 12
+"""Bytes that one character may take up in JSON."""
 _FIRST = Job("result = sum(input); print(result)", [1, 2])
 
 
@@ -66,7 +72,6 @@ class Box(Held, Caller):
         self.limits_of_program = limits
         self._job = _FIRST
         self._host_calls = 0
-        callers[self.number] = self
         store: int = capi.store_new(interpreter.engine.pointer, self.number, None)
         self._store: int | None = store
         try:
@@ -74,7 +79,7 @@ class Box(Held, Caller):
             capi.store_limiter(store, limits.memory, -1, -1, -1, -1)
             context = components.Context(self.context)
             instance = components.instantiate(interpreter.linker, interpreter.compiled, context)
-            self._run = components.function(instance, context, "run")
+            self._run = components.Function(instance, context, "run")
             self.run(_FIRST, Leash())  # touches the pages that every program touches
         except BaseException:
             self.close()
@@ -84,25 +89,27 @@ class Box(Held, Caller):
         """Run the program, in this thread. Raises `TaskFailed` or `LimitExceeded`, or what the leash says."""
         self._job, self.name = job, job.name
         self._host_calls = 0
-        encoded = job.encoded(self.limits_of_program)
+        limits = self.limits_of_program
+        encoded = job.encoded(limits)
+        insist_on_handlers()
         self.begin(leash)
         try:
-            report, result = self._run(*encoded)
+            report, result = self._run(encoded, (_REPORT + _ESCAPED * limits.output, limits.result))
+        except components.TooLong as long:
+            raise exceeded(self.name, ("output", "result")[long.index], limits) from None
         except wasmtime.WasmtimeError as error:
             raise self._failure(error) from None
         finally:
             self.end()
-        return outcome_of(report, result, self.limits_of_program, job.name)
+        return outcome_of(report, result, limits, job.name)
 
     def close(self) -> None:
         """Give everything back."""
         store, self._store = self._store, None
         if store is not None:
-            capi.store_delete(store)
+            if self.process == os.getpid():  # else a thread of the parent may have been in the midst of it
+                capi.store_delete(store)
             self.let_go()
-
-    def __del__(self) -> None:
-        self.close()
 
     # What the program asks for, while it runs.
 

@@ -14,9 +14,10 @@ from typing import Any
 import wasmtime
 from wasmtime import _bindings as c
 from wasmtime import _ffi, component
-from wasmtime.component._types import FuncType
+from wasmtime.component._types import FuncType, String
 
 from hybrid_compute.wasm import capi
+from hybrid_compute.wasm.shield import shielded
 
 _keep_callbacks: list[Any] = []  # they are called as long as there is a linker, and linkers stay until the end
 
@@ -84,18 +85,56 @@ def instantiate(linker: component.Linker, compiled: component.Component, context
     return linker.instantiate(context, compiled)  # type: ignore[arg-type]  # all it wants is a context
 
 
-def function(instance: component.Instance, context: Context, name: str) -> Callable[..., Any]:
-    """An exported function."""
-    found = instance.get_func(context, name)  # type: ignore[arg-type]
-    if found is None:
-        raise wasmtime.WasmtimeError(f"the component has no function {name!r}")
-    return lambda *arguments: found(context, *arguments)  # type: ignore[arg-type]
+class TooLong(Exception):
+    """The function gave a text that is longer than it may be; `index` is which."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(index)
+        self.index = index
+
+
+class Function:
+    """An exported function that takes texts, and gives a tuple of texts."""
+
+    def __init__(self, instance: component.Instance, context: Context, name: str) -> None:
+        found = instance.get_func(context, name)  # type: ignore[arg-type]
+        if found is None:
+            raise wasmtime.WasmtimeError(f"the component has no function {name!r}")
+        self._function = found._func
+        self._context = context
+
+    def __call__(self, given: tuple[str, ...], most: tuple[int, ...]) -> tuple[str, ...]:
+        """Call it. Raises `TooLong` for a text of more than so many bytes: it is freed before Python sees it."""
+        values = (c.wasmtime_component_val_t * len(given))()
+        result = c.wasmtime_component_val_t()
+        try:
+            for value, text in zip(values, given, strict=True):
+                _STRING.convert_to_c(None, text, ctypes.pointer(value))  # type: ignore[arg-type]  # it needs no store
+            error = c.wasmtime_component_func_call(
+                ctypes.byref(self._function), self._context._context(), values, len(given), ctypes.byref(result), 1
+            )
+            if error:
+                raise wasmtime.WasmtimeError._from_ptr(error)
+        finally:
+            for value in values:
+                c.wasmtime_component_val_delete(ctypes.byref(value))
+        try:
+            return tuple(_text(result.of.tuple.data[index].of.string, index, size) for index, size in enumerate(most))
+        finally:
+            c.wasmtime_component_val_delete(ctypes.byref(result))
+
+
+def _text(found: Any, index: int, most: int) -> str:
+    if found.size > most:
+        raise TooLong(index)
+    return ctypes.string_at(found.data, found.size).decode()
 
 
 def _callback(function: Callable[..., int]) -> Any:
-    return c.wasmtime_component_func_callback_t(function)
+    return c.wasmtime_component_func_callback_t(shielded(function))
 
 
+_STRING = String()
 _nothing: Any = ctypes.cast(0, ctypes.CFUNCTYPE(None, ctypes.c_void_p))
 
 

@@ -7,15 +7,15 @@ ends the program. Nothing of wasmtime's own implementation of that interface is 
 
 from __future__ import annotations
 
-import weakref
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from wasmtime import component
 
 from hybrid_compute.sandbox import components
 from hybrid_compute.sandbox.worlds import World
+from hybrid_compute.wasm.held import alive
 
 _WASI = "0.2.9"
 _MOST_RANDOM = 1 << 16
@@ -39,13 +39,11 @@ class Caller(Protocol):
         """What was asked for has raised this, which ends the program."""
 
 
-callers: weakref.WeakValueDictionary[int, Caller] = weakref.WeakValueDictionary()
-"""Those that are alive, by the number of their store."""
-
-
 def link(linker: component.Linker, compiled: component.Component) -> None:
     """Define what the component imports."""
-    box_of = callers.__getitem__
+
+    def box_of(number: int) -> Caller:
+        return cast("Caller", alive[number])
 
     def failed(number: int, error: BaseException) -> None:
         box_of(number).failed(error)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-LEAST_MEMORY = 48 << 20
-"""Bytes that the interpreter and its library take up by themselves."""
+LEAST_MEMORY = 32 << 20
+"""Bytes: the interpreter and its library have 25 MiB from the beginning."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Limits:
     time: float = 10.0
     """Seconds that it may run."""
     memory: int = 256 << 20
-    """Bytes of memory, the interpreter's own included: that is 40 MiB, most of it shared by all sandboxes."""
+    """Bytes of memory, the interpreter's own 25 MiB included, most of which all sandboxes share."""
     output: int = 1 << 20
     """Characters that it may print."""
     result: int = 16 << 20

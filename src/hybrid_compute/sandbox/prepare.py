@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ STEPS = ("making the interpreter", "compiling it")
 _GUEST = Path(__file__).parent / "guest"
 _APP = "hybrid_compute.sandbox.guest.app"
 _PATIENCE = 600
+_OLD = 30 * 24 * 3600
 
 
 def is_prepared() -> bool:
@@ -86,6 +88,17 @@ def _make(cache: Cache, tell: Tell, *, anew: bool) -> None:
     tell(STEPS[1])
     compiled = component.Component(engine_for(PROFILE).engine, kept.read_bytes())
     cache.store(_name("code"), bytes(compiled.serialize()))
+    _discard_old(cache)
+
+
+def _discard_old(cache: Cache) -> None:
+    """Those of other versions, if nobody has used them for long: they are large."""
+    for path in cache.folder.glob("python-*"):
+        try:
+            if not path.suffix and time.time() - path.stat().st_atime > _OLD:
+                cache.discard(path.name)
+        except FileNotFoundError:  # another process has done the same
+            continue
 
 
 def _component() -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 import weakref
@@ -53,7 +52,7 @@ class Sandbox:
         self._running: set[Leash] = set()
         self._spare = Spare(self.limits, ready)
         self._closed = False
-        _open.add(self)
+        weakref.finalize(self, self._spare.close)
 
     def run(
         self,
@@ -106,8 +105,7 @@ class Sandbox:
             return box.run(job, leash)
         finally:
             self._running.discard(leash)
-            box.close()
-            self._spare.refill()
+            self._spare.replace(box)
 
     def _world(self) -> World:
         return Fixed(self._seed) if self._deterministic else Real()
@@ -132,12 +130,16 @@ class Sandbox:
 
 
 class Spare:
-    """Interpreters that are ready before they are asked for. A thread makes them."""
+    """Interpreters that are ready before they are asked for. A thread makes them, and clears away those that were used.
+
+    Each of both takes about as long as a small program.
+    """
 
     def __init__(self, limits: Limits, count: int) -> None:
         self._limits = limits
         self._count = count
         self._boxes: deque[Box] = deque()
+        self._used: deque[Box] = deque()
         self._wanted = threading.Event()
         self._thread: threading.Thread | None = None
         self._process = os.getpid()
@@ -155,26 +157,39 @@ class Spare:
         except IndexError:
             return Box(interpreter(), self._limits)
 
-    def refill(self) -> None:
-        """There is time to make some, now."""
+    def replace(self, used: Box) -> None:
+        """This one is used up. There is time to make another one, now."""
         if self._count and self._thread is None and not self._closed:
             self._thread = started(self._fill, "hybrid-compute-sandbox-ready")
+        if self._thread is None or self._used:  # what a program took is not to pile up
+            used.close()
+        else:
+            self._used.append(used)
         self._wanted.set()
 
     def _fill(self) -> None:
         while not self._closed:
             self._wanted.clear()
-            while len(self._boxes) < self._count and not self._closed:
-                self._boxes.append(Box(interpreter(), self._limits))
+            try:
+                while self._used:
+                    self._used.popleft().close()
+                while len(self._boxes) < self._count and not self._closed:
+                    self._boxes.append(Box(interpreter(), self._limits))
+            except Exception:  # who asks next tries it again, and is told
+                self._thread = None
+                return
             self._wanted.wait()
 
     def close(self) -> None:
         self._closed = True
         self._wanted.set()
-        if self._thread is not None and self._process == os.getpid():
-            self._thread.join()
-        while self._boxes:
-            self._boxes.popleft().close()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread() and self._process == os.getpid():
+            thread.join()
+        self._thread = None
+        for boxes in (self._boxes, self._used):
+            while boxes:
+                boxes.popleft().close()
 
 
 def _limit(leash: Leash, timeout: float, name: str) -> None:
@@ -185,15 +200,3 @@ def _limit(leash: Leash, timeout: float, name: str) -> None:
         return TaskTimeout(f"{name} was not done within its timeout of {timeout:g} s, and was stopped")
 
     leash.limit(monotonic() + timeout, late)
-
-
-_open: weakref.WeakSet[Sandbox] = weakref.WeakSet()
-
-
-def _close_all() -> None:
-    """What wasmtime made goes while there is a wasmtime to take it back."""
-    for sandbox in list(_open):
-        sandbox.close()
-
-
-atexit.register(_close_all)

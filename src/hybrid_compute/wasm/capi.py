@@ -20,6 +20,8 @@ from typing import Any
 import wasmtime
 from wasmtime import _bindings as c
 
+from hybrid_compute.wasm.shield import shielded
+
 Pointer = int | None
 
 _library: Any = vars(c)["dll"]
@@ -101,6 +103,16 @@ linker_define = _quick(
     "wasmtime_linker_define_func_unchecked",
     c_void_p, c_void_p, c_char_p, c_size_t, c_char_p, c_size_t, c_void_p, HostFunction, c_void_p, Finalizer,
 )  # fmt: skip
+
+
+def callback(type: Any) -> Callable[[Callable[..., int | None]], Any]:
+    """A function of ours that C can call. It must be one `try`, and catch all exceptions, `BaseException` that is."""
+
+    def make(function: Callable[..., int | None]) -> Any:
+        return type(shielded(function))
+
+    return make
+
 
 GetMemory = c.wasmtime_memory_get_callback_t
 GrowMemory = c.wasmtime_memory_grow_callback_t

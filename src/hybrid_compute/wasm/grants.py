@@ -64,17 +64,21 @@ class HostFunction:
         self._unpack = struct.Struct("<" + "".join(map(signature.slot, parameters))).unpack
         self._pack = struct.Struct("<" + "".join(map(signature.slot, results))).pack
         self._size, self._results = len(parameters) * capi.SLOT, len(results)
-        self.callback = capi.HostFunction(self._called)
+        self.callback = self._as_callback()
 
-    def _called(self, _env: Any, caller: int, values: int, _count: int) -> int:
-        guest = alive[capi.context_data(capi.caller_context(caller))]
-        assert isinstance(guest, Guest)
-        try:
-            self._answer(guest, values)
-            return 0
-        except BaseException as error:
-            guest.leash.error = guest.leash.error or error
-            return capi.trap_new(b"host", 4) or 0
+    def _as_callback(self) -> Any:
+        answer = self._answer
+
+        @capi.callback(capi.HostFunction)
+        def called(_env: Any, caller: int, values: int, _count: int) -> int:
+            try:
+                answer(_calling(caller), values)
+                return 0
+            except BaseException as error:
+                _calling(caller).leash.fail(error)
+                return capi.trap_new(b"host", 4) or 0
+
+        return called
 
     def _answer(self, guest: Guest, values: int) -> None:
         limit = guest.limits.host_calls
@@ -109,6 +113,12 @@ class HostFunction:
         if self._results == 2:
             return [_signed(offset, 32), _signed(length, 32)]
         return [_signed(offset << 32 | length, 64)]
+
+
+def _calling(caller: int) -> Guest:
+    guest = alive[capi.context_data(capi.caller_context(caller))]
+    assert isinstance(guest, Guest)
+    return guest
 
 
 def _function(grant: Any) -> Callable[..., Any]:

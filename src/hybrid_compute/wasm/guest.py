@@ -51,6 +51,8 @@ class Guest(Held):
             self.begin(leash)
             slots.making(self.room)
             self._enter(capi.pre_instantiate, program.pre, self.context, addressof(self._instance), self.trap_at)
+            if slots.signalled:
+                raise slots.signalled.pop()
         except BaseException:
             self.close()
             raise
@@ -127,7 +129,7 @@ class Guest(Held):
 
     def failure(self, error: int | None) -> BaseException:
         self.spoiled = True
-        told = self.leash.taken()
+        told = self.leash.taken() or (slots.signalled.pop() if slots.signalled else None)
         trap = capi.taken_trap(self.trap.value) if self.trap.value else None
         self.trap.value = None
         failed = capi.taken_error(error) if error else None

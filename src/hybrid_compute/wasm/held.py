@@ -13,7 +13,7 @@ from threading import get_ident
 from time import monotonic
 
 from hybrid_compute.errors import LimitExceeded
-from hybrid_compute.wasm import capi, interrupts, signals, stack
+from hybrid_compute.wasm import capi, signals, stack
 from hybrid_compute.wasm.engines import Engine
 from hybrid_compute.wasm.leash import NEVER, Leash
 from hybrid_compute.wasm.limits import Limits
@@ -67,8 +67,6 @@ class Held(ABC):
         self._under_way = True
         leash.begin(NEVER if seconds is None else monotonic() + seconds, self.late)
         leash.in_main = get_ident() == _main.ident
-        if leash.in_main:
-            leash.written = interrupts.written_down(leash)
         self.leash = leashes[self.number] = leash
         leash.tick = self.engine.tick
         watch.running[self.number] = leash
@@ -81,9 +79,6 @@ class Held(ABC):
         if self._under_way:
             self._under_way = False
             stack.give_back(self.limits.stack)
-        if self.leash.written:
-            self.leash.written = False
-            interrupts.as_before(self.leash)
 
     @abstractmethod
     def close(self) -> None:

@@ -14,7 +14,7 @@ class Leash:
     Any thread may `stop` it, before it begins, while it runs, or after: then nothing happens.
     """
 
-    __slots__ = ("_deadline", "_passed", "error", "in_main", "late", "tick", "until", "written")
+    __slots__ = ("_deadline", "_passed", "error", "in_main", "late", "tick", "until")
 
     def __init__(self) -> None:
         self.error: BaseException | None = None
@@ -24,7 +24,6 @@ class Leash:
         self.late = _impossible
         self.tick: Callable[[], object] | None = None
         self.in_main = False  # whether it runs in the main thread, where signals are handled
-        self.written = False  # whether Ctrl-C is written down for it
 
     def limit(self, deadline: float, passed: Callable[[], BaseException]) -> None:
         """Have it end with this error at `deadline`, by `time.monotonic`, however often it begins."""
@@ -38,10 +37,14 @@ class Leash:
 
     def stop(self, error: BaseException) -> None:
         """Have the guest end with this error, if it has not ended yet."""
-        if self.error is None:
-            self.error = error
+        self.fail(error)
         if self.tick is not None:
             self.tick()
+
+    def fail(self, error: BaseException) -> None:
+        """It ends anyway: with this error, if there is none yet."""
+        if self.error is None:
+            self.error = error
 
     def taken(self) -> BaseException | None:
         """The error, which is raised now and never again."""

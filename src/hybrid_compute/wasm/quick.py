@@ -51,8 +51,6 @@ def open_entrance(entrance: Entrance, guest: Guest, export: bytes, convention: C
             raise
         finally:
             running.pop(number, None)
-        if leash.written:
-            guest.end()
         if error or trap.value:
             entrance.enter = None
             raise guest.failure(error)

@@ -201,7 +201,11 @@ def _denied(text: bytes) -> int:
     return capi.error_new(text) or 0
 
 
-@capi.NewMemory  # type: ignore[untyped-decorator]
+signalled: list[BaseException] = []
+"""What handlers of signals have raised while a memory was made or given back: raise it when that is done."""
+
+
+@capi.callback(capi.NewMemory)
 def _new(_env: Any, _type: Any, least: int, most: int, _reserved: int, _guard: int, result: Any) -> int:
     try:
         room: Room = _making.room
@@ -212,42 +216,52 @@ def _new(_env: Any, _type: Any, least: int, most: int, _reserved: int, _guard: i
             slot.share(whole_pages(min(room.limit, most or SIZE)))
         if not slot.resize(least):
             return _denied(b"the system gives no more memory")
-    except BaseException as error:  # what is raised in a callback would be printed, and forgotten
+        slot.enter(room)
+        made = result[0]
+        made.env, made.get_memory, made.grow_memory, made.finalizer = slot.number, _get, _grow, _leave
+        return 0
+    except Exception as error:
         return _denied(str(error).encode())
-    slot.enter(room)
-    made = result[0]
-    made.env, made.get_memory, made.grow_memory, made.finalizer = slot.number, _get, _grow, _leave
-    return 0
+    except BaseException as error:
+        signalled.append(error)
+        return _denied(b"interrupted")
 
 
-@capi.GetMemory  # type: ignore[untyped-decorator]
+@capi.callback(capi.GetMemory)
 def _get(number: int, size: Any, most: Any) -> int:
-    slot = _used[number]
-    size[0], most[0] = slot.size, SIZE
+    try:
+        slot = _used[number]
+        size[0], most[0] = slot.size, SIZE
+    except BaseException as error:  # without an answer the guest would write anywhere
+        signalled.append(error)
+        slot = _used[number]
+        size[0], most[0] = slot.size, SIZE
     return int(slot.base)
 
 
-@capi.GrowMemory  # type: ignore[untyped-decorator]
+@capi.callback(capi.GrowMemory)
 def _grow(number: int, size: int) -> int:
-    slot = _used[number]
-    room = slot.room
-    if room is None or size > SIZE or not room.take(size - slot.size):
-        return _denied(b"memory")
-    return 0 if slot.resize(size) else _denied(b"the system gives no more memory")
+    try:
+        slot = _used[number]
+        room = slot.room
+        if room is None or size > SIZE or not room.take(size - slot.size):
+            return _denied(b"memory")
+        return 0 if slot.resize(size) else _denied(b"the system gives no more memory")
+    except BaseException as error:
+        signalled.append(error)
+        return _denied(b"interrupted")
 
 
-@capi.Finalizer  # type: ignore[untyped-decorator]
+@capi.callback(capi.Finalizer)
 def _leave(number: int) -> None:
-    _used[number].leave()
-
-
-@capi.Finalizer  # type: ignore[untyped-decorator]
-def _never(_env: Any) -> None:
-    """The creator stays as long as the process."""
+    try:
+        _used[number].leave()
+    except BaseException as error:  # the block is lost, which is better than one that was not cleared
+        signalled.append(error)
 
 
 creator: Any = capi.MemoryCreator()
-creator.env, creator.new_memory, creator.finalizer = None, _new, _never
+creator.env, creator.new_memory, creator.finalizer = None, _new, capi.NO_FINALIZER
 
 
 def _keep_apart() -> None:

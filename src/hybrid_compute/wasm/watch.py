@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic, sleep
 from typing import Any
 
-from hybrid_compute.wasm import capi, interrupts
+from hybrid_compute.wasm import capi
 from hybrid_compute.wasm.leash import Leash
 
 TICK = 0.005
@@ -73,13 +73,14 @@ leashes: dict[int, Leash] = {}
 """Of all guests that are alive, by their number."""
 
 
-@capi.EpochCallback  # type: ignore[untyped-decorator]
+@capi.callback(capi.EpochCallback)
 def asked(_context: Any, number: Any, delta: Any, kind: Any) -> int:
-    """In the guest's thread: the epoch has gone on. A signal that waits is handled here, for this is Python."""
+    """In the guest's thread: the epoch has gone on. A signal that waits is handled here, for this is Python.
+
+    What its handler raises, `KeyboardInterrupt` above all, ends the guest, and is raised where it was called.
+    """
     try:
         leash = leashes[number]
-        if leash.in_main and not leash.written:
-            leash.written = interrupts.written_down(leash)
         if leash.may_go_on():
             delta[0], kind[0] = 1, 0
             return 0

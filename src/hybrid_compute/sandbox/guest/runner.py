@@ -113,10 +113,15 @@ def _failure(error: BaseException) -> dict[str, Any]:
 
 def _named(error: BaseException) -> dict[str, Any]:
     """By what the host can make the same exception, if it is one of Python's own with plain arguments."""
-    plain = all(type(each) in (str, int, float, bool, type(None)) for each in error.args)
-    if type(error).__module__ != "builtins" or not plain:
+    plain = all(type(each) in (str, bool, type(None)) or _is_small(each) for each in error.args)
+    if type(error).__module__ != "builtins" or not plain or len(error.args) > 10:
         return {}
     return {"type": type(error).__name__, "args": [_sendable(a) if type(a) is str else a for a in error.args]}
+
+
+def _is_small(value: object) -> bool:
+    """Whether it is a number that JSON can say, and everybody can read."""
+    return type(value) in (int, float) and -1e18 < value < 1e18  # type: ignore[operator]  # NaN is not
 
 
 def _message(error: BaseException) -> str:
@@ -139,11 +144,14 @@ def _own(trace: TracebackType | None) -> TracebackType | None:
     return frames[0] if frames else None
 
 
+_LONGEST = 20_000
+"""Characters of a message or of a traceback."""
 _HERE = __file__.rpartition("/")[0]
 
 
 def _sendable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
+    cut = text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} [...] {text[-_LONGEST // 2 :]}"
+    return cut.encode("utf-8", "backslashreplace").decode()
 
 
 def _granted(name: str) -> Callable[..., Any]:
