@@ -79,7 +79,7 @@ class WasmCommand(Contained):
         except Exited as end:
             code = end.exit_code
         finally:
-            guest.close()
+            guest.finish()
         return Output(bytes(printed), bytes(complaints), code)
 
     def _prepare(self) -> Program:

@@ -183,18 +183,22 @@ class ComponentGuest(Held):
         return explain_text(text, self.name, self.limits, self.room)
 
 
+def _calling(context: Any) -> ComponentGuest:
+    guest = alive[capi.context_data(ctypes.cast(context, ctypes.c_void_p))]
+    assert isinstance(guest, ComponentGuest)
+    return guest
+
+
 def _define(instance: component.LinkerInstance, name: str, call: HostCall) -> Any:
     """Define a function of the host. What is given back is to live as long as the linker."""
 
-    @c.wasmtime_component_func_callback_t  # type: ignore[untyped-decorator]
+    @capi.callback(c.wasmtime_component_func_callback_t)
     def enter(_data: Any, context: Any, _type: Any, arguments: Any, _count: Any, results: Any, _results: Any) -> int:
-        guest = alive[capi.context_data(ctypes.cast(context, ctypes.c_void_p))]
-        assert isinstance(guest, ComponentGuest)
         try:
-            call(guest, arguments, results)
+            call(_calling(context), arguments, results)
             return 0
         except BaseException as error:
-            guest.leash.error = guest.leash.error or error
+            _calling(context).leash.fail(error)
             return capi.error_new(b"the host has stopped it") or 0
 
     encoded = name.encode()

@@ -21,8 +21,7 @@ from hybrid_compute.errors import InvalidInput, NotPermitted
 from hybrid_compute.schema import bind_json, encode_json
 from hybrid_compute.tasks import AnyTask, Task, as_task
 from hybrid_compute.wasm import capi, signature
-from hybrid_compute.wasm.guest import Guest
-from hybrid_compute.wasm.held import alive
+from hybrid_compute.wasm.guest import Guest, calling
 from hybrid_compute.wasm.kinds import Buffer, Kind
 from hybrid_compute.wasm.signature import Convention
 from hybrid_compute.wasm.traps import exceeded
@@ -72,10 +71,10 @@ class HostFunction:
         @capi.callback(capi.HostFunction)
         def called(_env: Any, caller: int, values: int, _count: int) -> int:
             try:
-                answer(_calling(caller), values)
+                answer(calling(caller), values)
                 return 0
             except BaseException as error:
-                _calling(caller).leash.fail(error)
+                calling(caller).leash.fail(error)
                 return capi.trap_new(b"host", 4) or 0
 
         return called
@@ -113,12 +112,6 @@ class HostFunction:
         if self._results == 2:
             return [_signed(offset, 32), _signed(length, 32)]
         return [_signed(offset << 32 | length, 64)]
-
-
-def _calling(caller: int) -> Guest:
-    guest = alive[capi.context_data(capi.caller_context(caller))]
-    assert isinstance(guest, Guest)
-    return guest
 
 
 def _function(grant: Any) -> Callable[..., Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hybrid_compute.errors import LimitExceeded
 from hybrid_compute.wasm import capi, slots
-from hybrid_compute.wasm.held import Held
+from hybrid_compute.wasm.held import Held, alive
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import in_units
 from hybrid_compute.wasm.process import Process
@@ -56,8 +56,6 @@ class Guest(Held):
             self.begin(leash)
             slots.making(self.room)
             self._enter(capi.pre_instantiate, program.pre, self.context, addressof(self._instance), self.trap_at)
-            if slots.signalled:
-                raise slots.signalled.pop()
             if program.initializes:
                 nothing = create_string_buffer(capi.SLOT)
                 self.call(self.export(b"_initialize", capi.EXTERN_FUNC), addressof(nothing), 1)
@@ -85,6 +83,12 @@ class Guest(Held):
             self.let_go()
             if self.system is not None:
                 self.system.close()
+
+    def finish(self) -> None:
+        """`close` it, and raise what the handler of a signal has raised meanwhile."""
+        self.close()
+        if interruption := slots.interruption():
+            raise interruption
 
     # What it exports.
 
@@ -131,13 +135,21 @@ class Guest(Held):
         if told is not None:  # before it began
             raise told
         error = enter(*arguments)
-        if error or self.trap.value:
-            raise self.failure(error)
+        if error or self.trap.value or slots.signalled:
+            self.check(error)
 
     def _hoards(self) -> None:
         wanted = in_units(self.room.denied or 0)
         limit = in_units(self.limits.memory)
         self.leash.stop(exceeded(self.name, "memory", limit, f"asked for {wanted}, again and again"))
+
+    def check(self, error: int | None) -> None:
+        """Raise what went wrong, if anything did."""
+        if error or self.trap.value:
+            raise self.failure(error)
+        if interruption := slots.interruption():
+            self.spoiled = True
+            raise interruption
 
     def failure(self, error: int | None) -> BaseException:
         """What to raise for an error of the C API, or for the trap that has come."""
@@ -146,7 +158,7 @@ class Guest(Held):
         return failed if self.system is None else self.system.explain(failed)
 
     def _failure(self, error: int | None) -> BaseException:
-        told = self.leash.taken() or (slots.signalled.pop() if slots.signalled else None)
+        told = self.leash.taken() or slots.interruption()
         trap = capi.taken_trap(self.trap.value) if self.trap.value else None
         self.trap.value = None
         failed = capi.taken_error(error) if error else None
@@ -167,3 +179,10 @@ class Guest(Held):
 
 
 _KINDS = {0: "function", 1: "global", 2: "table", 3: "memory"}
+
+
+def calling(caller: int) -> Guest:
+    """The guest that calls a function of the host."""
+    guest = alive[capi.context_data(capi.caller_context(caller))]
+    assert isinstance(guest, Guest)
+    return guest

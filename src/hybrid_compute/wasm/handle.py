@@ -21,6 +21,7 @@ from hybrid_compute.wasm.gate import Gate
 from hybrid_compute.wasm.kinds import LETTERS
 from hybrid_compute.wasm.leash import NEVER
 from hybrid_compute.wasm.signature import Convention
+from hybrid_compute.wasm.slots import signalled
 from hybrid_compute.wasm.watch import watch
 
 
@@ -101,22 +102,12 @@ def _quickly(gate: Gate, export: bytes, convention: Convention, long: Callable[.
                                 error = enter(context, function, address, slots, trap_at)
                             finally:
                                 del running[number]
-                            if error or trap:
-                                settle(error)
+                            if error or trap or signalled:
+                                gate.quick = None
+                                guest.check(error)
                             return results[0]
                 finally:
                     gate.owner = None
         return long(*args)
-
-    def settle(error: int | None) -> None:
-        failed = guest.failure(error) if error or trap else None
-        if failed is not None:
-            gate.quick = None
-        try:
-            guest.end()
-        finally:
-            leash.error = None  # of a Ctrl-C that came too late for this call, and is not for the next one
-        if failed is not None:
-            raise failed
 
     return call

@@ -17,8 +17,7 @@ import wasmtime
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.wasm import capi, preview1_files, preview1_process
 from hybrid_compute.wasm.files import ListenerFailed
-from hybrid_compute.wasm.guest import Guest
-from hybrid_compute.wasm.held import alive
+from hybrid_compute.wasm.guest import Guest, calling
 
 SPACE = "wasi_snapshot_preview1"
 
@@ -67,19 +66,17 @@ def _type(name: str) -> wasmtime.FuncType:
 def _made(parameters: str, function: Function) -> Any:
     form = struct.Struct("<" + "".join(_SLOTS[each] for each in parameters))
 
+    @capi.callback(capi.HostFunction)
     def enter(_env: Any, caller: int, values: int, _count: int) -> int:
-        guest = alive[capi.context_data(capi.caller_context(caller))]
-        assert isinstance(guest, Guest)
         try:
-            answer = _answer(function, guest, form.unpack((c_char * form.size).from_address(values)))
+            given = form.unpack((c_char * form.size).from_address(values))
+            c_int32.from_address(values).value = _answer(function, calling(caller), given)
+            return 0
         except BaseException as error:
-            told = error.error if isinstance(error, ListenerFailed) else error
-            guest.leash.error = guest.leash.error or told
+            calling(caller).leash.fail(error.error if isinstance(error, ListenerFailed) else error)
             return capi.trap_new(b"host", 4) or 0
-        c_int32.from_address(values).value = answer
-        return 0
 
-    return capi.HostFunction(enter)
+    return enter
 
 
 def _answer(function: Function, guest: Guest, numbers: tuple[int, ...]) -> int:

@@ -18,6 +18,7 @@ from hybrid_compute.wasm.entrance import NOT_HERE, Entrance
 from hybrid_compute.wasm.guest import Guest
 from hybrid_compute.wasm.leash import NEVER, Leash
 from hybrid_compute.wasm.signature import Convention
+from hybrid_compute.wasm.slots import signalled
 from hybrid_compute.wasm.watch import leashes, watch
 
 
@@ -30,6 +31,7 @@ def open_entrance(entrance: Entrance, guest: Guest, export: bytes, convention: C
     call, context, function = capi.func_call, guest.context, guest.export(export, capi.EXTERN_FUNC)
     address, slots, trap, trap_at = addressof(values), convention.slots, guest.trap, guest.trap_at
     pack, unpack, gives = convention.pack_into, convention.unpack_from, convention.signature.result is not None
+
     running, number, seconds = watch.running, guest.number, guest.limits.time or NEVER
     guest.leash = leashes[number] = leash = Leash()
     leash.tick, leash.late = guest.engine.tick, guest.late
@@ -51,9 +53,9 @@ def open_entrance(entrance: Entrance, guest: Guest, export: bytes, convention: C
             raise
         finally:
             running.pop(number, None)
-        if error or trap.value:
+        if error or trap.value or signalled:
             entrance.enter = None
-            raise guest.failure(error)
+            guest.check(error)
         return unpack(values)[0] if gives else None
 
     entrance.enter = enter

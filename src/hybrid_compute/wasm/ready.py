@@ -29,7 +29,7 @@ class Ready:
         try:
             return self.enter(guest, args)
         finally:
-            guest.close()
+            guest.finish()
 
     def enter(self, guest: Guest, args: tuple[Any, ...]) -> Any:
         convention = self.convention
@@ -52,7 +52,10 @@ class Kept(Ready):
         leash, thread = leash or Leash(), self._thread
         guest: Guest | None = getattr(thread, "guest", None)
         thread.guest = self._entrance.enter = None
-        if guest is None or guest.spoiled:
+        if guest is not None and guest.spoiled:
+            guest.finish()
+            guest = None
+        if guest is None:
             guest = Guest(self.program, leash)
         else:
             guest.begin(leash)
@@ -62,7 +65,7 @@ class Kept(Ready):
             self._keep(guest)
             raise
         except BaseException:
-            guest.close()
+            guest.finish()
             raise
         self._keep(guest)
         return result

@@ -202,7 +202,14 @@ def _denied(text: bytes) -> int:
 
 
 signalled: list[BaseException] = []
-"""What handlers of signals have raised while a memory was made or given back: raise it when that is done."""
+"""What handlers of signals have raised while a memory was made or given back."""
+
+
+def interruption() -> BaseException | None:
+    """What the main thread is to raise now that the memory is made or given back; None in all other threads."""
+    if signalled and threading.current_thread() is threading.main_thread():
+        return signalled.pop()
+    return None
 
 
 @capi.callback(capi.NewMemory)
