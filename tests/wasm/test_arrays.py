@@ -18,7 +18,7 @@ from hybrid_compute import BlockingRuntime, WorkerBackend, task
 from hybrid_compute.errors import BackendUnavailable, InvalidInput, LimitExceeded
 from hybrid_compute.links.commons import commons
 from hybrid_compute.wasm import Limits, Trap, WasmModule, slots
-from hybrid_compute.wasm.instance import Instance
+from hybrid_compute.wasm.instances.instance import Instance
 from tests.wasm.kept import double, opened
 
 LARGE = 100_000

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hybrid_compute import BlockingRuntime, WorkerBackend, task
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.wasm import WasmModule
-from hybrid_compute.wasm.run import in_turns
+from hybrid_compute.wasm.instances.run import in_turns
 from tests.wasm.kept import opened
 
 ZERO = [0.0, -0.0, 1.0, -1.0, float("inf"), float("-inf"), float("nan"), 5e-324]

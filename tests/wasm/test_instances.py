@@ -18,7 +18,7 @@ pytest.importorskip("wasmtime")
 
 from hybrid_compute.errors import BackendClosed, BackendUnavailable, InvalidInput, LimitExceeded
 from hybrid_compute.wasm import Limits, Trap, WasmModule, slots, stack
-from hybrid_compute.wasm.instance import Instance
+from hybrid_compute.wasm.instances.instance import Instance
 from tests.wasm.kept import GRANTS, MODULE, add, opened
 
 

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid_compute.errors import BackendClosed, BackendUnavailable, InvalidInput, LimitExceeded
-from hybrid_compute.wasm import Limits, Trap, held, leash, run
-from hybrid_compute.wasm.instance import Instance
-from hybrid_compute.wasm.run import Run, in_turns
+from hybrid_compute.wasm import Limits, Trap, held, leash
+from hybrid_compute.wasm.instances import run
+from hybrid_compute.wasm.instances.instance import Instance
+from hybrid_compute.wasm.instances.run import Run, in_turns
 from hybrid_compute.wasm.watch import watch
 from tests.wasm.kept import GRANTS, MODULE, double, opened
 

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid_compute.errors import InvalidInput, LimitExceeded
-from hybrid_compute.wasm import Limits, WasmModule, binary
-from hybrid_compute.wasm.binary import exposed
-from hybrid_compute.wasm.instance import Instance
-from hybrid_compute.wasm.snapshot import Snapshot
+from hybrid_compute.wasm import Limits, WasmModule
+from hybrid_compute.wasm.instances import binary
+from hybrid_compute.wasm.instances.binary import exposed
+from hybrid_compute.wasm.instances.instance import Instance
+from hybrid_compute.wasm.instances.snapshot import Snapshot
 from tests.wasm.kept import GRANTS, MODULE, opened
 
 CALLS = st.lists(

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from hybrid_compute import Runtime, schema
 from hybrid_compute.backends.wasm import WasmBackend
 from hybrid_compute.errors import InvalidInput, LimitExceeded
-from hybrid_compute.wasm import Limits, Output, Trap, Wasi, WasmModule, beneath, preview1_files, preview1_process
+from hybrid_compute.wasm import Limits, Output, Trap, Wasi, WasmModule
+from hybrid_compute.wasm.preview1 import beneath, file_functions, process_functions
 
 TOOL = WasmModule.from_file(Path(__file__).parent / "programs" / "tool.wasm")
 
@@ -403,7 +404,7 @@ def test_a_function_that_exits_is_a_trap() -> None:
         module.task("leave", wasi=Wasi())()
 
 
-EVERYTHING = preview1_process.FUNCTIONS | preview1_files.FUNCTIONS
+EVERYTHING = process_functions.FUNCTIONS | file_functions.FUNCTIONS
 
 
 def calling(name: str, **options: Any) -> Any:

@@ -18,7 +18,7 @@ from hybrid_compute.sandbox.imports import Caller
 from hybrid_compute.sandbox.interpreter import Interpreter
 from hybrid_compute.sandbox.limits import Limits
 from hybrid_compute.sandbox.prepare import PROFILE
-from hybrid_compute.sandbox.worlds import Fixed, World
+from hybrid_compute.sandbox.worlds import World, fixed
 from hybrid_compute.schema import encode_json
 from hybrid_compute.tasks import AnyTask
 from hybrid_compute.wasm import capi
@@ -37,7 +37,7 @@ class Job:
     input: Any = None
     files: Mapping[str, str | bytes] = field(default_factory=dict)
     grants: Mapping[str, AnyTask] = field(default_factory=dict)
-    world: World = field(default_factory=lambda: Fixed(0))
+    world: World = field(default_factory=lambda: fixed(0))
     name: str = "the program"
 
     def encoded(self, limits: Limits) -> tuple[str, str]:
@@ -118,7 +118,7 @@ class Box(Held, Caller):
         return self._job.world
 
     def sleep(self, seconds: float) -> None:
-        self.world.sleep(seconds, self.leash.may_go_on)
+        self.world.clock.sleep(round(min(seconds, 1e9) * 1e9), self.leash.may_go_on)
 
     def call_grant(self, name: str, arguments: str) -> str:
         self._host_calls += 1

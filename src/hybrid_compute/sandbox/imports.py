@@ -73,11 +73,11 @@ def _of_the_system(box_of: Callable[[int], Caller]) -> dict[str, dict[str, Calla
 
     return {
         "clocks/wall-clock": {
-            "now": lambda number: _moment(box_of(number).world.wall()),
+            "now": lambda number: _moment(box_of(number).world.clock.wall()),
             "resolution": lambda _number: _moment(1000),
         },
         "clocks/monotonic-clock": {
-            "now": lambda number: box_of(number).world.monotonic(),
+            "now": lambda number: box_of(number).world.clock.monotonic(),
             "resolution": lambda _number: 1000,
         },
         "random/random": {

@@ -18,7 +18,7 @@ from hybrid_compute.sandbox.box import Box, Job
 from hybrid_compute.sandbox.interpreter import interpreter
 from hybrid_compute.sandbox.limits import Limits
 from hybrid_compute.sandbox.room import run_with_room, started
-from hybrid_compute.sandbox.worlds import Fixed, Real, World
+from hybrid_compute.sandbox.worlds import World, fixed, real
 from hybrid_compute.wasm.leash import Leash
 
 
@@ -108,7 +108,7 @@ class Sandbox:
             self._spare.replace(box)
 
     def _world(self) -> World:
-        return Fixed(self._seed) if self._deterministic else Real()
+        return fixed(self._seed) if self._deterministic else real()
 
     @property
     def ready(self) -> int:

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hybrid_compute.wasm.componentfunction import WasmComponent
+from hybrid_compute.wasm.components.function import WasmComponent
 from hybrid_compute.wasm.function import WasmFunction
+from hybrid_compute.wasm.instances.run import Run, in_turns
 from hybrid_compute.wasm.limits import Limits
 from hybrid_compute.wasm.module import WasmModule, task
-from hybrid_compute.wasm.run import Run, in_turns
 from hybrid_compute.wasm.trap import GuestError, Trap
 from hybrid_compute.wasm.wasi import Output, Wasi
 
 if TYPE_CHECKING:
-    from hybrid_compute.wasm.instance import Instance
-    from hybrid_compute.wasm.snapshot import Snapshot
+    from hybrid_compute.wasm.instances.instance import Instance
+    from hybrid_compute.wasm.instances.snapshot import Snapshot
 
 __all__ = [
     "GuestError",
@@ -41,11 +41,11 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "Instance":  # with these comes wasmtime
-        from hybrid_compute.wasm.instance import Instance
+        from hybrid_compute.wasm.instances.instance import Instance
 
         return Instance
     if name == "Snapshot":
-        from hybrid_compute.wasm.snapshot import Snapshot
+        from hybrid_compute.wasm.instances.snapshot import Snapshot
 
         return Snapshot
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

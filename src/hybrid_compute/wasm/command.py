@@ -61,8 +61,8 @@ class WasmCommand(Contained):
         program = self._compiled or self._prepare()
         from hybrid_compute.wasm import capi
         from hybrid_compute.wasm.guest import Guest
-        from hybrid_compute.wasm.preview1_process import Exited
-        from hybrid_compute.wasm.process import Process
+        from hybrid_compute.wasm.preview1.process import Process
+        from hybrid_compute.wasm.preview1.process_functions import Exited
 
         self._insist_on_texts(args, stdin)
         printed, complaints, code = bytearray(), bytearray(), 0

@@ -13,7 +13,7 @@ from hybrid_compute.wasm import capi, slots
 from hybrid_compute.wasm.held import Held, alive
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import in_units
-from hybrid_compute.wasm.process import Process
+from hybrid_compute.wasm.preview1.process import Process
 from hybrid_compute.wasm.slots import Room
 from hybrid_compute.wasm.trap import Trap
 from hybrid_compute.wasm.traps import exceeded, explain

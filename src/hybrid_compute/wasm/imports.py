@@ -9,9 +9,10 @@ from typing import Any
 import wasmtime
 
 from hybrid_compute.errors import InvalidInput
-from hybrid_compute.wasm import grants, preview1
+from hybrid_compute.wasm import grants
 from hybrid_compute.wasm.engines import Profile
 from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.preview1 import functions as preview1
 from hybrid_compute.wasm.program import Program
 from hybrid_compute.wasm.source import Source
 from hybrid_compute.wasm.wasi import Wasi

@@ -18,7 +18,7 @@ from hybrid_compute.wasm.text import binary
 from hybrid_compute.wasm.wasi import Output, Wasi
 
 if TYPE_CHECKING:
-    from hybrid_compute.wasm.instance import Instance
+    from hybrid_compute.wasm.instances.instance import Instance
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -155,7 +155,7 @@ class WasmModule:
         can be seen by worker processes, so that arrays in it cross to them without a copy; it takes an open file.
         """
         try:
-            from hybrid_compute.wasm.instance import opened
+            from hybrid_compute.wasm.instances.instance import opened
         except ImportError as error:
             raise BackendUnavailable(
                 f"an instance of {self.name} lives in wasmtime, which is not there ({error}): "

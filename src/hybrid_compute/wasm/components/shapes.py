@@ -29,7 +29,7 @@ from typing import Any, NoReturn
 from wasmtime import _ffi as c
 
 from hybrid_compute.errors import InvalidInput
-from hybrid_compute.wasm.files import Allowance
+from hybrid_compute.wasm.preview1.files import Allowance
 
 Place = Any
 """A `wasmtime_component_val_t`."""

@@ -11,8 +11,8 @@ import stat
 from collections.abc import Callable
 from typing import NoReturn
 
-from hybrid_compute.wasm import beneath
 from hybrid_compute.wasm.limits import in_units
+from hybrid_compute.wasm.preview1 import beneath
 from hybrid_compute.wasm.traps import exceeded
 
 MOST = 64

@@ -7,9 +7,9 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from hybrid_compute.wasm.files import refuse
 from hybrid_compute.wasm.guest import Guest
-from hybrid_compute.wasm.process import Process
+from hybrid_compute.wasm.preview1.files import refuse
+from hybrid_compute.wasm.preview1.process import Process
 from hybrid_compute.wasm.trap import Trap
 
 PIECE = 1 << 16

@@ -12,7 +12,7 @@ from hybrid_compute.errors import BackendUnavailable
 if TYPE_CHECKING:
     import ctypes
 
-    from hybrid_compute.wasm.gate import Gate
+    from hybrid_compute.wasm.instances.gate import Gate
     from hybrid_compute.wasm.leash import Leash
     from hybrid_compute.wasm.signature import Convention
 

@@ -13,8 +13,8 @@ import msgspec
 from wasmtime import component as w
 
 from hybrid_compute.errors import InvalidInput
-from hybrid_compute.wasm import compound, shapes
-from hybrid_compute.wasm.shapes import Scalar, Shape
+from hybrid_compute.wasm.components import compound, shapes
+from hybrid_compute.wasm.components.shapes import Scalar, Shape
 
 _SCALARS: dict[type[w.ValType], Scalar] = {
     w.Bool: Scalar("bool", "boolean", "?", bool),

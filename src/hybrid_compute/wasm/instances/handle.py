@@ -17,7 +17,7 @@ from typing import Any
 
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.wasm import capi
-from hybrid_compute.wasm.gate import Gate
+from hybrid_compute.wasm.instances.gate import Gate
 from hybrid_compute.wasm.kinds import LETTERS
 from hybrid_compute.wasm.leash import NEVER
 from hybrid_compute.wasm.signature import Convention

@@ -7,9 +7,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from threading import get_ident
 
-from hybrid_compute.wasm.arrays import closed
+from hybrid_compute.wasm.instances.arrays import closed
+from hybrid_compute.wasm.instances.live import LiveGuest
 from hybrid_compute.wasm.leash import Leash
-from hybrid_compute.wasm.live import LiveGuest
 from hybrid_compute.wasm.trap import Trap
 from hybrid_compute.wasm.watch import leashes
 

@@ -20,13 +20,13 @@ from wasmtime import component
 
 from hybrid_compute.errors import InvalidInput, LimitExceeded
 from hybrid_compute.wasm import capi, slots
+from hybrid_compute.wasm.components.shapes import SIZE
 from hybrid_compute.wasm.engines import Engine, Profile, engine_for
 from hybrid_compute.wasm.guest import MOST_MEMORIES, MOST_TABLES
 from hybrid_compute.wasm.held import Held, alive
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import Limits, in_units
 from hybrid_compute.wasm.program import shared
-from hybrid_compute.wasm.shapes import SIZE
 from hybrid_compute.wasm.slots import Room
 from hybrid_compute.wasm.source import Source
 from hybrid_compute.wasm.trap import Trap

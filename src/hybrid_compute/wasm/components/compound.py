@@ -11,8 +11,8 @@ from typing import Any
 
 from wasmtime import _ffi as c
 
-from hybrid_compute.wasm.files import Allowance
-from hybrid_compute.wasm.shapes import SIZE, Place, Shape, make_list, put_text, text
+from hybrid_compute.wasm.components.shapes import SIZE, Place, Shape, make_list, put_text, text
+from hybrid_compute.wasm.preview1.files import Allowance
 from hybrid_compute.wasm.trap import GuestError
 
 

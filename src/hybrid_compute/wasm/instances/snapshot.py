@@ -12,8 +12,8 @@ from typing import Any
 
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.wasm import capi
-from hybrid_compute.wasm.binary import State
 from hybrid_compute.wasm.guest import Guest
+from hybrid_compute.wasm.instances.binary import State
 from hybrid_compute.wasm.limits import PAGE, in_units
 from hybrid_compute.wasm.traps import exceeded
 

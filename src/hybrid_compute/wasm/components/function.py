@@ -18,7 +18,7 @@ from hybrid_compute.wasm.source import Source
 from hybrid_compute.wasm.text import binary
 
 if TYPE_CHECKING:
-    from hybrid_compute.wasm.componentready import ComponentReady
+    from hybrid_compute.wasm.components.ready import ComponentReady
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -141,8 +141,8 @@ class ComponentFunction(Contained, Generic[P, R]):
     def _prepare(self) -> ComponentReady:
         name = self.stub.__name__
         try:
-            from hybrid_compute.wasm import componentready
-            from hybrid_compute.wasm.component import ComponentProgram
+            from hybrid_compute.wasm.components import ready
+            from hybrid_compute.wasm.components.guest import ComponentProgram
             from hybrid_compute.wasm.engines import Profile
         except ImportError as error:
             raise BackendUnavailable(
@@ -153,8 +153,8 @@ class ComponentFunction(Contained, Generic[P, R]):
         # The memories are ours, as those of modules are: so the limit is that of all of them together.
         profile = Profile(limits.fuel is not None, self.deterministic, limits.stack)
         program = ComponentProgram(self.source, profile, limits, name)
-        componentready.link(name, self.grants, program)
-        self._ready = componentready.ComponentReady(program, self.export, self.stub)
+        ready.link(name, self.grants, program)
+        self._ready = ready.ComponentReady(program, self.export, self.stub)
         return self._ready
 
     def _by_position(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:

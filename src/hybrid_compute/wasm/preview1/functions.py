@@ -15,16 +15,17 @@ from typing import Any
 import wasmtime
 
 from hybrid_compute.errors import InvalidInput
-from hybrid_compute.wasm import capi, preview1_files, preview1_process
-from hybrid_compute.wasm.files import ListenerFailed
+from hybrid_compute.wasm import capi
 from hybrid_compute.wasm.guest import Guest, calling
+from hybrid_compute.wasm.preview1 import file_functions, process_functions
+from hybrid_compute.wasm.preview1.files import ListenerFailed
 
 SPACE = "wasi_snapshot_preview1"
 
 Function = Callable[..., int | None]
 """From a guest and numbers to the number of an error; 0 and None are success."""
 
-_FUNCTIONS: dict[str, tuple[str, Function]] = preview1_process.FUNCTIONS | preview1_files.FUNCTIONS
+_FUNCTIONS: dict[str, tuple[str, Function]] = process_functions.FUNCTIONS | file_functions.FUNCTIONS
 _TYPES = {"i": wasmtime.ValType.i32, "I": wasmtime.ValType.i64}
 _SLOTS = {"i": "I12x", "I": "Q8x"}
 _IO = 29

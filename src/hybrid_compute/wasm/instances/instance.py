@@ -9,19 +9,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from hybrid_compute.errors import InvalidInput
-from hybrid_compute.wasm import arrays, binary, capi, grants, signature
-from hybrid_compute.wasm.arrays import InPlace, Shape
-from hybrid_compute.wasm.binary import State
+from hybrid_compute.wasm import capi, grants, signature
 from hybrid_compute.wasm.engines import Profile
-from hybrid_compute.wasm.gate import Gate
-from hybrid_compute.wasm.handle import handle
+from hybrid_compute.wasm.instances import arrays, binary
+from hybrid_compute.wasm.instances.arrays import InPlace, Shape
+from hybrid_compute.wasm.instances.binary import State
+from hybrid_compute.wasm.instances.gate import Gate
+from hybrid_compute.wasm.instances.handle import handle
+from hybrid_compute.wasm.instances.live import LiveGuest
+from hybrid_compute.wasm.instances.run import Run, insist_on_stacks
+from hybrid_compute.wasm.instances.snapshot import Camera, Snapshot
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import Limits
-from hybrid_compute.wasm.live import LiveGuest
 from hybrid_compute.wasm.program import Program
-from hybrid_compute.wasm.run import Run, insist_on_stacks
 from hybrid_compute.wasm.signature import Convention, allocated
-from hybrid_compute.wasm.snapshot import Camera, Snapshot
 from hybrid_compute.wasm.source import Source
 
 if TYPE_CHECKING:

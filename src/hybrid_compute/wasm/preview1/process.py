@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from hybrid_compute.errors import BackendUnavailable
-from hybrid_compute.wasm import beneath
-from hybrid_compute.wasm.files import MOST, Allowance, File, Folder, Input, Sink, refuse
 from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.preview1 import beneath
+from hybrid_compute.wasm.preview1.files import MOST, Allowance, File, Folder, Input, Sink, refuse
 from hybrid_compute.wasm.wasi import Wasi
 from hybrid_compute.wasm.worlds import Fixed, Real, chance
 

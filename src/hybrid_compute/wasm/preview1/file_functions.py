@@ -8,9 +8,9 @@ import stat
 import struct
 from collections.abc import Callable
 
-from hybrid_compute.wasm.files import Folder, HostFile, Input, refuse
 from hybrid_compute.wasm.guest import Guest
-from hybrid_compute.wasm.preview1_process import process_of, put, refused
+from hybrid_compute.wasm.preview1.files import Folder, HostFile, Input, refuse
+from hybrid_compute.wasm.preview1.process_functions import process_of, put, refused
 
 MOST = 1 << 20
 """Bytes that are read or written at once. Whoever wants more asks again, and can be stopped in between."""

@@ -13,14 +13,14 @@ from wasmtime.component import FuncType
 
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.tasks import Task
-from hybrid_compute.wasm.component import ComponentGuest, ComponentProgram, HostCall
-from hybrid_compute.wasm.compound import Outcome
-from hybrid_compute.wasm.files import Allowance
+from hybrid_compute.wasm.components.compound import Outcome
+from hybrid_compute.wasm.components.guest import ComponentGuest, ComponentProgram, HostCall
+from hybrid_compute.wasm.components.shapes import Shape
+from hybrid_compute.wasm.components.wit import shape_of, shape_of_result
 from hybrid_compute.wasm.leash import Leash
-from hybrid_compute.wasm.shapes import Shape
+from hybrid_compute.wasm.preview1.files import Allowance
 from hybrid_compute.wasm.trap import GuestError
 from hybrid_compute.wasm.traps import exceeded
-from hybrid_compute.wasm.wit import shape_of, shape_of_result
 
 
 class ComponentReady:

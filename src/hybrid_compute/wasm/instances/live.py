@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from hybrid_compute.wasm import capi
 from hybrid_compute.wasm.guest import Guest
+from hybrid_compute.wasm.instances.suspended import FunctionType, Suspended
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.program import Program
 from hybrid_compute.wasm.slots import Slot
-from hybrid_compute.wasm.suspended import FunctionType, Suspended
 
 AT_ONCE = 0
 """As an interval of fuel: never yield."""
