@@ -110,6 +110,8 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line[1:].rstrip("|").split("|")]
 
 
+@pytest.mark.timeout(180)  # the first run on a machine makes the interpreter of sandboxes
+@pytest.mark.usefixtures("prepared")
 @pytest.mark.parametrize(("name", "place", "promised"), table())
 async def test_a_cell_says_what_the_place_does(name: str, place: str, promised: bool, tmp_path: Path) -> None:
     """Yes means that it was seen to happen, no that it was seen not to."""

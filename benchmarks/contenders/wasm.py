@@ -216,7 +216,7 @@ def from_cache(effort: Effort) -> Figures:
         path = Path(folder, "large.wasm")
         path.write_bytes(large())
         WasmModule.from_file(path).task("f").fn.prepare()
-        known = engine_for(Profile()).modules
+        known = engine_for(Profile()).code
 
         def load() -> None:
             known.clear()

@@ -106,7 +106,7 @@ def test_a_thread_that_outlives_its_event_loop_ends_in_silence(held: Held, capfd
             await until(held.held.is_set)
 
     asyncio.run(leave())
-    [thread] = [each for each in threading.enumerate() if each.name.startswith("hybrid-compute")]
+    [thread] = [each for each in threading.enumerate() if each.name.startswith("hybrid-compute_")]
     held.go.set()
     thread.join(20)
     assert held.closed.is_set()

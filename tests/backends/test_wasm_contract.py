@@ -11,7 +11,10 @@ from hybrid_compute.errors import InvalidInput, NotTransferable, TaskFailed
 from hybrid_compute.testing import BackendContract, tasks
 from tests.backends.sandboxed import Twins
 
+pytestmark = pytest.mark.timeout(180)  # the first run on a machine makes the interpreter
 
+
+@pytest.mark.usefixtures("prepared")
 class WasmContract(BackendContract):
     """The contract, in what crosses the border of a sandbox: JSON."""
 

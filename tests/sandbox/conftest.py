@@ -1,4 +1,4 @@
-"""A sandbox for all tests of this folder. The first run on a machine makes its interpreter: half a minute."""
+"""A sandbox for all tests of this folder."""
 
 from __future__ import annotations
 
@@ -6,17 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hybrid_compute.errors import BackendUnavailable
 from hybrid_compute.sandbox import Sandbox
-
-
-@pytest.fixture(scope="session")
-def prepared() -> None:
-    """The interpreter is there."""
-    try:
-        Sandbox.prepare()
-    except BackendUnavailable as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,10 @@ def total(order: Order, *, price: float) -> float:
     return order.count * price
 
 
+def quiet(value: object) -> None:
+    """Takes anything."""
+
+
 def broken() -> None:
     raise LookupError("there is none")
 
@@ -94,3 +98,11 @@ def test_only_plain_functions_are_granted() -> None:
 
     with pytest.raises(TypeError, match="the coroutine 'later' cannot be granted"):
         Sandbox(grants={"later": later})
+
+
+def test_arguments_are_no_larger_than_a_result_may_be() -> None:
+    """They take this process's memory, before anybody looks at them."""
+    with Sandbox(grants={"quiet": quiet}, limits=Limits(result=1000)) as box:
+        assert box.run("quiet('a' * 900); result = 1") == 1
+        with pytest.raises(LimitExceeded, match="its limit of result is 1000 characters"):
+            box.run("quiet('a' * 1000)")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import json
 import os
 import pickle
 import random
@@ -211,9 +213,19 @@ def test_nobody_takes_the_signals_of_faults_unnoticed(prepared: None, first: boo
     assert (ran.returncode, ran.stdout) == (0, f"{said}\n"), ran.stderr
 
 
-REPORTS = st.text() | st.builds(
-    '{{"outcome": "{}", "kind": "{}", "limit": "{}", "message": "{}"}}'.format,
-    *(st.sampled_from(["done", "failed", "limit", "json", "bytes", "memory", "time", "x"]) for _ in range(4)),
+REPORTS = (
+    st.text()
+    | st.builds(
+        '{{"outcome": "{}", "kind": "{}", "limit": "{}", "message": "{}"}}'.format,
+        *(st.sampled_from(["done", "failed", "limit", "json", "bytes", "memory", "time", "x"]) for _ in range(4)),
+    )
+    | st.builds(
+        lambda kind, args: json.dumps({"outcome": "failed", "type": kind, "args": args}),
+        st.sampled_from([name for name in vars(builtins) if isinstance(getattr(builtins, name), type)]) | st.text(),
+        st.lists(
+            st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+        ),
+    )
 )
 
 

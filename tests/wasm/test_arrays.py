@@ -346,3 +346,12 @@ def test_a_guest_in_a_worker_gives_its_arrays_to_us(runtime: BlockingRuntime) ->
     made = runtime.run(opened_there)
     assert made.tolist() == [10.0] * LARGE
     assert moved(runtime, "opened_there") < 1000
+
+
+def test_nothing_beyond_the_memory_can_be_touched_by_what_an_array_lies_in() -> None:
+    """`base` is as large as what the guest has, not as what it may have."""
+    with opened() as instance:
+        base: Any = instance.memory.base
+        while getattr(base, "base", None) is not None:
+            base = base.base
+        assert len(memoryview(base)) <= len(instance.memory)

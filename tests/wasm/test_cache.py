@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import wasmtime
 
+from hybrid_compute.errors import InvalidInput
 from hybrid_compute.wasm import Limits, WasmModule, program, task
 from hybrid_compute.wasm import cache as cache_module
 from hybrid_compute.wasm.cache import Cache, compiled, folder
@@ -200,6 +201,19 @@ def test_a_file_whose_code_is_known_is_not_read(home: Path, tmp_path: Path, monk
     for note in home.glob("*.seen"):
         note.write_bytes(note.read_bytes().replace(b'"digest": "', b'"digest": "0'))
     assert task(path, "run")() == 22
+
+
+def test_a_file_that_changes_under_a_module_is_told(home: Path, tmp_path: Path) -> None:
+    """What is compiled is what the digest is of: else a cache would give the code of another module."""
+    path = tmp_path / "plugin.wasm"
+    path.write_bytes(module(23).source.data)
+    assert task(path, "run")() == 23
+    known = WasmModule.from_file(path)
+    assert known.source.digest
+    path.write_bytes(module(24).source.data)
+    with pytest.raises(InvalidInput, match=r"plugin\.wasm has changed since it became this module"):
+        known.task("run", deterministic=True)()
+    assert task(path, "run", deterministic=True)() == 24
 
 
 def _not_of(path: Path) -> Any:

@@ -203,22 +203,30 @@ def test_signals_are_handled_wherever_they_come_in() -> None:
     assert (out, err, running.returncode) == ("True True []\n", "", 0)
 
 
+@pytest.mark.parametrize("how", ["fresh", "kept", "instance"])
 @pytest.mark.parametrize(
     ("first", "outcome"), [("handler", "Trap\n"), ("sandbox", "BackendUnavailable\n")], ids=["before", "after"]
 )
-def test_a_trap_never_ends_the_process(first: str, outcome: str) -> None:
+def test_a_trap_never_ends_the_process(first: str, outcome: str, how: str) -> None:
     """Though `faulthandler` handles the same signals: enabled before, it is passed by; after, guests are refused."""
     running = program(f"""
         import faulthandler
         if "{first}" == "handler":
             faulthandler.enable()
-        add(1, 2)
+        failing = WasmModule.from_wat(
+            '(module (func (export "fail") (param i32) (if (local.get 0) (then unreachable))))')
+        instance = failing.open()
+        fresh, kept = failing.task("fail"), failing.task("fail", reuse=True)
+        fail = {{"fresh": fresh, "kept": kept, "instance": instance["fail"]}}["{how}"]
+        for _ in range(3):
+            fail(0)
         faulthandler.enable()
         try:
-            WasmModule.from_wat('(module (func (export "fail") unreachable))').task("fail")()
+            fail(1)
         except Exception as error:
             print(type(error).__name__)
         faulthandler.disable()
+        instance.close()
     """)
     out, err = running.communicate(timeout=30)
     assert (out, err, running.returncode) == (outcome, "", 0)

@@ -90,7 +90,7 @@ def _cause(told: Report) -> Exception | None:
         return None
     try:
         return kind(*told.args)
-    except TypeError:  # one that wants other arguments than it passes on
+    except Exception:  # one that wants other arguments than it passes on, or that a program has made up
         return None
 
 

@@ -124,6 +124,8 @@ class Box(Held, Caller):
         self._host_calls += 1
         if self._host_calls > self.limits_of_program.host_calls:
             raise exceeded(self.name, "host_calls", self.limits_of_program)
+        if len(arguments) > self.limits_of_program.result:
+            raise exceeded(self.name, "result", self.limits_of_program)
         return grants.answer(self._job.grants, name, arguments)
 
     def failed(self, error: BaseException) -> None:

@@ -25,8 +25,9 @@ class Limits:
     """Bytes of memory, the interpreter's own 25 MiB included, most of which all sandboxes share."""
     output: int = 1 << 20
     """Characters that it may print."""
-    result: int = 16 << 20
-    """Characters of its result, as JSON, or as base64 if it is bytes."""
+    result: int = 4 << 20
+    """Characters of its result, and of the arguments of each call of a function that it was granted, as JSON, or as
+    base64 if it is bytes. As objects of Python they may take thirty times as much here."""
     host_calls: int = 1000
     """How often it may call functions that it was granted."""
 

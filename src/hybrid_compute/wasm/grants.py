@@ -62,6 +62,7 @@ class HostFunction:
         self._convention = Convention(what, declared, parameters, results)
         self._unpack = struct.Struct("<" + "".join(map(signature.slot, parameters))).unpack
         self._pack = struct.Struct("<" + "".join(map(signature.slot, results))).pack
+        self._fitted = signature.FITTED[results[0]] if results else None
         self._size, self._results = len(parameters) * capi.SLOT, len(results)
         self.callback = self._as_callback()
 
@@ -88,7 +89,12 @@ class HostFunction:
         kind = self._convention.signature.result
         if kind is None:
             return
-        memmove(values, self._pack(*self._given(guest, kind, result)), self._results * capi.SLOT)
+        given = self._given(guest, kind, result)
+        try:
+            packed = self._pack(*given)
+        except (struct.error, OverflowError) as error:
+            raise TypeError(f"{self._what} gave {result!r}, which does not fit: {error}") from error
+        memmove(values, packed, self._results * capi.SLOT)
 
     def _arguments(self, guest: Guest, numbers: tuple[Any, ...]) -> list[Any]:
         arguments: list[Any] = []
@@ -104,7 +110,7 @@ class HostFunction:
         if not isinstance(kind, Buffer):
             if not kind.fits(result):
                 raise TypeError(f"{self._what} gave {result!r}, which is no {kind}")
-            return [result]
+            return [self._fitted(result)] if self._fitted is not None else []
         data = kind.to_bytes(result)
         if data is None:
             raise TypeError(f"{self._what} gave {type(result).__name__}, which is no {kind}")

@@ -17,6 +17,7 @@ from hybrid_compute.wasm import capi
 from hybrid_compute.wasm.entrance import NOT_HERE, Entrance
 from hybrid_compute.wasm.guest import Guest
 from hybrid_compute.wasm.leash import NEVER, Leash
+from hybrid_compute.wasm.signals import taken_away
 from hybrid_compute.wasm.signature import Convention
 from hybrid_compute.wasm.slots import signalled
 from hybrid_compute.wasm.watch import leashes, watch
@@ -38,6 +39,8 @@ def open_entrance(entrance: Entrance, guest: Guest, export: bytes, convention: C
     leash.in_main = get_ident() == threading.main_thread().ident
 
     def enter(*args: Any) -> Any:
+        if taken_away():
+            return NOT_HERE
         try:
             pack(values, 0, *args)
         except (struct.error, OverflowError):

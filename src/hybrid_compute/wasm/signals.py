@@ -19,9 +19,14 @@ def about_to_be_handled() -> None:
         _enabled_before = faulthandler.is_enabled()
 
 
+def taken_away() -> bool:
+    """Whether the trap of a guest would end the process."""
+    return faulthandler.is_enabled() and not _enabled_before
+
+
 def insist_on_handlers() -> None:
     """Refuse to run a guest where its trap would end the process."""
-    if faulthandler.is_enabled() and not _enabled_before:
+    if taken_away():
         raise BackendUnavailable(
             "faulthandler was enabled after the first use of WASM, so a trap in a guest would end the process: enable "
             "it before (python -X faulthandler), or disable it",

@@ -82,7 +82,7 @@ class Convention:
         crossing = [kind for _, kind in self.parameters] + ([signature.result] if signature.result else [])
         self.plain = all(isinstance(kind, Number) and kind.type is not bool for kind in crossing)
         self.pack_into = struct.Struct("<" + "".join(map(slot, parameters))).pack_into
-        self._fitted = [_FITTED[type] for type in parameters]
+        self._fitted = [FITTED[type] for type in parameters]
         self.unpack_from = struct.Struct("<" + "".join(map(slot, results))).unpack_from
 
     def put(self, guest: Guest, values: ctypes.Array[ctypes.c_char], args: tuple[Any, ...]) -> list[tuple[int, int]]:
@@ -172,7 +172,7 @@ def _signed(bits: int) -> Callable[[int], int]:
     return lambda value: value - (1 << bits) if value >> (bits - 1) == 1 else value
 
 
-_FITTED: dict[str, Callable[[Any], Any]] = {
+FITTED: dict[str, Callable[[Any], Any]] = {
     "i32": _signed(32),
     "i64": _signed(64),
     "f32": lambda value: ctypes.c_float(value).value,  # what is too large for it is infinite

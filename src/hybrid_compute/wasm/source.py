@@ -31,7 +31,11 @@ class Source:
     @cached_property
     def data(self) -> bytes:
         assert self._path is not None
-        return self._path.read_bytes()
+        data = self._path.read_bytes()
+        known = vars(self).get("digest")
+        if known is not None and hashlib.sha256(data).hexdigest() != known:
+            raise InvalidInput(f"{self._path} has changed since it became this module: make a new one of it")
+        return data
 
     @cached_property
     def digest(self) -> str:

@@ -95,8 +95,12 @@ def _forget() -> None:
 
 
 def stop_all() -> None:
-    """At the end of the program. A guest must not come back to Python when Python is no more."""
-    while watch.running:
+    """At the end of the program. A guest must not come back to Python when Python is no more.
+
+    One that waits in a function of the host comes back when that does: it is not waited for longer than a second.
+    """
+    end = monotonic() + 1.0
+    while watch.running and monotonic() < end:
         for leash in list(watch.running.values()):
             leash.stop(SystemExit("the program has ended"))
         sleep(0.001)

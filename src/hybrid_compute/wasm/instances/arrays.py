@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -81,7 +82,9 @@ class Block:
         size = size_of(shape, wanted)
         if not 0 <= offset <= offset + size <= slot.size:
             raise InvalidInput(f"{self._name}: {size} bytes at {offset} are asked for, and its memory has {slot.size}")
-        return np.ndarray(shape, wanted, buffer, offset)
+        usable: Any = (ctypes.c_char * slot.size).from_address(slot.base)
+        usable.held = buffer  # which lasts as long; what lies beyond the size cannot be touched
+        return np.ndarray(shape, wanted, usable, offset)
 
     def close(self) -> None:
         self._buffer = None

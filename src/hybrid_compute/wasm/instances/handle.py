@@ -20,6 +20,7 @@ from hybrid_compute.wasm import capi
 from hybrid_compute.wasm.instances.gate import Gate
 from hybrid_compute.wasm.kinds import LETTERS
 from hybrid_compute.wasm.leash import NEVER
+from hybrid_compute.wasm.signals import taken_away
 from hybrid_compute.wasm.signature import Convention
 from hybrid_compute.wasm.slots import signalled
 from hybrid_compute.wasm.watch import watch
@@ -81,7 +82,7 @@ def _quickly(gate: Gate, export: bytes, convention: Convention, long: Callable[.
 
     def call(*args: Any) -> Any:
         me = get_ident()
-        if gate.quick == me != gate.owner:
+        if gate.quick == me != gate.owner and not taken_away():
             with lock:
                 gate.owner = me
                 try:
