@@ -33,7 +33,7 @@ class WasmContract(BackendContract):
         [1, [2, [3, {"deep": [4]}]]],  # tuples and sets would come back as lists
         {"a": None, "2": "b"},
     )
-    large = 1 << 20
+    large = 1 << 19
     invalid_input = InvalidInput
 
     async def test_it_takes_many_bytes(self) -> None:
