@@ -20,6 +20,7 @@ from hybrid_compute.backends.wasm import WasmBackend
 from hybrid_compute.errors import InvalidInput, LimitExceeded
 from hybrid_compute.wasm import Limits, Output, Trap, Wasi, WasmModule
 from hybrid_compute.wasm.preview1 import beneath, file_functions, process_functions
+from hybrid_compute.wasm.preview1 import files as file_objects
 
 TOOL = WasmModule.from_file(Path(__file__).parent / "programs" / "tool.wasm")
 
@@ -299,6 +300,23 @@ def test_what_is_written_to_files_has_a_limit(folders: Wasi, tmp_path: Path) -> 
         with pytest.raises(LimitExceeded, match="files"):
             TOOL.program(wasi=folders, limits=Limits(output=4095))(args)
     assert os.listdir(tmp_path / "out") == ["big"]
+
+
+@needs_folders
+def test_a_gap_in_a_file_counts_as_written(tmp_path: Path) -> None:
+    """A file of a terabyte of zeros takes no room here, and all there is wherever it is copied."""
+    path = tmp_path / "file"
+    for at, sought in ((1 << 40, 0), (None, 1 << 40)):
+        allowance = file_objects.Allowance("the guest", 100, "wrote more to files")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+        file = file_objects.HostFile(descriptor, allowance, reads=True, writes=True, appends=False)
+        file.seek(sought, os.SEEK_SET)
+        with pytest.raises(LimitExceeded, match="wrote more to files: its limit of output is 100 bytes"):
+            file.write(b"x", at)
+        assert file.write(b"y" * 10, 50) == 10
+        assert allowance.used <= 60
+        file.close()
+    assert path.stat().st_size == 60
 
 
 @needs_folders

@@ -131,12 +131,18 @@ class HostFile(File):
     def write(self, data: bytes, at: int | None = None) -> int:
         if not self._writes:
             refuse(errno.EBADF)
-        self._allowance.take(len(data))
+        self._allowance.take(len(data) + self._gap(at))
         if at is not None:
             return os.pwrite(self._descriptor, data, at)
         if self.appends:
             os.lseek(self._descriptor, 0, os.SEEK_END)
         return os.write(self._descriptor, data)
+
+    def _gap(self, at: int | None) -> int:
+        """How far beyond the end of the file this is: so many zeros are written as well, whoever stores them."""
+        if at is None:
+            at = 0 if self.appends else os.lseek(self._descriptor, 0, os.SEEK_CUR)
+        return max(0, at - os.fstat(self._descriptor).st_size)
 
     def seek(self, offset: int, whence: int) -> int:
         return os.lseek(self._descriptor, offset, whence)
