@@ -4,7 +4,7 @@ The C functions and their types come from `wasmtime._bindings`, which is part of
 the tests notice when it changes.
 """
 
-# What wasmtime keeps to itself is used here and in `program`, and nowhere else.
+# What wasmtime keeps to itself is used here.
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from hybrid_compute.kernels.machine import Machine
-    from hybrid_compute.kernels.memory import Memory
 
 lock = threading.RLock()
 _machine: Machine | None = None
@@ -45,19 +44,10 @@ def machine() -> Machine | None:
         return _machine
 
 
-def use_memory(memory: Memory) -> None:
-    """Have all kernels of this process work on this memory, before the first of them is called."""
-    global _machine, _tried
-    with lock:
-        if _machine is not None:
-            raise RuntimeError("kernels have begun to work on a memory already: choose it before the first call")
-        _machine, _tried = _start(memory), True
-
-
-def _start(memory: Memory | None = None) -> Machine:
+def _start() -> Machine:
     from hybrid_compute.kernels.machine import Machine
 
-    return Machine(memory)
+    return Machine()
 
 
 def empty(shape: int | tuple[int, ...], dtype: npt.DTypeLike = float) -> np.ndarray[Any, np.dtype[Any]]:

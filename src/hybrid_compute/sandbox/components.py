@@ -17,7 +17,6 @@ from wasmtime import _ffi, component
 from wasmtime.component._types import FuncType, String
 
 from hybrid_compute.wasm import capi
-from hybrid_compute.wasm.shield import shielded
 
 _keep_callbacks: list[Any] = []  # they are called as long as there is a linker, and linkers stay until the end
 
@@ -58,7 +57,7 @@ def define(
 def _define(
     instance: Any, name: str, called: Callable[..., None], failed: Callable[[int, BaseException], None]
 ) -> None:
-    @_callback
+    @capi.callback(c.wasmtime_component_func_callback_t)
     def enter(_data: Any, context: Any, type: Any, arguments: Any, _count: Any, results: Any, _results: Any) -> int:
         try:
             called(context, type, arguments, results)
@@ -70,7 +69,7 @@ def _define(
     _keep_callbacks.append(enter)
     encoded = name.encode()
     error = c.wasmtime_component_linker_instance_add_func(
-        instance.ptr(), ctypes.create_string_buffer(encoded), len(encoded), enter, None, _nothing
+        instance.ptr(), ctypes.create_string_buffer(encoded), len(encoded), enter, None, capi.NO_FINALIZER
     )
     if error:
         raise wasmtime.WasmtimeError._from_ptr(error)
@@ -130,12 +129,7 @@ def _text(found: Any, index: int, most: int) -> str:
     return ctypes.string_at(found.data, found.size).decode()
 
 
-def _callback(function: Callable[..., int]) -> Any:
-    return c.wasmtime_component_func_callback_t(shielded(function))
-
-
 _STRING = String()
-_nothing: Any = ctypes.cast(0, ctypes.CFUNCTYPE(None, ctypes.c_void_p))
 
 
 def _put_bytes(data: bytes, result: Any) -> None:

@@ -1,14 +1,15 @@
 """The functions of wasmtime's C API that its Python classes do not wrap, or wrap too slowly.
 
-They come from the library that the wheel ships, and are declared here and nowhere else: pointers are plain integers,
-and an error is a pointer that is not None. The wheel promises none of this, hence the version in `pyproject.toml` is
-held still, and `tests/wasm/test_capi.py` tries every one of them.
+They come from the library that the wheel ships. Pointers are plain integers, and an error is a pointer that is not
+None. The wheel promises none of this, hence the version in `pyproject.toml` is held still, and
+`tests/wasm/test_capi.py` tries every one of those here. What components and kernels use besides, by the wheel's own
+bindings, their tests try.
 
 `quick` functions keep the interpreter lock: they take less time than giving it up. Whatever may run code of a guest
 gives it up.
 """
 
-# What wasmtime keeps to itself is used here, and nowhere else.
+# What wasmtime keeps to itself is used here.
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
 
@@ -84,7 +85,7 @@ trap_new = _quick("wasmtime_trap_new", c_void_p, c_char_p, c_size_t)
 EXTERN_SIZE = ctypes.sizeof(c.wasmtime_extern_t)
 EXTERN_VALUE: int = c.wasmtime_extern_t.of.offset
 """Where in an extern the function or memory is."""
-EXTERN_FUNC, EXTERN_GLOBAL, EXTERN_TABLE, EXTERN_MEMORY = 0, 1, 2, 3
+EXTERN_FUNC, EXTERN_GLOBAL, EXTERN_MEMORY = 0, 1, 3
 INSTANCE_SIZE = ctypes.sizeof(c.wasmtime_instance_t)
 SLOT = 16
 """Bytes of one argument or result of `func_call`."""

@@ -8,10 +8,11 @@ from ctypes import addressof, create_string_buffer
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hybrid_compute.errors import BackendUnavailable, InvalidInput
+from hybrid_compute.errors import InvalidInput
 from hybrid_compute.wasm.contained import Contained
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.missing import missing
 from hybrid_compute.wasm.source import Source
 from hybrid_compute.wasm.wasi import Output, Wasi
 
@@ -86,10 +87,7 @@ class WasmCommand(Contained):
         try:
             from hybrid_compute.wasm import imports
         except ImportError as error:
-            raise BackendUnavailable(
-                f"{self.__name__} runs in wasmtime, which is not there ({error}): pip install 'hybrid-compute[wasm]'",
-                backend="wasm",
-            ) from error
+            raise missing(self.__name__, error) from error
         made = imports.program(self.source, self.__name__, self.limits, self.grants, self.deterministic, self.wasi)
         if made.function_type("_start") != ((), ()):
             raise InvalidInput(f"{self.__name__}: the module's `_start` is not that of a program")

@@ -7,10 +7,11 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from hybrid_compute.errors import BackendUnavailable, InvalidInput
+from hybrid_compute.errors import InvalidInput
 from hybrid_compute.wasm.contained import Contained
 from hybrid_compute.wasm.entrance import NOT_HERE, Entrance
 from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.missing import missing
 from hybrid_compute.wasm.source import Source
 from hybrid_compute.wasm.wasi import Wasi
 
@@ -82,10 +83,7 @@ class WasmFunction(Contained, Generic[P, R]):
         try:
             from hybrid_compute.wasm import imports
         except ImportError as error:
-            raise BackendUnavailable(
-                f"{self.__name__} runs in wasmtime, which is not there ({error}): pip install 'hybrid-compute[wasm]'",
-                backend="wasm",
-            ) from error
+            raise missing(self.__name__, error) from error
         from hybrid_compute.wasm import signature
         from hybrid_compute.wasm.ready import Kept, Ready
 

@@ -96,13 +96,15 @@ def shared(kind: type[Code], source: Source, engine: Engine) -> Shared[Code]:
     place = kind.__name__, source.digest, engine.profile
     with _lock:
         compiling = _compiling.setdefault(place, threading.Lock())
-    with compiling:  # others compile other modules meanwhile
-        known: Shared[Code] | None = engine.code.get(key)
-        if known is None:
-            known = engine.code[key] = Shared(load(kind, source, engine))
-    with _lock:
-        _compiling.pop(place, None)
-    return known
+    try:
+        with compiling:  # others compile other modules meanwhile
+            known: Shared[Code] | None = engine.code.get(key)
+            if known is None:
+                known = engine.code[key] = Shared(load(kind, source, engine))
+            return known
+    finally:
+        with _lock:
+            _compiling.pop(place, None)
 
 
 def load(kind: type[Code], source: Source, engine: Engine) -> Code:

@@ -9,11 +9,12 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from hybrid_compute.errors import BackendUnavailable, InvalidInput
+from hybrid_compute.errors import InvalidInput
 from hybrid_compute.tasks import Task
 from hybrid_compute.wasm.contained import Contained
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.missing import missing
 from hybrid_compute.wasm.source import Source
 from hybrid_compute.wasm.text import binary
 
@@ -145,10 +146,7 @@ class ComponentFunction(Contained, Generic[P, R]):
             from hybrid_compute.wasm.components.guest import ComponentProgram
             from hybrid_compute.wasm.engines import Profile
         except ImportError as error:
-            raise BackendUnavailable(
-                f"{name} runs in wasmtime, which is not there ({error}): pip install 'hybrid-compute[wasm]'",
-                backend="wasm",
-            ) from error
+            raise missing(name, error) from error
         limits = self.limits
         # The memories are ours, as those of modules are: so the limit is that of all of them together.
         profile = Profile(limits.fuel is not None, self.deterministic, limits.stack)
