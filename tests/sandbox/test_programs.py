@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import math
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hybrid_compute.errors import BackendClosed, NotTransferable, TaskFailed
+from hybrid_compute.links.threads import start
 from hybrid_compute.sandbox import Limits, Sandbox
 from hybrid_compute.wasm import stack
 
@@ -272,14 +274,9 @@ def test_many_threads_share_a_sandbox(box: Sandbox) -> None:
         for _ in range(3):
             found[number] = box.run("result = input * input", number)
 
-    before = threading.stack_size(256 << 10)
-    try:
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
-        for thread in threads:
-            thread.start()
-    finally:
-        threading.stack_size(before)
-    for thread in threads:
+    # Threads of ours that start now set and reset the size of the process too; each does so under this lock.
+    starting = [start(functools.partial(work, number), stack=256 << 10, name=f"small-{number}") for number in range(6)]
+    for thread in starting:
         thread.join()
     assert found == {number: number * number for number in range(6)}
     assert stack.THREAD > 256 << 10
