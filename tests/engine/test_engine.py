@@ -16,7 +16,7 @@ from hybrid_compute.engine.watchers import Entry, Inside, Policy
 from hybrid_compute.errors import ActionFailed, ActionNotFound, EngineStopped, InvalidInput, TaskTimeout, WorkerLost
 from tests.engine.counters import Deck, actions, counter
 from tests.engine.homes import HOMES, Make, opening
-from tests.faults.watching import alive, until
+from tests.faults.watching import alive, until, written
 
 
 @pytest.fixture(params=HOMES)
@@ -312,7 +312,7 @@ async def test_an_action_that_does_not_end_is_stopped_and_not_done(tmp_path: Pat
         await engine.dispatch_async("add", {"by": 7})
         marks = tmp_path / "marks"
         hanging = asyncio.create_task(engine.dispatch_async("mark and wait", {"path": str(marks)}))
-        await until(marks.exists)
+        await until(lambda: written(marks))
         with pytest.raises(TaskTimeout):
             await hanging
         assert await engine.dispatch_async("add") == 8

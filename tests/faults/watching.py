@@ -44,6 +44,11 @@ def wait_until(condition: Callable[[], object], what: str = "", seconds: float =
         time.sleep(0.001)
 
 
+def written(path: Path) -> bool:
+    """Whether there is something in the file: one is there a moment before what is written to it."""
+    return path.exists() and path.stat().st_size > 0
+
+
 def marks(path: Path) -> Counter[int]:
     """How often each number was left in the file by `tasks.mark`."""
     data = path.read_bytes() if path.exists() else b""

@@ -24,6 +24,7 @@ from hybrid_compute.server import Tenant, hash_token
 from hybrid_compute.server.memory import Entry, Memory
 from hybrid_compute.server.notebook import FORM, SqliteNotebook
 from hybrid_compute.server.refusals import AsTold, Refused, failure_for
+from tests.faults.watching import written
 from tests.server import tasks
 from tests.server.serving import Served, serving
 from tests.server.starting import started
@@ -195,12 +196,12 @@ def test_after_a_crash_everybody_knows_where_they_are(tmp_path: Path) -> None:
         assert frames.ask(mark(done, "done")) == {"result": 1}
         assert frames.ask({"task": "fail", "input": "oh", "key": "failed"})["code"] == "task_failed"
         frames.say({"id": 1, **wait_at(begun, "mark_and_wait")})
-        wait_until(begun.exists)
+        wait_until(lambda: written(begun))
         server.process.kill()
         server.wait()
     with started(notebook) as server, Frames(server.port) as frames:
         frames.say({"id": 1, **wait_at(pure, "mark_and_wait_purely")})
-        wait_until(pure.exists)
+        wait_until(lambda: written(pure))
         server.process.kill()
         server.wait()
     for path in (begun, pure):
