@@ -63,7 +63,7 @@ def ours(effort: Effort) -> Figures:
         assert sandbox.run(PROGRAM, NUMBERS) == 6
         call = time_calls(lambda: sandbox.run(PROGRAM, NUMBERS), effort, unit="ms")
         loop = time_calls(lambda: sandbox.run(SPIN), effort, unit="ms")
-        ready = [_when_ready(sandbox) for _ in range(min(effort.calls // 30, 100))]
+        ready = [_when_ready(sandbox) for _ in range(max(min(effort.calls // 30, 100), 1))]
     return {CALL: call, LOOP: loop, READY: Series.of(ready, "ms")}
 
 
