@@ -1,0 +1,72 @@
+"""The gpus that there are on this machine, and which of them is taken."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hybrid_compute.gpu.missing import missing, no_adapter
+
+Kind = Literal["discrete", "integrated", "virtual", "software", "unknown"]
+
+_KINDS: dict[str, Kind] = {
+    "DiscreteGPU": "discrete",
+    "IntegratedGPU": "integrated",
+    "VirtualGPU": "virtual",
+    "CPU": "software",
+}
+_ORDER: tuple[Kind, ...] = ("discrete", "integrated", "virtual", "unknown", "software")
+_APIS = ("Metal", "D3D12", "Vulkan", "OpenGL")
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A gpu as one driver shows it. A `software` one computes on the processor: right, and slow."""
+
+    name: str
+    kind: Kind
+    api: str
+    driver: str
+    features: frozenset[str]
+    wgpu: Any = field(repr=False, compare=False)
+
+    @property
+    def is_software(self) -> bool:
+        return self.kind == "software"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.kind}, {self.api}, {self.driver})"
+
+
+def adapters() -> list[Adapter]:
+    """All that wgpu finds, the best first. Raises `BackendUnavailable` if wgpu is not installed."""
+    try:
+        import wgpu
+    except ImportError as error:
+        raise missing(error) from error
+    os.environ.setdefault("XDG_RUNTIME_DIR", os.devnull)  # else EGL complains on stderr; nothing is shown here
+    found = [_adapter(each) for each in wgpu.gpu.enumerate_adapters_sync()]
+    return sorted(found, key=lambda each: (_ORDER.index(each.kind), _APIS.index(each.api)))
+
+
+def choose(name: str | None = None) -> Adapter:
+    """The best adapter, or the best of those with `name` in their name or api; any case.
+
+    Raises `BackendUnavailable` if there is none.
+    """
+    found = adapters()
+    if not found:
+        raise no_adapter("wgpu finds none")
+    fitting = [each for each in found if name is None or name.lower() in str(each).lower()]
+    if not fitting:
+        raise no_adapter(f"none is called {name!r}, but there is {', '.join(map(str, found))}")
+    return fitting[0]
+
+
+def _adapter(found: Any) -> Adapter:
+    info = found.info
+    api = info["backend_type"] if info["backend_type"] in _APIS else "OpenGL"
+    kind = _KINDS.get(info["adapter_type"], "unknown")
+    name = info["device"] or info["vendor"] or "unnamed"
+    return Adapter(name, kind, api, info["description"], frozenset(found.features), found)

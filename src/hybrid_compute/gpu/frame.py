@@ -1,0 +1,289 @@
+"""A frame: all the works that go to the device together, in one list of commands with one wait at its end.
+
+    host arrays ──> up ──copy──> ins ──┐                      ┌──> outs ──copy──> down ──> host arrays
+                                       ├── step, step, ... ───┤
+                     arrays of the device                  arrays of the device
+
+Up and down are mapped: the host writes and reads right there, and they are used again by the next frame. Where a device
+lets the host map what its shaders use, up is ins and outs is down, and two copies fall away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hybrid_compute.gpu import native
+from hybrid_compute.gpu.work import Fetch, Kept, Output, Place, Scratch, Step, Uniform, Upload, Work
+
+if TYPE_CHECKING:
+    from hybrid_compute.gpu.memory import Buffer, Memory
+    from hybrid_compute.gpu.pipelines import Pipelines
+
+MAP_READ, MAP_WRITE, COPY_SRC, COPY_DST, UNIFORM, STORAGE = 0x1, 0x2, 0x4, 0x8, 0x40, 0x80
+"""How a buffer is used: https://www.w3.org/TR/webgpu/#buffer-usage."""
+_LEAST = 1 << 16
+
+
+class Window:
+    """A buffer that the host writes, or reads, and the buffer that shaders see: mostly its copy, perhaps the same."""
+
+    def __init__(self, memory: Memory, mode: int, *, direct: bool) -> None:
+        self._memory = memory
+        self._mode = mode
+        self._direct = direct
+        self.host: Buffer | None = None
+        self.device: Buffer | None = None
+        self.view: memoryview | None = None
+        self.seen = 0
+        """Bytes that shaders see; what lies behind them is only on its way through."""
+        self.size = 0
+        self.asked = 0
+
+    def reserve(self, alignment: int, nbytes: int) -> int:
+        """Room for so many bytes; where it begins."""
+        offset = -(-self.size // alignment) * alignment
+        self.size = offset + nbytes
+        return offset
+
+    def ensure(self) -> bool:
+        """Have buffers that are large enough. Whether they are new."""
+        if self.host is not None and self.host.size >= self.size:
+            return False
+        self.drop()
+        size = max(_LEAST, 1 << max(self.size - 1, 1).bit_length())
+        writes = self._mode == native.WRITE
+        host_usage = (MAP_WRITE | COPY_SRC) if writes else (MAP_READ | COPY_DST)
+        device_usage = STORAGE | COPY_SRC | COPY_DST | (UNIFORM if writes else 0)
+        if self._direct:
+            self.host = self.device = self._memory.make(size, host_usage | device_usage)
+        else:
+            self.host, self.device = self._memory.make(size, host_usage), self._memory.make(size, device_usage)
+        return True
+
+    def drop(self) -> None:
+        """Give the buffers up."""
+        for buffer in {self.host, self.device} - {None}:
+            assert buffer is not None
+            self._memory.destroy(buffer)
+        self.host = self.device = self.view = None
+
+    def open(self, size: int) -> memoryview:
+        """The bytes of the host's side, which is mapped."""
+        assert self.host is not None
+        self.view = native.mapped(self.host.raw, size)
+        return self.view
+
+    def close(self) -> None:
+        """From here on the device has it."""
+        assert self.host is not None
+        self.view = None
+        native.unmap(self.host.raw)
+
+
+class Frame:
+    """Encodes works, and gives their results when the device has done them. Used again and again."""
+
+    def __init__(self, device: Any, memory: Memory, pipelines: Pipelines, *, alignment: int, direct: bool) -> None:
+        self._device = device._internal
+        self._queue = device.queue._internal
+        self._memory = memory
+        self._pipelines = pipelines
+        self._alignment = alignment
+        self._mappings = native.Mappings()
+        self._up = Window(memory, native.WRITE, direct=direct)
+        self._down = Window(memory, native.READ, direct=direct)
+        self._scratch: list[Buffer] = []
+        self._asked: list[int] = []
+        self.works: Sequence[Work] = ()
+
+    # To the device.
+
+    def launch(self, works: Sequence[Work]) -> None:
+        """Have the device begin with these."""
+        self.works = works
+        try:
+            with native.raising():
+                self._lay_out(works)
+                self._fill(works)
+                self._encode(works)
+                self._ask_for_mappings()
+        except BaseException:
+            self.drop()  # in whatever state they are
+            raise
+
+    def drop(self) -> None:
+        """Give all buffers up."""
+        self._pipelines.forget_groups()
+        self._up.drop()
+        self._down.drop()
+        for buffer in self._scratch:
+            self._memory.give_back(buffer)
+        self._scratch.clear()
+
+    def _encode(self, works: Sequence[Work]) -> None:
+        encoder = native.encoder(self._device)
+        self._encode_inputs(encoder, works)
+        self._encode_steps(encoder, (step for work in works for step in work.steps))
+        self._encode_outputs(encoder, works)
+        native.submit(self._queue, encoder)
+
+    def _lay_out(self, works: Iterable[Work]) -> None:
+        """Give every place its buffer and its offset."""
+        up, down, alignment = self._up, self._down, self._alignment
+        up.size = down.size = 0
+        uploads, outputs, passing, fetched = list[Place](), list[Output](), list[Output](), list[Fetch]()
+        for work in works:
+            for place in work.places:
+                kind = type(place)
+                if kind is Upload or kind is Uniform:
+                    place.offset = up.reserve(alignment, place.nbytes)
+                    uploads.append(place)
+                elif kind is Output:
+                    place.offset = down.reserve(alignment, place.nbytes)
+                    outputs.append(place)  # type: ignore[arg-type]
+                elif kind is Kept:
+                    place.buffer = self._memory.take(place.nbytes)
+                elif kind is Scratch:
+                    place.buffer = self._memory.take(place.nbytes)
+                    self._scratch.append(place.buffer)
+                elif kind is Fetch:
+                    fetched.append(place)  # type: ignore[arg-type]
+                if isinstance(place, Output) and place.initial is not None:
+                    passing.append(place)
+        up.seen, down.seen = up.size, down.size
+        for output in passing:
+            output.staged = up.reserve(alignment, output.nbytes)
+        for fetch in fetched:
+            fetch.offset = down.reserve(alignment, fetch.nbytes)
+        self._make_room()
+        assert up.device is not None
+        assert down.device is not None
+        for place in uploads:
+            place.buffer = up.device
+        for output in outputs:
+            output.buffer = down.device
+
+    def _make_room(self) -> None:
+        if self._up.ensure():
+            assert self._up.host is not None
+            self._wait([self._mappings.ask(self._up.host.raw, native.WRITE, self._up.host.size)])
+            self._pipelines.forget_groups()
+        if self._down.ensure():
+            self._pipelines.forget_groups()
+
+    def _fill(self, works: Iterable[Work]) -> None:
+        """Write what the host has into what the device will see."""
+        up = self._up
+        view = up.open(up.size) if up.size else memoryview(b"")
+        for work in works:
+            for place in work.places:
+                kind = type(place)
+                if kind is Upload:
+                    _write(view, place.offset, place.array)  # type: ignore[attr-defined]
+                elif kind is Uniform:
+                    view[place.offset : place.offset + place.nbytes] = place.data  # type: ignore[attr-defined]
+                elif isinstance(place, Output) and place.initial is not None:
+                    _write(view, place.staged, place.initial)
+        if up.size:
+            up.close()
+
+    def _encode_inputs(self, encoder: Any, works: Iterable[Work]) -> None:
+        up, down = self._up, self._down
+        assert up.host is not None
+        assert up.device is not None
+        assert down.device is not None
+        if up.seen and up.host is not up.device:
+            native.copy(encoder, up.host.raw, 0, up.device.raw, 0, _words(up.seen))
+        if down.seen:
+            native.clear(encoder, down.device.raw, 0, _words(down.seen))
+        for work in works:
+            for place in work.places:
+                if isinstance(place, Output) and place.initial is not None:
+                    native.copy(encoder, up.host.raw, place.staged, place.buffer.raw, place.offset, place.nbytes)
+                elif type(place) is Kept:
+                    native.clear(encoder, place.buffer.raw, 0, place.nbytes)
+
+    def _encode_steps(self, encoder: Any, steps: Iterable[Step]) -> None:
+        compute = None
+        pipelines, set_pipeline, set_group, dispatch = (
+            self._pipelines,
+            native.set_pipeline,
+            native.set_group,
+            native.dispatch,
+        )
+        for step in steps:
+            if compute is None:
+                compute = native.begin_pass(encoder)
+            pipeline = pipelines[step.kernel]
+            set_pipeline(compute, pipeline.raw)
+            set_group(compute, 0, pipelines.group(pipeline, step.places), 0, native.NULL)
+            dispatch(compute, *step.groups)
+        if compute is not None:
+            native.end_pass(compute)
+
+    def _encode_outputs(self, encoder: Any, works: Iterable[Work]) -> None:
+        down = self._down
+        assert down.host is not None
+        assert down.device is not None
+        if down.seen and down.host is not down.device:
+            native.copy(encoder, down.device.raw, 0, down.host.raw, 0, _words(down.seen))
+        for work in works:
+            for place in work.places:
+                if type(place) is Fetch:
+                    source = place.source
+                    native.copy(encoder, source.buffer.raw, source.offset, down.host.raw, place.offset, place.nbytes)
+
+    def _ask_for_mappings(self) -> None:
+        up, down = self._up, self._down
+        assert up.host is not None
+        assert down.host is not None
+        self._asked = []
+        if up.size:
+            self._asked.append(self._mappings.ask(up.host.raw, native.WRITE, up.host.size))
+        # There is always something to wait for: what is mapped is done.
+        self._asked.append(self._mappings.ask(down.host.raw, native.READ, _words(max(down.size, 4))))
+
+    # From the device.
+
+    def finish(self) -> list[list[Any]]:
+        """Wait until the device has done its part. The results of each work."""
+        self._wait(self._asked)
+        view = self._down.open(_words(max(self._down.size, 4)))
+        try:
+            return [[_result(view, place) for place in work.results] for work in self.works]
+        finally:
+            self._down.close()
+            for buffer in self._scratch:
+                self._memory.give_back(buffer)
+            self._scratch.clear()
+
+    def _wait(self, asked: list[int]) -> None:
+        while not self._mappings.are_done(asked):
+            native.poll(self._device)
+
+
+def _words(nbytes: int) -> int:
+    return -(-nbytes // 4) * 4
+
+
+def _write(view: memoryview, offset: int, array: Any) -> None:
+    if isinstance(array, np.ndarray):
+        np.copyto(np.frombuffer(view, array.dtype, array.size, offset).reshape(array.shape), array)
+        return
+    first = array[0]
+    there = np.frombuffer(view, first.dtype, first.size * len(array), offset)
+    np.concatenate(array, out=there.reshape(-1, *first.shape[1:]))
+
+
+def _result(view: memoryview, place: Output) -> Any:
+    """A copy of what the host gets; for an array that stays on the device, its place."""
+    if type(place) is Kept:
+        return place
+    count = 1
+    for size in place.shape:
+        count *= size
+    return np.frombuffer(view, place.dtype, count, place.offset).reshape(place.shape).copy()
+

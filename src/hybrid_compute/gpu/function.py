@@ -1,0 +1,238 @@
+"""`@gpu_task`: a shader with its twin for the processor, as one task.
+
+    name, shapes, parameters ──> definition.py says what crosses; here a call becomes work for a device
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+from hybrid_compute.errors import InvalidInput
+from hybrid_compute.gpu.definition import Definition
+from hybrid_compute.gpu.shapes import Shape, bind
+from hybrid_compute.gpu.wgsl import Size
+from hybrid_compute.tasks import Task
+
+if TYPE_CHECKING:
+    from hybrid_compute.gpu.work import Output, Place, Reply, Work
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_MOST_PLANS = 256
+
+
+class Plan:
+    """What follows from the shapes of a call."""
+
+    __slots__ = ("groups", "names", "outputs")
+
+    def __init__(self, names: Mapping[str, int], outputs: Sequence[Shape], groups: Size) -> None:
+        self.names = names
+        self.outputs = outputs
+        self.groups = groups
+
+
+class GpuFunction(Generic[P, R]):
+    """A function that a device can compute. Calling it runs its twin on the processor, in this thread."""
+
+    def __init__(self, definition: Definition, cpu: Callable[P, R], stub: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, stub)
+        self.definition = definition
+        self.cpu = cpu
+        self.signature = inspect.signature(stub)
+        self._stub = stub
+        self._plans: dict[tuple[Any, ...], Plan] = {}
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.cpu(*args, **kwargs)
+
+    def positional(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+        """All arguments in the order of the parameters. Raises `InvalidInput` if they are not what those ask for."""
+        if not kwargs and len(args) == len(self.definition.parameters):
+            return args
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise InvalidInput(f"{self.definition.name}: {error}") from error
+        bound.apply_defaults()
+        return tuple(bound.arguments.values())
+
+    def work(self, args: tuple[Any, ...], reply: Reply) -> Work:
+        """What a device has to do for a call. Raises `InvalidInput` for arguments that do not fit."""
+        from hybrid_compute.gpu.array import GpuArray
+        from hybrid_compute.gpu.work import Kept, Output, Place, Uniform, Upload
+
+        definition = self.definition
+        values = dict(zip(definition.parameters, args, strict=True))
+        arrays = {name: _checked(name, values[name], declared.dtype) for name, declared in definition.inputs.items()}
+        plan = self._plan({name: array.shape for name, array in arrays.items()}, values)
+        stays = any(isinstance(array, GpuArray) for array in arrays.values())
+        places: dict[str, Place] = {}
+        results: list[Output] = []
+        for (name, declared), shape in zip(definition.outputs.items(), plan.outputs, strict=True):
+            given = arrays.get(name)
+            if isinstance(given, GpuArray):
+                raise InvalidInput(f"{name} is changed in place, and what lies on a device never is: fetch it first")
+            place = (Kept if stays else Output)(shape, declared.dtype, declared.nbytes(shape), given)
+            results.append(place)
+            places[name] = place
+        for name, array in arrays.items():
+            if name not in places:
+                places[name] = array.resident() if isinstance(array, GpuArray) else Upload(array, array.nbytes)
+        if definition.uniform is not None:
+            places[definition.uniform.name] = Uniform(definition.uniform.pack(values, plan.names))
+        return self._work(places, results, plan, reply)
+
+    def _work(self, places: Mapping[str, Place], results: Sequence[Output], plan: Plan, reply: Reply) -> Work:
+        from hybrid_compute.gpu.work import Step, Work
+
+        ordered = [places[name] for name in self.definition.bound]
+        steps = () if 0 in plan.groups else (Step(self.definition.kernel, ordered, plan.groups),)
+        return Work(steps, ordered, results, reply)
+
+    # What a call asks for.
+
+    def _plan(self, shapes: Mapping[str, Shape], values: Mapping[str, Any]) -> Plan:
+        """What follows from these shapes, and the whole numbers that shapes are reckoned from."""
+        counts = {name: values[name] for name in self.definition.counts}
+        key = (*shapes.values(), *counts.values())
+        known = self._plans.get(key)
+        if known is None:
+            if len(self._plans) >= _MOST_PLANS:
+                self._plans.clear()
+            known = self._plans[key] = self._planned(shapes, counts)
+        return known
+
+    def _planned(self, shapes: Mapping[str, Shape], counts: Mapping[str, Any]) -> Plan:
+        definition = self.definition
+        for name, count in counts.items():
+            if not isinstance(count, int) or isinstance(count, bool):
+                raise InvalidInput(f"{name} must be a whole number: shapes are reckoned from it, not {count!r}")
+        names = {**counts, **bind((name, definition.inputs[name], shape) for name, shape in shapes.items())}
+        outputs = [declared.shape(names) for declared in definition.outputs.values()]
+        for name, shape in zip(definition.outputs, outputs, strict=True):
+            if any(size < 0 for size in shape):
+                raise InvalidInput(f"{name} would have the shape {shape}")
+        return Plan(names, outputs, definition.groups(names, outputs[0]))
+
+    # Many calls as one.
+
+    def joined(self, calls: Sequence[tuple[Any, ...]], reply: Reply) -> Work | None:
+        """What a device has to do for many calls at once; None if they are not of one kind, or cannot be joined.
+
+        Its results have the rows of all calls, one after the other.
+        """
+        from hybrid_compute.gpu.work import Output, Place, Uniform, Upload
+
+        definition = self.definition
+        columns = dict(zip(definition.parameters, zip(*calls, strict=True), strict=True))
+        if not definition.batchable or not all(self._is_one_kind(name, column) for name, column in columns.items()):
+            return None
+        first, count = {name: column[0] for name, column in columns.items()}, len(calls)
+        shapes = {
+            name: (count * first[name].shape[0], *first[name].shape[1:]) if name in definition.rows else first[name].shape
+            for name in definition.inputs
+        }
+        plan = self._plan(shapes, first)
+        places: dict[str, Place] = {}
+        results: list[Output] = []
+        for (name, declared), shape in zip(definition.outputs.items(), plan.outputs, strict=True):
+            place = Output(shape, declared.dtype, declared.nbytes(shape), columns.get(name))
+            results.append(place)
+            places[name] = place
+        for name, declared in definition.inputs.items():
+            if name not in places:
+                given = columns[name] if name in definition.rows else first[name]
+                places[name] = Upload(given, declared.nbytes(shapes[name]))
+        if definition.uniform is not None:
+            places[definition.uniform.name] = Uniform(definition.uniform.pack(first, plan.names))
+        return self._work(places, results, plan, reply)
+
+    def _is_one_kind(self, name: str, column: Sequence[Any]) -> bool:
+        """Whether what is given for a parameter lets the calls be joined."""
+        declared, first = self.definition.inputs.get(name), column[0]
+        if declared is None:
+            return type(first) in (int, float) and all(each == first for each in column)
+        if {type(each) for each in column} != {_array_type()} or first.dtype != declared.dtype:
+            return False
+        if name not in self.definition.rows:
+            return all(each is first for each in column)
+        return first.ndim > 0 and len({each.shape for each in column}) == 1 == len({each.dtype for each in column})
+
+    def __repr__(self) -> str:
+        return f"<GpuFunction {self.definition.name!r}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return GpuFunction, (self.definition, self.cpu, self._stub)
+
+
+@functools.cache
+def _array_type() -> type:
+    import numpy as np
+
+    return np.ndarray
+
+
+def _checked(name: str, value: Any, dtype: str) -> Any:
+    """An array of the right kind, of this process or of a device."""
+    found = getattr(value, "dtype", None)
+    if found is None:
+        raise InvalidInput(f"{name} must be an array of {dtype}, not {type(value).__name__}")
+    if found != dtype:
+        raise InvalidInput(f"{name} is an array of {found}, and {dtype} is declared: {name}.astype({dtype!r})")
+    return value
+
+
+def gpu_task(
+    *,
+    wgsl: str,
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, str],
+    workgroups: int | str | Sequence[int | str] | None = None,
+    cpu: Callable[..., Any] | None = None,
+    batchable: bool = False,
+    entry: str | None = None,
+    **facts: Any,
+) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Make a shader and a function of numpy that does the same into one task, which runs on a gpu or anywhere.
+
+    The function's body is the twin for the processor, unless `cpu` is another function. `inputs` and `outputs` say
+    what the storage variables of the shader are: `{"x": "f32[n]", "y": "f32[n, 4]"}`. A variable that is in both is
+    changed in place. All other parameters are members of its uniform, as are the names in the shapes, if it has
+    members of these names.
+
+    `workgroups` are expressions of these names, one for each direction: `("ceil_div(n, 64)", "m")`. Without them there
+    is one invocation for each element of the first output. Outputs begin as zeros. A `batchable` task does the same to
+    each row, so that many calls can be joined to one. `facts` are those of `@task`.
+
+    Raises `InvalidShader` where the shader and the declarations disagree, with line and column where it does not
+    compile.
+
+        >>> @gpu_task(
+        ...     wgsl='''
+        ...         struct Line { slope: f32, start: f32 }
+        ...         @group(0) @binding(0) var<storage, read> x: array<f32>;
+        ...         @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+        ...         @group(0) @binding(2) var<uniform> line: Line;
+        ...         @compute @workgroup_size(64)
+        ...         fn main(@builtin(global_invocation_id) id: vec3u) {
+        ...             if (id.x < arrayLength(&x)) { y[id.x] = line.slope * x[id.x] + line.start; }
+        ...         }''',
+        ...     inputs={"x": "f32[n]"}, outputs={"y": "f32[n]"}, batchable=True,
+        ... )
+        ... def along(x: Floats, slope: float, start: float) -> Floats:
+        ...     return slope * x + start
+    """
+
+    def made(stub: Callable[P, R]) -> Task[P, R]:
+        definition = Definition.of(
+            stub, wgsl, inputs, outputs, workgroups=workgroups, batchable=batchable, entry=entry
+        )
+        function = GpuFunction(definition, cpu or stub, stub)
+        return Task(function, cost="gpu", **facts)  # type: ignore[arg-type]
+
+    return made
+

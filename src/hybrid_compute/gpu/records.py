@@ -1,0 +1,76 @@
+"""The bytes of a uniform: a struct of WGSL, filled from numbers by name.
+
+Where each member lies follows from https://www.w3.org/TR/WGSL/#alignment-and-size.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hybrid_compute.errors import InvalidInput
+from hybrid_compute.gpu.errors import InvalidShader
+
+_SCALARS = {"f32": ("f", 4), "i32": ("i", 4), "u32": ("I", 4), "f16": ("e", 2)}
+_VECTOR = re.compile(r"vec([234])(?:<(\w+)>|([fiuh]))")
+_SHORT = {"f": "f32", "i": "i32", "u": "u32", "h": "f16"}
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member: where it lies, and how it is packed."""
+
+    name: str
+    type: str
+    offset: int
+    count: int
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A struct that is sent as a uniform."""
+
+    name: str
+    members: tuple[Member, ...]
+    size: int
+
+    @classmethod
+    def of(cls, name: str, declared: tuple[tuple[str, str], ...]) -> Record:
+        """The layout of a struct with these members. Raises `InvalidShader` for types that are not numbers."""
+        members: list[Member] = []
+        end = largest = 0
+        for member, kind in declared:
+            count, scalar = _parts(name, member, kind)
+            code, width = _SCALARS[scalar]
+            alignment = width * (4 if count == 3 else count)
+            offset = -(-end // alignment) * alignment
+            members.append(Member(member, kind, offset, count, f"<{count}{code}"))
+            end, largest = offset + width * count, max(largest, alignment)
+        alignment = max(largest, 16)
+        return cls(name, tuple(members), -(-end // alignment) * alignment)
+
+    def pack(self, values: Mapping[str, Any]) -> bytes:
+        """The bytes for these values. Raises `InvalidInput` for what does not fit its member."""
+        packed = bytearray(self.size)
+        for member in self.members:
+            value = values[member.name]
+            try:
+                struct.pack_into(member.format, packed, member.offset, *(value if member.count > 1 else (value,)))
+            except (struct.error, TypeError, OverflowError) as error:
+                raise InvalidInput(f"{member.name} is a {member.type}, and {value!r} is none ({error})") from None
+        return bytes(packed)
+
+
+def _parts(record: str, member: str, kind: str) -> tuple[int, str]:
+    """How many numbers, and of which kind."""
+    if kind in _SCALARS:
+        return 1, kind
+    vector = _VECTOR.fullmatch(kind)
+    scalar = (vector[2] or _SHORT[vector[3]]) if vector is not None else ""
+    if vector is None or scalar not in _SCALARS:
+        raise InvalidShader(f"{record}.{member} is a {kind}: a uniform may have numbers, and vectors of them")
+    return int(vector[1]), scalar

@@ -1,0 +1,175 @@
+"""Who waits for a work: a thread, a call in an event loop, or many of them at once.
+
+`done` and `failed` are called in the thread of the device; everybody is told in the place where he waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from hybrid_compute.errors import BackendError
+from hybrid_compute.gpu.work import Kept, Reply
+
+if TYPE_CHECKING:
+    from hybrid_compute.gpu.device import Device
+
+Answer = asyncio.Future[Any]
+
+
+class Waiting(Reply):
+    """For a thread that waits."""
+
+    __slots__ = ("_device", "future")
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self.future: Future[Any] = Future()
+
+    def done(self, results: list[Any]) -> None:
+        self.future.set_result(value_of(self._device, results))
+
+    def failed(self, error: BaseException, *, started: bool) -> None:
+        self.future.set_exception(marked(error, started))
+
+
+class Mailbox:
+    """What is to be done in an event loop, put there by another thread: all of it with one wake-up."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, device: Device) -> None:
+        self.loop = loop
+        self.device = device
+        self._letters: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+
+    def post(self, function: Callable[..., None], *args: Any) -> None:
+        """Have the function called in the event loop. Nobody is there any more once that is closed."""
+        self._letters.append((function, args))
+        if len(self._letters) == 1:
+            try:
+                self.loop.call_soon_threadsafe(self._empty)
+            except RuntimeError:
+                self._letters.clear()
+
+    def _empty(self) -> None:
+        while self._letters:
+            function, args = self._letters[0]
+            function(*args)
+            self._letters.popleft()  # only now: whoever finds it empty wakes the loop, and we are awake
+
+
+class Asked(Reply):
+    """For a call that waits in an event loop."""
+
+    __slots__ = ("answer", "args", "box")
+
+    def __init__(self, args: tuple[Any, ...], box: Mailbox) -> None:
+        self.args = args
+        self.box = box
+        self.answer: Answer = box.loop.create_future()
+
+    def done(self, results: list[Any]) -> None:
+        self.box.post(settle, self.answer, value_of(self.box.device, results))
+
+    def failed(self, error: BaseException, *, started: bool) -> None:
+        self.box.post(refuse, self.answer, marked(error, started))
+
+
+class Joined(Reply):
+    """For calls that were joined to one work: each gets its rows."""
+
+    __slots__ = ("_box", "_calls")
+
+    def __init__(self, calls: Sequence[Asked], box: Mailbox) -> None:
+        self._calls = calls
+        self._box = box
+
+    def done(self, results: list[Any]) -> None:
+        self._box.post(self._settle, rows(results, len(self._calls)))
+
+    def failed(self, error: BaseException, *, started: bool) -> None:
+        for call in self._calls:
+            call.failed(error, started=started)
+
+    def _settle(self, values: list[Any]) -> None:
+        for call, value in zip(self._calls, values, strict=True):
+            settle(call.answer, value)
+
+
+class Batch(Reply):
+    """For all calls of a batch: the answer is the list of their results, or the first failure."""
+
+    __slots__ = ("_box", "_left", "_values", "answer")
+
+    def __init__(self, count: int, box: Mailbox) -> None:
+        self._box = box
+        self._left = count
+        self._values: list[Any] = [None] * count
+        self.answer: Answer = box.loop.create_future()
+
+    def done(self, results: list[Any]) -> None:
+        """All in one, joined."""
+        self._box.post(settle, self.answer, rows(results, len(self._values)))
+
+    def failed(self, error: BaseException, *, started: bool) -> None:
+        self._box.post(refuse, self.answer, marked(error, started))
+
+    def part(self, number: int) -> Reply:
+        """For the call with this number, by itself."""
+        return _Part(self, number)
+
+    def enter(self, number: int, results: list[Any]) -> None:
+        self._values[number] = value_of(self._box.device, results)
+        self._left -= 1
+        if not self._left:
+            self._box.post(settle, self.answer, self._values)
+
+
+class _Part(Reply):
+    __slots__ = ("_number", "_whole")
+
+    def __init__(self, whole: Batch, number: int) -> None:
+        self._whole = whole
+        self._number = number
+
+    def done(self, results: list[Any]) -> None:
+        self._whole.enter(self._number, results)
+
+    def failed(self, error: BaseException, *, started: bool) -> None:
+        self._whole.failed(error, started=started)
+
+
+def settle(answer: Answer, value: Any) -> None:
+    """Whoever has stopped waiting gets nothing, and what lies on the device goes when `value` does."""
+    if not answer.done():
+        answer.set_result(value)
+
+
+def refuse(answer: Answer, error: BaseException) -> None:
+    if not answer.done():
+        answer.set_exception(error)
+
+
+def value_of(device: Device, results: Sequence[Any]) -> Any:
+    """What a caller gets: an array, or several; on the device, if they are to stay there."""
+    from hybrid_compute.gpu.array import GpuArray
+
+    values = [
+        GpuArray(device, each.buffer, each.shape, each.dtype, each.nbytes) if isinstance(each, Kept) else each
+        for each in results
+    ]
+    return values[0] if len(values) == 1 else tuple(values)
+
+
+def rows(results: Sequence[Any], count: int) -> list[Any]:
+    """What each of so many calls gets of results that have the rows of all of them."""
+    parts = [list(each.reshape(count, -1, *each.shape[1:])) for each in results]
+    return parts[0] if len(parts) == 1 else list(zip(*parts, strict=True))
+
+
+def marked(error: BaseException, started: bool) -> BaseException:
+    if isinstance(error, BackendError):
+        error.started = started
+    return error

@@ -1,0 +1,154 @@
+"""What a device is given to do: kernels, and the places of memory that they are bound to.
+
+    Upload ──┐                    ┌─ Output   comes back to the host
+    Uniform ─┼─> Step, Step, ... ─┼─ Kept     stays on the device
+    Resident ┘        │           └─ (both may begin with what the host has)
+                   Scratch
+
+A place has no address until a frame gives it one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hybrid_compute.gpu.memory import Buffer
+from hybrid_compute.gpu.wgsl import Access, Size
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Kernel:
+    """A function of a shader, and what is bound to it: number and access of each buffer. Compared by identity."""
+
+    __slots__ = ("bindings", "entry", "name", "source", "trusted")
+
+    def __init__(
+        self, name: str, source: str, entry: str, bindings: Sequence[tuple[int, Access]], *, trusted: bool = False
+    ) -> None:
+        self.name = name
+        self.source = source
+        self.entry = entry
+        self.bindings = tuple(bindings)
+        self.trusted = trusted
+
+
+class Place:
+    """A piece of the device's memory, for as long as the work is under way."""
+
+    __slots__ = ("buffer", "nbytes", "offset")
+    buffer: Buffer
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = max(4, -(-nbytes // 4) * 4)  # buffers are bound and copied in words, and never empty
+        self.offset = 0
+
+
+class Upload(Place):
+    """An array of the host, to be read; or several, one after the other."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: Array | Sequence[Array], nbytes: int) -> None:
+        super().__init__(nbytes)
+        self.array = array
+
+
+class Uniform(Place):
+    """A few numbers, to be read."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(len(data))
+        self.data = data
+
+
+class Output(Place):
+    """An array that the host will get. It begins as zeros, or as `initial`."""
+
+    __slots__ = ("dtype", "initial", "shape", "staged")
+
+    def __init__(
+        self, shape: tuple[int, ...], dtype: str, nbytes: int, initial: Array | Sequence[Array] | None = None
+    ) -> None:
+        super().__init__(nbytes)
+        self.shape = shape
+        self.dtype = dtype
+        self.initial = initial
+        self.staged = 0
+
+
+class Scratch(Place):
+    """Memory between two steps, with anything in it at first."""
+
+    __slots__ = ()
+
+
+class Resident(Place):
+    """An array that lies on the device. `owner` keeps it there."""
+
+    __slots__ = ("owner",)
+
+    def __init__(self, buffer: Buffer, nbytes: int, owner: object) -> None:
+        super().__init__(nbytes)
+        self.buffer = buffer
+        self.owner = owner
+
+
+class Kept(Output):
+    """An array that will stay on the device, in a buffer of its own."""
+
+    __slots__ = ()
+
+
+class Fetch(Output):
+    """The host will get a copy of an array that lies on the device."""
+
+    __slots__ = ("source",)
+
+    def __init__(self, source: Resident, shape: tuple[int, ...], dtype: str) -> None:
+        super().__init__(shape, dtype, source.nbytes)
+        self.source = source
+
+
+class Step:
+    """One dispatch: a kernel, the place for each of its bindings, and how many workgroups there are."""
+
+    __slots__ = ("groups", "kernel", "places")
+
+    def __init__(self, kernel: Kernel, places: Sequence[Place], groups: Size) -> None:
+        self.kernel = kernel
+        self.places = places
+        self.groups = groups
+
+
+class Work:
+    """Steps that follow one another, all the places in them, and who is told what came of it."""
+
+    __slots__ = ("places", "reply", "results", "steps")
+
+    def __init__(
+        self, steps: Sequence[Step], places: Sequence[Place], results: Sequence[Output], reply: Reply
+    ) -> None:
+        self.steps = steps
+        self.places = places
+        self.results = results
+        self.reply = reply
+
+
+class Reply:
+    """Who waits for a work. Called in the thread of the device."""
+
+    __slots__ = ()
+
+    def done(self, results: list[Any]) -> None:
+        raise NotImplementedError
+
+    def failed(self, error: BaseException, *, started: bool) -> None:
+        raise NotImplementedError
+
