@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hybrid_compute.arrays import empty as empty
     from hybrid_compute.backends.base import Backend as Backend
     from hybrid_compute.backends.crew import Lifetime as Lifetime
+    from hybrid_compute.backends.gpu import GpuBackend as GpuBackend
     from hybrid_compute.backends.local import LocalBackend as LocalBackend
     from hybrid_compute.backends.mcp import McpBackend as McpBackend
     from hybrid_compute.backends.priced import Budget as Budget
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from hybrid_compute.engine.options import WorkerOptions as WorkerOptions
     from hybrid_compute.engine.pool import EnginePool as EnginePool
     from hybrid_compute.futures import WorkerExecutor as WorkerExecutor
+    from hybrid_compute.gpu.function import gpu_task as gpu_task
     from hybrid_compute.kernels.kernel import Kernel as Kernel
     from hybrid_compute.kernels.kernel import kernel as kernel
     from hybrid_compute.outbox.box import Outbox as Outbox
@@ -50,6 +52,7 @@ _WHERE = {
     "Budget": "hybrid_compute.backends.priced",
     "Engine": "hybrid_compute.engine.engine",
     "EnginePool": "hybrid_compute.engine.pool",
+    "GpuBackend": "hybrid_compute.backends.gpu",
     "Kernel": "hybrid_compute.kernels.kernel",
     "Lifetime": "hybrid_compute.backends.crew",
     "LocalBackend": "hybrid_compute.backends.local",
@@ -69,6 +72,7 @@ _WHERE = {
     "WorkerExecutor": "hybrid_compute.futures",
     "WorkerOptions": "hybrid_compute.engine.options",
     "empty": "hybrid_compute.arrays",
+    "gpu_task": "hybrid_compute.gpu.function",
     "kernel": "hybrid_compute.kernels.kernel",
     "pipeline": "hybrid_compute.pipelines.pipeline",
     "progress": "hybrid_compute.reporting",
@@ -82,6 +86,7 @@ __all__ = [
     "Budget",
     "Engine",
     "EnginePool",
+    "GpuBackend",
     "Kernel",
     "Lifetime",
     "LocalBackend",
@@ -102,6 +107,7 @@ __all__ = [
     "WorkerOptions",
     "empty",
     "errors",
+    "gpu_task",
     "kernel",
     "pipeline",
     "progress",

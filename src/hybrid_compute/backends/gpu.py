@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.calls import Call
-from hybrid_compute.errors import BackendError, BackendUnavailable, HybridComputeError
+from hybrid_compute.errors import BackendError, BackendUnavailable, HybridComputeError, LimitExceeded
+from hybrid_compute.gpu.computable import Computable
 from hybrid_compute.gpu.device import Device
-from hybrid_compute.gpu.function import GpuFunction
+from hybrid_compute.gpu.function import upload
 from hybrid_compute.gpu.replies import Answer, Asked, Batch, Joined, Mailbox, refuse
 from hybrid_compute.gpu.work import Work
 from hybrid_compute.tasks import AnyTask
+
+if TYPE_CHECKING:
+    from hybrid_compute.gpu.array import GpuArray
 
 SOFTWARE = 8
 """The rank of an adapter in software: after all that computes on a processor without a detour."""
@@ -25,7 +32,9 @@ class GpuBackend(Backend):
     """Runs tasks of `@gpu_task` on the best gpu there is, or on one whose name or api contains `adapter`.
 
     Calls that come in the same turn of the event loop, or while the device is busy, go to it together; those of a
-    `batchable` task as one. `memory` is how many bytes of the device may be used: beyond it calls raise `LimitExceeded`.
+    `batchable` task as one. `memory` is how many bytes of the device may be used, and `time_limit` how many seconds a
+    shader may take: beyond them calls raise `LimitExceeded`. A device that takes longer, or is lost, is opened again,
+    and calls that had not begun go on there.
 
     Where there is no gpu, it refuses its tasks with the reason, and they run elsewhere. `auto` does not take an adapter
     in software either as long as there is another place: that is for tests.
@@ -36,54 +45,70 @@ class GpuBackend(Backend):
     provides = frozenset({"gpu"})
     batches = True
 
-    def __init__(self, adapter: str | None = None, *, memory: int = 1 << 30, name: str = "gpu") -> None:
+    def __init__(
+        self, adapter: str | None = None, *, memory: int = 1 << 30, time_limit: float = 10.0, name: str = "gpu"
+    ) -> None:
+        if not time_limit > 0:
+            raise ValueError(f"time_limit must be a positive number of seconds, not {time_limit!r}")
         self.name = name
+        self.time_limit = time_limit
         self._adapter = adapter
         self._memory = memory
         self._device: Device | None = None
-        self._why_not = "it was not started"
+        self._lock = threading.Lock()
         self._mailbox: Mailbox | None = None
-        self._coming: defaultdict[GpuFunction[..., Any], list[Asked]] = defaultdict(list)
+        self._coming: defaultdict[Computable, list[Asked]] = defaultdict(list)
+        self._watching: asyncio.TimerHandle | None = None
 
     @property
     def device(self) -> Device:
         """The device. Raises `BackendUnavailable` if there is none."""
-        if self._device is None:
-            raise BackendUnavailable(f"backend {self.name!r} has no gpu: {self._why_not}", backend=self.name)
+        if self._device is None or self._device.lost:
+            raise BackendUnavailable(f"backend {self.name!r} has no gpu: {self._reason}", backend=self.name)
         return self._device
 
+    @property
+    def _reason(self) -> str:
+        return self._device.lost if self._device is not None else "it was not started"
+
     def can_run(self, task: AnyTask, /) -> bool:
-        return isinstance(task.fn, GpuFunction) and self._device is not None
+        return isinstance(task.fn, Computable) and self._device is not None and not self._device.lost
 
     def why_not(self, task: AnyTask, /) -> str:
-        return self._why_not if isinstance(task.fn, GpuFunction) else "it runs only what @gpu_task made"
+        return self._reason if isinstance(task.fn, Computable) else "it runs only what @gpu_task made"
 
     async def start(self) -> None:
         if self._device is not None:
             return
-        device = Device(self._adapter, memory=self._memory)
-        try:
-            await asyncio.wrap_future(device.open())
-        except BackendUnavailable as error:
-            self._why_not = str(error)
-            return
-        self._device = device
-        assert device.adapter is not None
-        if device.adapter.is_software:
+        device, opened = self._open()
+        with suppress(BackendUnavailable):  # the device knows why, and says so whenever it is asked for something
+            await asyncio.wrap_future(opened)
+        if device.adapter is not None and device.adapter.is_software:
             self.rank = SOFTWARE
 
     async def aclose(self) -> None:
         await super().aclose()
+        if self._watching is not None:
+            self._watching.cancel()
         if self._device is not None:
             self._device.close()
             await asyncio.to_thread(self._device.join, 10.0)
+
+    async def to_device(self, array: Any) -> GpuArray:
+        """A copy of the array on the device, to be given to tasks of it. It may be of any memory of this process."""
+        box = self._box()
+        asked = Asked((), box)
+        self.device.submit([upload(array, asked)])
+        self._watch(box.loop)
+        kept: GpuArray = await asked.answer
+        return kept
 
     async def run_task(self, task: AnyTask, /, *args: Any, **kwargs: Any) -> Any:
         return await self.run_call(Call(task, args, kwargs))
 
     async def run_call(self, call: Call, /) -> Any:
         async with self.within_limits(call):
-            function: GpuFunction[..., Any] = call.task.fn  # type: ignore[assignment]
+            function: Computable = call.task.fn  # type: ignore[assignment]
             box = self._box()
             asked = Asked(function.positional(call.args, call.kwargs), box)
             if not self._coming:
@@ -95,12 +120,13 @@ class GpuBackend(Backend):
         if not inputs:
             return []
         async with self.within_limits(call):
-            function: GpuFunction[..., Any] = call.task.fn  # type: ignore[assignment]
+            function: Computable = call.task.fn  # type: ignore[assignment]
             batch = Batch(len(inputs), self._box())
             inputs = [function.positional(args, {}) for args in inputs]
             work = function.joined(inputs, batch)
             works = [function.work(args, batch.part(at)) for at, args in enumerate(inputs)] if work is None else [work]
             self.device.submit(works)
+            self._watch(asyncio.get_running_loop())
             results: list[Any] = await self._answered(call, batch.answer)
             return results
 
@@ -125,9 +151,44 @@ class GpuBackend(Backend):
         """Give the device all that was asked for since it was last given something."""
         coming, self._coming = self._coming, defaultdict(list)
         box.device.submit([work for function, asked in coming.items() for work in works_of(function, asked, box)])
+        self._watch(box.loop)
+
+    # A device that is lost, or does not come to an end, and the one that takes its place.
+
+    def _open(self) -> tuple[Device, Future[None]]:
+        self._device = Device(self._adapter, memory=self._memory, gone=self._replace)
+        return self._device, self._device.open()
+
+    def _replace(self, gone: Device, left: list[Work]) -> None:
+        """Have another device do what this one had not begun. Called by any thread."""
+        with self._lock:
+            if self._device is gone and not self.closed:
+                self._open()
+        assert self._device is not None
+        self._device.submit(left)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._watching is None:
+            self._watching = loop.call_later(self.time_limit, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Give a device up that has been at the same for too long."""
+        self._watching = None
+        device = self._device
+        if device is None or not device.busy_for:
+            return
+        if device.busy_for >= self.time_limit:
+            error = LimitExceeded(
+                f"the gpu did not end within {self.time_limit:g} s (GpuBackend(time_limit=...)): it was given up, and "
+                f"opened again; arrays that lay on it are gone",
+                backend=self.name,
+            )
+            self._replace(device, device.give_up(error))
+        else:
+            self._watching = loop.call_later(self.time_limit - device.busy_for, self._look, loop)
 
 
-def works_of(function: GpuFunction[..., Any], asked: Sequence[Asked], box: Mailbox) -> list[Work]:
+def works_of(function: Computable, asked: Sequence[Asked], box: Mailbox) -> list[Work]:
     """The works for all that was asked of a function: one where they can be joined."""
     if len(asked) > 1:
         work = function.joined([each.args for each in asked], Joined(asked, box))

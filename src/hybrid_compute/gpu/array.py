@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from hybrid_compute.errors import BackendClosed
-from hybrid_compute.gpu.replies import Waiting
-from hybrid_compute.gpu.work import Fetch, Resident, Work
+from hybrid_compute.gpu.replies import Asked, Mailbox, Waiting
+from hybrid_compute.gpu.work import Fetch, Reply, Resident, Work
 
 if TYPE_CHECKING:
     from hybrid_compute.gpu.device import Device
     from hybrid_compute.gpu.memory import Buffer
 
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
 
 class GpuArray:
     """An array on a device, with `shape`, `dtype` and `nbytes` as numpy has them. Its content is never changed.
 
+    `await array.to_host()` gives a copy here, and `numpy.asarray(array)` does, for who does not mind to wait in line.
     The device has its memory back when the last reference has gone, or after `release`. Sent to another process, it
     goes as an ordinary array.
     """
@@ -51,27 +55,32 @@ class GpuArray:
         if self._device.lost:
             raise BackendClosed(f"this array went with its device: {self._device.lost}", backend="gpu")
         buffer, nbytes = self._place
-        return Resident(buffer, nbytes, self)
+        return Resident(buffer, nbytes, self._device, self)
 
-    def fetched(self) -> np.ndarray[Any, np.dtype[Any]]:
-        """A copy of it here; waits for all that the device has to do before."""
-        source = self.resident()
-        place = Fetch(source, self.shape, self.dtype.name)
-        waiting = Waiting(self._device)
-        self._device.submit([Work((), [place], [place], waiting)])
-        return waiting.future.result()  # type: ignore[no-any-return]
+    async def to_host(self) -> Array:
+        """A copy of it in this process, when all that was asked for before is done."""
+        asked = Asked((), Mailbox(asyncio.get_running_loop(), self._device))
+        self._fetch(asked)
+        found: Array = await asked.answer
+        return found
+
+    def _fetch(self, reply: Reply) -> None:
+        place = Fetch(self.resident(), self.shape, self.dtype.name)
+        self._device.submit([Work((), [place], [place], reply)])
 
     def release(self) -> None:
         """Give its memory back now. It cannot be used afterwards."""
         self._place = None
         self._free()
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, np.dtype[Any]]:
-        found = self.fetched()
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        waiting = Waiting(self._device)
+        self._fetch(waiting)
+        found: Array = waiting.future.result()
         return found if dtype is None else found.astype(dtype)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _itself, (self.fetched(),)
+        return _itself, (self.__array__(),)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -81,6 +90,5 @@ class GpuArray:
         return f"<GpuArray {self.dtype.name}{list(self.shape)} {where}>"
 
 
-def _itself(array: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[Any]]:
+def _itself(array: Array) -> Array:
     return array
-

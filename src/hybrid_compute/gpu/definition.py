@@ -38,7 +38,9 @@ class Uniform:
             return self.record.pack({**names, **values})
         given = values[self.name]
         try:
-            members = given if isinstance(given, Mapping) else {m.name: getattr(given, m.name) for m in self.record.members}
+            members = (
+                given if isinstance(given, Mapping) else {m.name: getattr(given, m.name) for m in self.record.members}
+            )
             return self.record.pack(members)
         except (AttributeError, KeyError) as error:
             raise InvalidInput(f"{self.name} must have what {self.record.name} has: {error}") from None

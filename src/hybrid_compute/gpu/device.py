@@ -3,7 +3,8 @@
     any thread ── submit ──> inbox ──> frame, frame ──> Reply.done, Reply.failed
                              (the thread of the device)
 
-What came in while the device was busy goes together in the next frame.
+What came in while the device was busy goes together in the next frame. A device that was lost, or does not come to an
+end, is given up: those whose works were with it are told so, and what had not begun is left to its successor.
 """
 
 from __future__ import annotations
@@ -12,15 +13,23 @@ import itertools
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from hybrid_compute.errors import BackendClosed, BackendUnavailable, HybridComputeError, InvalidInput, LimitExceeded
+from hybrid_compute.errors import (
+    BackendClosed,
+    BackendError,
+    BackendUnavailable,
+    HybridComputeError,
+    InvalidInput,
+    LimitExceeded,
+)
 from hybrid_compute.gpu.adapters import Adapter, choose
 from hybrid_compute.gpu.errors import InvalidShader
-from hybrid_compute.gpu.work import Work
+from hybrid_compute.gpu.work import Resident, Work
 
 if TYPE_CHECKING:
     from hybrid_compute.gpu.frame import Frame
@@ -33,6 +42,15 @@ FRAME = 64 << 20
 """Bytes of works that are put into one frame, unless a single one is larger."""
 _USEFUL = ("shader-f16", "subgroup", "timestamp-query", "mappable-primary-buffers")
 _numbers = itertools.count(1)
+
+
+@dataclass(eq=False, slots=True)
+class Launched:
+    """A frame that is with the device since some time, by `monotonic`. Once told to somebody its works are taken."""
+
+    frame: Frame
+    since: float
+    works: Sequence[Work]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +71,13 @@ class Device:
     """A device that is open. `number` tells it from all others, also from one that took its place."""
 
     def __init__(
-        self, name: str | None = None, *, memory: int = 1 << 30, direct: bool = True, without: Iterable[str] = ()
+        self,
+        name: str | None = None,
+        *,
+        memory: int = 1 << 30,
+        direct: bool = True,
+        without: Iterable[str] = (),
+        gone: Callable[[Device, list[Work]], None] | None = None,
     ) -> None:
         self.number = next(_numbers)
         self.adapter: Adapter | None = None
@@ -61,14 +85,16 @@ class Device:
         self.memory: Memory | None = None
         self.lost: str = ""
         """Why it can no longer be used."""
+        self._was_lost = False
         self._name = name
         self._budget = memory
         self._direct = direct
         self._without = frozenset(without)
+        self._gone = gone  # told when it was lost, with the works that it had not begun
         self._inbox: queue.SimpleQueue[Sequence[Work] | None] = queue.SimpleQueue()
         self._opened: Future[None] = Future()
-        self._frames: list[Frame] = []
-        self._under_way: deque[Frame] = deque()
+        self._under_way: deque[Launched] = deque()
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._main, name=f"hybrid-compute-gpu-{self.number}", daemon=True)
 
     def open(self) -> Future[None]:
@@ -88,6 +114,23 @@ class Device:
         self.lost = self.lost or "it was closed"
         self._inbox.put(None)
 
+    @property
+    def busy_for(self) -> float:
+        """Seconds since it was given the oldest of what it is at; 0 when it is at nothing."""
+        with self._lock:
+            return monotonic() - self._under_way[0].since if self._under_way else 0.0
+
+    def give_up(self, error: BackendError) -> list[Work]:
+        """Wait for it no longer: what it is at fails with `error`. What it had not begun, for another device."""
+        self.lost = self.lost or str(error)
+        with self._lock:
+            stuck = [work for launched in self._under_way for work in _taken(launched)]
+        for work in stuck:
+            work.reply.failed(error, started=True)
+        left = self._left()
+        self._inbox.put(None)
+        return left
+
     def join(self, timeout: float | None = None) -> bool:
         """Wait until it has ended. Whether it has."""
         if self._thread.ident is not None and self._thread is not threading.current_thread():
@@ -102,14 +145,21 @@ class Device:
         except BaseException as error:  # whatever it is, somebody waits to hear it
             self.lost = str(error) or type(error).__name__
             self._opened.set_exception(error)
+            self._refuse(self._left())
             return
         self._opened.set_result(None)
+        frames = [self._frame(device, memory, pipelines) for _ in range(DEPTH)]
         try:
-            self._serve(device, memory, pipelines)
+            self._serve(deque(frames), pipelines)
         finally:
-            self._finish_all()
-            self._refuse_waiting()
-            for frame in self._frames:
+            while self._under_way:
+                self._finish()
+            left = self._left()
+            if self._was_lost and self._gone is not None:
+                self._gone(self, left)
+            else:
+                self._refuse(left)
+            for frame in frames:
                 frame.drop()
             device.destroy()
 
@@ -134,25 +184,23 @@ class Device:
         self.memory = Memory(device, self._budget, self.facts.binding)
         return device, self.memory, Pipelines(device)
 
-    def _serve(self, device: Any, memory: Memory, pipelines: Pipelines) -> None:
+    def _frame(self, device: Any, memory: Memory, pipelines: Pipelines) -> Frame:
         from hybrid_compute.gpu.frame import Frame
 
         assert self.facts is not None
         direct = self._direct and "mappable-primary-buffers" in self.facts.features
-        alignment = self.facts.alignment
-        self._frames = [Frame(device, memory, pipelines, alignment=alignment, direct=direct) for _ in range(DEPTH)]
-        free = deque(self._frames)
-        while (works := self._come(wait=not self._under_way)) is not None:
+        return Frame(device, memory, pipelines, alignment=self.facts.alignment, direct=direct)
+
+    def _serve(self, free: deque[Frame], pipelines: Pipelines) -> None:
+        while not self._was_lost and (works := self._come(wait=not self._under_way)) is not None:
             for some in portions(self._fit(works, pipelines)):
                 if not free:
-                    free.append(self._finish(self._under_way.popleft()))
+                    free.append(self._finish())
                 frame = free.popleft()
-                if self._launch(frame, some):
-                    self._under_way.append(frame)
-                else:
+                if not self._launch(frame, some):
                     free.append(frame)
             if self._under_way and self._inbox.empty():
-                free.append(self._finish(self._under_way.popleft()))
+                free.append(self._finish())
 
     def _come(self, *, wait: bool) -> list[Work] | None:
         """All that has come in; None when it is time to go."""
@@ -178,6 +226,8 @@ class Device:
                     check_groups(step.kernel.name, step.groups, self.facts.workgroups)
                 for place in work.places:
                     check_size(place.nbytes, self.facts.binding)
+                    if isinstance(place, Resident) and place.device is not self:
+                        raise BackendClosed("this array lies on another device, or on one that is gone", backend="gpu")
             except (InvalidShader, HybridComputeError) as error:
                 work.reply.failed(error, started=False)
             else:
@@ -185,44 +235,68 @@ class Device:
         return fitting
 
     def _launch(self, frame: Frame, works: list[Work]) -> bool:
+        """Whether the device has begun with them. Who waits for those that it has not begun is told."""
         try:
             frame.launch(works)
         except Exception as error:
             if len(works) == 1:
-                works[0].reply.failed(translated(error), started=False)
-                return False
-            for work in works:  # one of them it was, and the others shall not suffer for it
-                if self._launch(frame, [work]):
-                    self._finish(frame)
+                self._fail(works, error, started=False)
+            else:  # one of them it was, and the others shall not suffer for it
+                for work in works:
+                    if self._launch(frame, [work]):
+                        self._finish()
             return False
+        with self._lock:
+            self._under_way.append(Launched(frame, monotonic(), works))
         return True
 
-    def _finish(self, frame: Frame) -> Frame:
-        works = frame.works
+    def _finish(self) -> Frame:
+        """Wait for what the device was given first."""
+        launched = self._under_way[0]
         try:
-            results = frame.finish()
+            results = launched.frame.finish()
         except Exception as error:
-            for work in works:
-                work.reply.failed(translated(error), started=True)
+            self._fail(self._done_with(launched), error, started=True)
         else:
-            for work, result in zip(works, results, strict=True):
+            for work, result in zip(self._done_with(launched), results, strict=False):
                 work.reply.done(result)
-        return frame
+        return launched.frame
 
-    def _finish_all(self) -> None:
-        while self._under_way:
-            self._finish(self._under_way.popleft())
+    def _done_with(self, launched: Launched) -> Sequence[Work]:
+        """Its works; none if they were given up."""
+        with self._lock:
+            self._under_way.remove(launched)
+            return _taken(launched)
 
-    def _refuse_waiting(self) -> None:
+    def _fail(self, works: Iterable[Work], error: Exception, *, started: bool) -> None:
+        ours = translated(error)
+        if isinstance(ours, DeviceLost):
+            self._was_lost = True
+            self.lost = self.lost or str(ours)
+        for work in works:
+            work.reply.failed(ours, started=started)
+
+    def _left(self) -> list[Work]:
+        """All that waits to be begun."""
+        left: list[Work] = []
         try:
             while True:
-                self._refuse(self._inbox.get_nowait() or ())
+                left += self._inbox.get_nowait() or ()
         except queue.Empty:
-            pass
+            return left
 
     def _refuse(self, works: Iterable[Work]) -> None:
         for work in works:
-            work.reply.failed(BackendClosed(f"the device cannot be used: {self.lost}", backend="gpu"), started=False)
+            work.reply.failed(BackendUnavailable(f"the device is gone: {self.lost}", backend="gpu"), started=False)
+
+
+class DeviceLost(BackendError):
+    """The device is gone, with all that lay on it: its driver gave up, or somebody unplugged it."""
+
+
+def _taken(launched: Launched) -> Sequence[Work]:
+    works, launched.works = launched.works, ()
+    return works
 
 
 def portions(works: Iterable[Work]) -> list[list[Work]]:
@@ -262,9 +336,10 @@ def translated(error: Exception) -> Exception:
         return error
     import wgpu
 
+    if "lost" in str(error):  # wgpu has no error of its own for it
+        return DeviceLost(f"the device was lost: {error}", backend="gpu")
     if isinstance(error, wgpu.GPUOutOfMemoryError):
         return LimitExceeded(f"the device has no memory left: {error}", backend="gpu")
     if isinstance(error, wgpu.GPUError):
         return InvalidInput(f"the device refuses this: {error}")
     return error
-

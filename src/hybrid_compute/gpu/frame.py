@@ -286,4 +286,3 @@ def _result(view: memoryview, place: Output) -> Any:
     for size in place.shape:
         count *= size
     return np.frombuffer(view, place.dtype, count, place.offset).reshape(place.shape).copy()
-

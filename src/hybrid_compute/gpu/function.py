@@ -1,6 +1,6 @@
 """`@gpu_task`: a shader with its twin for the processor, as one task.
 
-    name, shapes, parameters ──> definition.py says what crosses; here a call becomes work for a device
+name, shapes, parameters ──> definition.py says what crosses; here a call becomes work for a device
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from hybrid_compute.errors import InvalidInput
+from hybrid_compute.gpu.computable import Computable
 from hybrid_compute.gpu.definition import Definition
-from hybrid_compute.gpu.shapes import Shape, bind
+from hybrid_compute.gpu.shapes import DTYPES, Shape, bind
 from hybrid_compute.gpu.wgsl import Size
 from hybrid_compute.tasks import Task
 
@@ -35,7 +36,7 @@ class Plan:
         self.groups = groups
 
 
-class GpuFunction(Generic[P, R]):
+class GpuFunction(Computable, Generic[P, R]):
     """A function that a device can compute. Calling it runs its twin on the processor, in this thread."""
 
     def __init__(self, definition: Definition, cpu: Callable[P, R], stub: Callable[..., Any]) -> None:
@@ -63,7 +64,7 @@ class GpuFunction(Generic[P, R]):
     def work(self, args: tuple[Any, ...], reply: Reply) -> Work:
         """What a device has to do for a call. Raises `InvalidInput` for arguments that do not fit."""
         from hybrid_compute.gpu.array import GpuArray
-        from hybrid_compute.gpu.work import Kept, Output, Place, Uniform, Upload
+        from hybrid_compute.gpu.work import Kept, Output, Uniform, Upload
 
         definition = self.definition
         values = dict(zip(definition.parameters, args, strict=True))
@@ -125,7 +126,7 @@ class GpuFunction(Generic[P, R]):
 
         Its results have the rows of all calls, one after the other.
         """
-        from hybrid_compute.gpu.work import Output, Place, Uniform, Upload
+        from hybrid_compute.gpu.work import Output, Uniform, Upload
 
         definition = self.definition
         columns = dict(zip(definition.parameters, zip(*calls, strict=True), strict=True))
@@ -133,7 +134,9 @@ class GpuFunction(Generic[P, R]):
             return None
         first, count = {name: column[0] for name, column in columns.items()}, len(calls)
         shapes = {
-            name: (count * first[name].shape[0], *first[name].shape[1:]) if name in definition.rows else first[name].shape
+            name: (count * first[name].shape[0], *first[name].shape[1:])
+            if name in definition.rows
+            else first[name].shape
             for name in definition.inputs
         }
         plan = self._plan(shapes, first)
@@ -186,6 +189,19 @@ def _checked(name: str, value: Any, dtype: str) -> Any:
     return value
 
 
+def upload(array: Any, reply: Reply) -> Work:
+    """What a device has to do to have a copy of an array. Raises `InvalidInput` for numbers that it does not know."""
+    import numpy as np
+
+    from hybrid_compute.gpu.work import Kept, Work
+
+    given = np.asarray(array)
+    if given.dtype.name not in DTYPES.values():
+        raise InvalidInput(f"a gpu has no {given.dtype.name}, but {', '.join(DTYPES.values())}: use astype")
+    place = Kept(given.shape, given.dtype.name, given.nbytes, given)
+    return Work((), [place], [place], reply)
+
+
 def gpu_task(
     *,
     wgsl: str,
@@ -221,18 +237,17 @@ def gpu_task(
         ...         fn main(@builtin(global_invocation_id) id: vec3u) {
         ...             if (id.x < arrayLength(&x)) { y[id.x] = line.slope * x[id.x] + line.start; }
         ...         }''',
-        ...     inputs={"x": "f32[n]"}, outputs={"y": "f32[n]"}, batchable=True,
+        ...     inputs={"x": "f32[n]"},
+        ...     outputs={"y": "f32[n]"},
+        ...     batchable=True,
         ... )
         ... def along(x: Floats, slope: float, start: float) -> Floats:
         ...     return slope * x + start
     """
 
     def made(stub: Callable[P, R]) -> Task[P, R]:
-        definition = Definition.of(
-            stub, wgsl, inputs, outputs, workgroups=workgroups, batchable=batchable, entry=entry
-        )
+        definition = Definition.of(stub, wgsl, inputs, outputs, workgroups=workgroups, batchable=batchable, entry=entry)
         function = GpuFunction(definition, cpu or stub, stub)
         return Task(function, cost="gpu", **facts)  # type: ignore[arg-type]
 
     return made
-

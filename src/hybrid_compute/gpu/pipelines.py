@@ -94,4 +94,3 @@ def _identity(place: Place) -> Iterator[int]:
     yield place.buffer.number
     yield place.offset
     yield place.nbytes
-

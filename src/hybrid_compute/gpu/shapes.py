@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import CodeType
 
 from hybrid_compute.errors import InvalidInput
+from hybrid_compute.gpu.wgsl import split
 
 Shape = tuple[int, ...]
 Names = Mapping[str, int]
@@ -55,7 +56,10 @@ class Expression:
         return self.text.strip() if self.text.strip().isidentifier() else None
 
     def value(self, names: Names) -> int:
-        return int(eval(self.code, {"__builtins__": _FUNCTIONS}, names))  # names, numbers and seven operations
+        try:
+            return int(eval(self.code, {"__builtins__": _FUNCTIONS}, names))  # names, numbers and eight operations
+        except ZeroDivisionError:
+            raise InvalidInput(f"{self.text} divides by zero where {dict(names)}") from None
 
     def __getstate__(self) -> dict[str, str]:
         return {"text": self.text}  # what is compiled cannot be pickled
@@ -87,7 +91,7 @@ class Declared:
         if found is None or found[1] not in DTYPES:
             known = ", ".join(DTYPES)
             raise ValueError(f"{text!r} is no array: write one of {known} and its shape, such as 'f32[n, 4]'")
-        return cls(found[1], tuple(Expression(dim.strip()) for dim in _dims(found[2])))
+        return cls(found[1], tuple(Expression(dim) for dim in split(found[2])))
 
     @property
     def dtype(self) -> str:
@@ -106,16 +110,6 @@ class Declared:
 
     def __str__(self) -> str:
         return f"{self.scalar}[{', '.join(dim.text for dim in self.dims)}]"
-
-
-def _dims(text: str) -> list[str]:
-    parts, depth, begin = list[str](), 0, 0
-    for at, letter in enumerate(text):
-        depth += (letter == "(") - (letter == ")")
-        if letter == "," and depth == 0:
-            parts.append(text[begin:at])
-            begin = at + 1
-    return [part for part in [*parts, text[begin:]] if part.strip()]
 
 
 def bind(arrays: Iterable[tuple[str, Declared, Shape]]) -> dict[str, int]:

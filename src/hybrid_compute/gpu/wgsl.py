@@ -6,6 +6,7 @@ device. The grammar is that of https://www.w3.org/TR/WGSL/, sections 6 (types), 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ def reflect(source: str) -> Shader:
         for name, body in _STRUCT.findall(text)
     }
     bindings = tuple(sorted(_bindings(text, aliases), key=lambda each: each.number))
-    for one, other in zip(bindings, bindings[1:], strict=False):
+    for one, other in itertools.pairwise(bindings):
         if one.number == other.number:
             raise InvalidShader(f"{one.name} and {other.name} have the same @binding({one.number})")
     constants = {name: int(value) for name, value in _CONST.findall(text)}

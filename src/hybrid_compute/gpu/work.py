@@ -90,13 +90,14 @@ class Scratch(Place):
 
 
 class Resident(Place):
-    """An array that lies on the device. `owner` keeps it there."""
+    """An array that lies on `device`. `owner` keeps it there."""
 
-    __slots__ = ("owner",)
+    __slots__ = ("device", "owner")
 
-    def __init__(self, buffer: Buffer, nbytes: int, owner: object) -> None:
+    def __init__(self, buffer: Buffer, nbytes: int, device: object, owner: object) -> None:
         super().__init__(nbytes)
         self.buffer = buffer
+        self.device = device
         self.owner = owner
 
 
@@ -132,9 +133,7 @@ class Work:
 
     __slots__ = ("places", "reply", "results", "steps")
 
-    def __init__(
-        self, steps: Sequence[Step], places: Sequence[Place], results: Sequence[Output], reply: Reply
-    ) -> None:
+    def __init__(self, steps: Sequence[Step], places: Sequence[Place], results: Sequence[Output], reply: Reply) -> None:
         self.steps = steps
         self.places = places
         self.results = results
@@ -151,4 +150,3 @@ class Reply:
 
     def failed(self, error: BaseException, *, started: bool) -> None:
         raise NotImplementedError
-

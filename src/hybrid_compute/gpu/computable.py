@@ -1,0 +1,32 @@
+"""What a device can compute: the word between the place that runs calls and the functions that it can run."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hybrid_compute.gpu.work import Reply, Work
+
+
+class Computable(ABC):
+    """A function that a device can compute. Calling it computes it on the processor, in this thread."""
+
+    @abstractmethod
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    @abstractmethod
+    def positional(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+        """All arguments in the order of the parameters. Raises `InvalidInput` if they are not what those ask for."""
+
+    @abstractmethod
+    def work(self, args: tuple[Any, ...], reply: Reply) -> Work:
+        """What a device has to do for a call. Raises `InvalidInput` for arguments that do not fit."""
+
+    def joined(self, calls: Sequence[tuple[Any, ...]], reply: Reply) -> Work | None:
+        """What a device has to do for many calls at once; None if they cannot be joined.
+
+        Its results have the rows of all calls, one after the other.
+        """
+        return None
