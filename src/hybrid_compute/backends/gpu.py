@@ -23,6 +23,7 @@ from hybrid_compute.tasks import AnyTask
 
 if TYPE_CHECKING:
     from hybrid_compute.gpu.array import GpuArray
+    from hybrid_compute.gpu.facts import Facts
 
 SOFTWARE = 8
 """The rank of an adapter in software: after all that computes on a processor without a detour."""
@@ -55,6 +56,7 @@ class GpuBackend(Backend):
         self._adapter = adapter
         self._memory = memory
         self._device: Device | None = None
+        self._known: Facts | None = None
         self._lock = threading.Lock()
         self._mailbox: Mailbox | None = None
         self._coming: defaultdict[Computable, list[Asked]] = defaultdict(list)
@@ -77,13 +79,20 @@ class GpuBackend(Backend):
     def why_not(self, task: AnyTask, /) -> str:
         return self._reason if isinstance(task.fn, Computable) else "it runs only what @gpu_task made"
 
+    @property
+    def _facts(self) -> Facts:
+        """Those of the device; of the first, while another is opened in its place."""
+        assert self._known is not None
+        return self._known
+
     async def start(self) -> None:
         if self._device is not None:
             return
         device, opened = self._open()
         with suppress(BackendUnavailable):  # the device knows why, and says so whenever it is asked for something
             await asyncio.wrap_future(opened)
-        if device.adapter is not None and device.adapter.is_software:
+        self._known = device.facts
+        if device.facts is not None and device.facts.software:
             self.rank = SOFTWARE
 
     async def aclose(self) -> None:
@@ -123,8 +132,12 @@ class GpuBackend(Backend):
             function: Computable = call.task.fn  # type: ignore[assignment]
             batch = Batch(len(inputs), self._box())
             inputs = [function.positional(args, {}) for args in inputs]
-            work = function.joined(inputs, batch)
-            works = [function.work(args, batch.part(at)) for at, args in enumerate(inputs)] if work is None else [work]
+            work = function.joined(inputs, self._facts, batch)
+            works = (
+                [function.work(args, self._facts, batch.part(at)) for at, args in enumerate(inputs)]
+                if work is None
+                else [work]
+            )
             self.device.submit(works)
             self._watch(asyncio.get_running_loop())
             results: list[Any] = await self._answered(call, batch.answer)
@@ -150,8 +163,22 @@ class GpuBackend(Backend):
     def _send(self, box: Mailbox) -> None:
         """Give the device all that was asked for since it was last given something."""
         coming, self._coming = self._coming, defaultdict(list)
-        box.device.submit([work for function, asked in coming.items() for work in works_of(function, asked, box)])
+        box.device.submit([work for function, asked in coming.items() for work in self._works(function, asked, box)])
         self._watch(box.loop)
+
+    def _works(self, function: Computable, asked: Sequence[Asked], box: Mailbox) -> list[Work]:
+        """The works for all that was asked of a function: one where they can be joined."""
+        if len(asked) > 1:
+            work = function.joined([each.args for each in asked], self._facts, Joined(asked, box))
+            if work is not None:
+                return [work]
+        works: list[Work] = []
+        for each in asked:
+            try:
+                works.append(function.work(each.args, self._facts, each))
+            except HybridComputeError as error:
+                refuse(each.answer, error)
+        return works
 
     # A device that is lost, or does not come to an end, and the one that takes its place.
 
@@ -186,18 +213,3 @@ class GpuBackend(Backend):
             self._replace(device, device.give_up(error))
         else:
             self._watching = loop.call_later(self.time_limit - device.busy_for, self._look, loop)
-
-
-def works_of(function: Computable, asked: Sequence[Asked], box: Mailbox) -> list[Work]:
-    """The works for all that was asked of a function: one where they can be joined."""
-    if len(asked) > 1:
-        work = function.joined([each.args for each in asked], Joined(asked, box))
-        if work is not None:
-            return [work]
-    works: list[Work] = []
-    for each in asked:
-        try:
-            works.append(function.work(each.args, each))
-        except HybridComputeError as error:
-            refuse(each.answer, error)
-    return works

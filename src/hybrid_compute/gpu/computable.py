@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hybrid_compute.gpu.facts import Facts
     from hybrid_compute.gpu.work import Reply, Work
 
 
@@ -21,10 +22,10 @@ class Computable(ABC):
         """All arguments in the order of the parameters. Raises `InvalidInput` if they are not what those ask for."""
 
     @abstractmethod
-    def work(self, args: tuple[Any, ...], reply: Reply) -> Work:
-        """What a device has to do for a call. Raises `InvalidInput` for arguments that do not fit."""
+    def work(self, args: tuple[Any, ...], facts: Facts, reply: Reply) -> Work:
+        """What a device of which these are the facts has to do for a call. Raises `InvalidInput` for arguments that do not fit."""
 
-    def joined(self, calls: Sequence[tuple[Any, ...]], reply: Reply) -> Work | None:
+    def joined(self, calls: Sequence[tuple[Any, ...]], facts: Facts, reply: Reply) -> Work | None:
         """What a device has to do for many calls at once; None if they cannot be joined.
 
         Its results have the rows of all calls, one after the other.

@@ -93,7 +93,7 @@ class Definition:
         groups = _expressions(workgroups)
         counts = _counts(name, made, groups, _dims(given), parameters)
         rows = _rows(name, given, made) if batchable else frozenset[str]()
-        bindings = [(binding.number, binding.access) for binding in shader.bindings]
+        bindings = tuple((binding.number, binding.access) for binding in shader.bindings)
         return cls(
             name=name,
             kernel=Kernel(name, wgsl, chosen.name, bindings),

@@ -29,6 +29,7 @@ from hybrid_compute.errors import (
 )
 from hybrid_compute.gpu.adapters import Adapter, choose
 from hybrid_compute.gpu.errors import InvalidShader
+from hybrid_compute.gpu.facts import Facts
 from hybrid_compute.gpu.work import Resident, Work
 
 if TYPE_CHECKING:
@@ -51,20 +52,6 @@ class Launched:
     frame: Frame
     since: float
     works: Sequence[Work]
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a device can do."""
-
-    features: frozenset[str]
-    binding: int
-    """Bytes of the largest array."""
-    workgroups: int
-    """Workgroups in one direction."""
-    invocations: int
-    """Invocations in one workgroup."""
-    alignment: int
 
 
 class Device:
@@ -180,6 +167,8 @@ class Device:
             limits["max-compute-workgroups-per-dimension"],
             limits["max-compute-invocations-per-workgroup"],
             max(limits["min-storage-buffer-offset-alignment"], limits["min-uniform-buffer-offset-alignment"]),
+            limits["max-compute-workgroup-storage-size"],
+            adapter.is_software,
         )
         self.memory = Memory(device, self._budget, self.facts.binding)
         return device, self.memory, Pipelines(device)

@@ -18,6 +18,7 @@ from hybrid_compute.gpu.wgsl import Size
 from hybrid_compute.tasks import Task
 
 if TYPE_CHECKING:
+    from hybrid_compute.gpu.facts import Facts
     from hybrid_compute.gpu.work import Output, Place, Reply, Work
 
 P = ParamSpec("P")
@@ -61,7 +62,7 @@ class GpuFunction(Computable, Generic[P, R]):
         bound.apply_defaults()
         return tuple(bound.arguments.values())
 
-    def work(self, args: tuple[Any, ...], reply: Reply) -> Work:
+    def work(self, args: tuple[Any, ...], facts: Facts, reply: Reply) -> Work:
         """What a device has to do for a call. Raises `InvalidInput` for arguments that do not fit."""
         from hybrid_compute.gpu.array import GpuArray
         from hybrid_compute.gpu.work import Kept, Output, Uniform, Upload
@@ -121,7 +122,7 @@ class GpuFunction(Computable, Generic[P, R]):
 
     # Many calls as one.
 
-    def joined(self, calls: Sequence[tuple[Any, ...]], reply: Reply) -> Work | None:
+    def joined(self, calls: Sequence[tuple[Any, ...]], facts: Facts, reply: Reply) -> Work | None:
         """What a device has to do for many calls at once; None if they are not of one kind, or cannot be joined.
 
         Its results have the rows of all calls, one after the other.
@@ -248,6 +249,6 @@ def gpu_task(
     def made(stub: Callable[P, R]) -> Task[P, R]:
         definition = Definition.of(stub, wgsl, inputs, outputs, workgroups=workgroups, batchable=batchable, entry=entry)
         function = GpuFunction(definition, cpu or stub, stub)
-        return Task(function, cost="gpu", **facts)  # type: ignore[arg-type]
+        return Task(function, cost="gpu", **facts)
 
     return made
