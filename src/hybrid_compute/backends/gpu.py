@@ -143,6 +143,9 @@ class GpuBackend(Backend):
             results: list[Any] = await self._answered(call, batch.answer)
             return results
 
+    def _parts(self, function: Computable, inputs: Sequence[tuple[Any, ...]], batch: Batch) -> list[Work]:
+        return [function.work(args, self._facts, batch.part(at)) for at, args in enumerate(inputs)]
+
     async def _answered(self, call: Call, answer: Answer) -> Any:
         began = perf_counter()
         try:

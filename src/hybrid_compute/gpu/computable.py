@@ -23,7 +23,7 @@ class Computable(ABC):
 
     @abstractmethod
     def work(self, args: tuple[Any, ...], facts: Facts, reply: Reply) -> Work:
-        """What a device of which these are the facts has to do for a call. Raises `InvalidInput` for arguments that do not fit."""
+        """What a device with these facts has to do for a call. Raises `InvalidInput` for arguments that do not fit."""
 
     def joined(self, calls: Sequence[tuple[Any, ...]], facts: Facts, reply: Reply) -> Work | None:
         """What a device has to do for many calls at once; None if they cannot be joined.
