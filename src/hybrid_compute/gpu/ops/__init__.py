@@ -1,0 +1,29 @@
+"""Operations on arrays: each is a task, computed by numpy here or by a gpu there.
+
+    y = await runtime.run(ops.softmax, x)
+
+Arguments are numpy arrays or `GpuArray`s; with one of the latter among them the result stays on the device. Dtypes are
+float32, and as far as it says so float16, int32 and uint32. What does not fit raises `InvalidInput`.
+
+Importing this loads numpy, and not wgpu.
+"""
+
+from __future__ import annotations
+
+from hybrid_compute.gpu.ops.elementwise import add, div, gelu, mul, scale, silu, sub
+from hybrid_compute.gpu.ops.reductions import argmax, max, mean, min, sum
+
+__all__ = [
+    "add",
+    "argmax",
+    "div",
+    "gelu",
+    "max",
+    "mean",
+    "min",
+    "mul",
+    "scale",
+    "silu",
+    "sub",
+    "sum",
+]

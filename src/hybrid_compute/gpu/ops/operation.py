@@ -1,0 +1,194 @@
+"""An operation on arrays: a task that numpy computes here, and a device by a plan.
+
+    arguments ── rules ──> specs of the results      both here and there, so that both refuse the same
+                  plan ──> dispatches                once for each combination of shapes
+                places ──> work for the device       for each call
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+
+from hybrid_compute.errors import InvalidInput
+from hybrid_compute.gpu.array import Array, GpuArray
+from hybrid_compute.gpu.computable import Computable
+from hybrid_compute.gpu.facts import Facts
+from hybrid_compute.gpu.ops.half import narrow, widen
+from hybrid_compute.gpu.ops.plan import Plan, Slot, Spec
+from hybrid_compute.gpu.shapes import DTYPES
+from hybrid_compute.gpu.work import Kept, Output, Place, Reply, Scratch, Step, Uniform, Upload, Work
+from hybrid_compute.tasks import Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Operand: TypeAlias = Array | GpuArray
+"""An array of this process, or one that lies on a device."""
+Rules: TypeAlias = Callable[..., Spec | tuple[Spec, ...]]
+"""From the parameters, with a `Spec` for each array, to what comes out. Raises `InvalidInput`."""
+Planner: TypeAlias = Callable[..., None]
+"""Adds the dispatches to a plan: called with the plan, its results, and the parameters with a `Slot` for each array."""
+
+class Decorator(Protocol):
+    """Makes a function an operation, with the same parameters."""
+
+    def __call__(self, twin: Callable[P, R], /) -> Task[P, R]: ...
+
+
+_DTYPES = frozenset(DTYPES.values())
+_NUMBERS = (int, float, np.generic)
+_MOST_PLANS = 256
+
+
+class Operation(Computable):
+    """An operation. Calling it computes it with numpy, in this thread."""
+
+    def __init__(self, twin: Callable[..., Any], rules: Rules, planner: Planner, arrays: int, half: bool) -> None:
+        functools.update_wrapper(self, twin)
+        self.name = twin.__name__
+        self.signature = inspect.signature(twin)
+        self._twin = twin
+        self._rules = rules
+        self._planner = planner
+        self._arrays = arrays
+        self._half = half
+        self._names = tuple(self.signature.parameters)
+        self._plans: dict[tuple[Any, ...], Plan] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        args = self.positional(args, kwargs)
+        args = tuple(np.asarray(each) if isinstance(each, GpuArray) else each for each in args)
+        self._results(self._specs(args))
+        found = self._twin(*args)
+        return tuple(map(np.asarray, found)) if isinstance(found, tuple) else np.asarray(found)
+
+    def positional(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+        """All arguments in the order of the parameters, and plain numbers beside arrays as arrays of their dtype."""
+        if kwargs or len(args) != len(self._names):
+            try:
+                bound = self.signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise InvalidInput(f"{self.name}: {error}") from error
+            bound.apply_defaults()
+            args = bound.args
+        if any(isinstance(each, _NUMBERS) for each in args[: self._arrays]):
+            args = (*self._as_arrays(args[: self._arrays]), *args[self._arrays :])
+        return args
+
+    def work(self, args: tuple[Any, ...], facts: Facts, reply: Reply) -> Work:
+        plan = self.plan(args, facts)
+        arrays = [each for each in args[: self._arrays] if each is not None]
+        stays = any(isinstance(each, GpuArray) for each in arrays)
+        results: list[Output] = [
+            (Kept if stays else Output)(slot.shape, slot.dtype, slot.spec.nbytes) for slot in plan.made
+        ]
+        known: dict[str, Sequence[Place]] = {
+            "given": [each.resident() if isinstance(each, GpuArray) else Upload(each, each.nbytes) for each in arrays],
+            "made": results,
+            "between": [Scratch(slot.spec.nbytes) for slot in plan.between],
+            "constant": [Upload(each, each.nbytes) for each in plan.constants],
+        }
+        places = [place for some in known.values() for place in some]
+        steps: list[Step] = []
+        for dispatch in plan.dispatches:
+            numbers = Uniform(dispatch.numbers)
+            places.append(numbers)
+            bound = [*(known[slot.role][slot.number] for slot in dispatch.slots), numbers]
+            steps.append(Step(dispatch.kernel, bound, dispatch.groups))
+        return Work(steps, places, results, reply)
+
+    def plan(self, args: tuple[Any, ...], facts: Facts) -> Plan:
+        """How a device with these facts computes a call with arguments of these shapes."""
+        specs = self._specs(args)
+        try:
+            known = self._plans.get((facts, *specs))
+        except TypeError as error:
+            raise InvalidInput(f"{self.name}: {error}") from error
+        if known is None:
+            if len(self._plans) >= _MOST_PLANS:
+                self._plans.clear()
+            known = self._plans[facts, *specs] = self._planned(specs, facts)
+        return known
+
+    def _planned(self, specs: tuple[Any, ...], facts: Facts) -> Plan:
+        made = tuple(Slot("made", number, spec) for number, spec in enumerate(self._results(specs)))
+        numbers = iter(range(len(specs)))
+        params = [Slot("given", next(numbers), each) if isinstance(each, Spec) else each for each in specs]
+        plan = Plan(facts, tuple(each for each in params if isinstance(each, Slot)), made)
+        if self._half and plan.has("shader-f16"):
+            self._planner(plan, made, *params)
+            return plan
+        wide = [plan.scratch(slot.shape, "float32") if slot.dtype == "float16" else slot for slot in made]
+        self._planner(plan, wide, *(widen(plan, each) if isinstance(each, Slot) else each for each in params))
+        for result, computed in zip(made, wide, strict=True):
+            if result is not computed:
+                narrow(plan, computed, result)
+        return plan
+
+    def _specs(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        arrays = [
+            self._spec(name, each) if each is not None or self._is_required(name) else None
+            for name, each in zip(self._names, args[: self._arrays], strict=False)
+        ]
+        return (*arrays, *args[self._arrays :])
+
+    def _spec(self, name: str, array: Any) -> Spec:
+        if not isinstance(array, np.ndarray | GpuArray):
+            raise InvalidInput(f"{self.name}: {name} must be an array, not {type(array).__name__}")
+        dtype = array.dtype.name
+        if dtype not in _DTYPES:
+            known = ", ".join(sorted(_DTYPES))
+            raise InvalidInput(f"{self.name}: {name} is an array of {dtype}, and a gpu has {known}: use astype")
+        return Spec(array.shape, dtype)
+
+    def _is_required(self, name: str) -> bool:
+        return self.signature.parameters[name].default is not None
+
+    def _results(self, specs: tuple[Any, ...]) -> tuple[Spec, ...]:
+        results = self._rules(*specs)
+        return results if isinstance(results, tuple) else (results,)
+
+    def _as_arrays(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Plain numbers take the dtype of the first array; numbers of numpy have one."""
+        dtype = next((each.dtype for each in args if isinstance(each, np.ndarray | GpuArray)), None)
+        try:
+            return tuple(self._as_array(each, dtype) if isinstance(each, _NUMBERS) else each for each in args)
+        except OverflowError as error:
+            raise InvalidInput(f"{self.name}: {error}") from error
+
+    def _as_array(self, number: Any, dtype: Any) -> Array:
+        if not isinstance(number, int | float):
+            return np.asarray(number)
+        if dtype is None:
+            raise InvalidInput(f"{self.name} needs an array, not only {number!r}")
+        return np.array(number, dtype)
+
+    def __repr__(self) -> str:
+        return f"<Operation {self.name!r}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _found, (self.__module__, self.name)
+
+
+def _found(module: str, name: str) -> Operation:
+    import importlib
+
+    function: Operation = getattr(importlib.import_module(module), name).fn
+    return function
+
+
+def operation(rules: Rules, planner: Planner, *, arrays: int = 1, half: bool = False) -> Decorator:
+    """Make a function of numpy an operation. Its first parameters are the arrays; one that may be None is optional.
+
+    Where `half` is false, or the device has no 16-bit floats, such arrays are widened first, and the results narrowed.
+    """
+
+    def made(twin: Callable[P, R]) -> Task[P, R]:
+        return Task(Operation(twin, rules, planner, arrays, half), name=f"gpu.{twin.__name__}", pure=True, cost="gpu")
+
+    return made

@@ -1,0 +1,127 @@
+"""What follows from the shapes of a call: the arrays of an operation, and the dispatches that compute it.
+
+shapes, dtypes, facts ──> Plan of slots and dispatches ──> operation.py gives the slots their places
+
+A plan knows no data. One that was made is used for every call of the same shapes.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from hybrid_compute.gpu.shapes import Shape, ceil_div
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hybrid_compute.gpu.facts import Facts
+    from hybrid_compute.gpu.ops.shader import Shader
+    from hybrid_compute.gpu.wgsl import Size
+    from hybrid_compute.gpu.work import Kernel
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+_SIZES = {"float32": 4, "float16": 2, "int32": 4, "uint32": 4}
+_MOST = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """Shape and dtype of an array."""
+
+    shape: Shape
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * _SIZES[self.dtype]
+
+    def __str__(self) -> str:
+        return f"{self.dtype}{list(self.shape)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """An array of a plan. `constant` ones are the plan's own; `between` ones live from one dispatch to another."""
+
+    role: Literal["given", "made", "between", "constant"]
+    number: int
+    spec: Spec
+
+    @property
+    def shape(self) -> Shape:
+        return self.spec.shape
+
+    @property
+    def dtype(self) -> str:
+        return self.spec.dtype
+
+    @property
+    def size(self) -> int:
+        return self.spec.size
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """A kernel, the array for each of its bindings, its numbers as bytes, and how many workgroups there are."""
+
+    kernel: Kernel
+    slots: tuple[Slot, ...]
+    numbers: bytes
+    groups: Size
+
+
+@dataclass(slots=True)
+class Plan:
+    """Slots and dispatches, in the order in which they are done. Made by calling `step`."""
+
+    facts: Facts
+    given: tuple[Slot, ...]
+    made: tuple[Slot, ...]
+    between: list[Slot] = field(default_factory=list[Slot])
+    constants: list[Array] = field(default_factory=list["Array"])
+    dispatches: list[Dispatch] = field(default_factory=list[Dispatch])
+
+    def has(self, feature: str) -> bool:
+        return feature in self.facts.features
+
+    @property
+    def subgroups(self) -> bool:
+        return self.has("subgroup")
+
+    def scratch(self, shape: Sequence[int], dtype: str) -> Slot:
+        """An array for what one step leaves to another."""
+        slot = Slot("between", len(self.between), Spec(tuple(shape), dtype))
+        self.between.append(slot)
+        return slot
+
+    def constant(self, array: Array) -> Slot:
+        """An array that is the same in every call."""
+        slot = Slot("constant", len(self.constants), Spec(array.shape, array.dtype.name))
+        self.constants.append(array)
+        return slot
+
+    def step(self, shader: Shader, slots: Sequence[Slot], numbers: Sequence[float], groups: int) -> None:
+        """Have so many workgroups run this. It is left out where there are none."""
+        if groups > 0:
+            packed = struct.pack(shader.format, *numbers)
+            self.dispatches.append(Dispatch(shader.kernel, tuple(slots), padded(packed), folded(groups)))
+
+
+def padded(numbers: bytes) -> bytes:
+    """As a uniform has them: in pieces of 16 bytes."""
+    return numbers.ljust(max(16, ceil_div(len(numbers), 16) * 16), b"\0")
+
+
+def folded(groups: int) -> Size:
+    """So many workgroups, or a few more, in two directions. Shaders know theirs as `group`, and must stop at the end."""
+    rows = ceil_div(groups, _MOST)
+    return ceil_div(groups, rows), rows, 1

@@ -1,0 +1,65 @@
+"""A device for the tests of operations, with and without what not every one has."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+from hybrid_compute.errors import BackendUnavailable
+from hybrid_compute.gpu.array import GpuArray
+from hybrid_compute.gpu.device import Device
+from hybrid_compute.gpu.function import upload
+from hybrid_compute.gpu.replies import Waiting
+from hybrid_compute.tasks import AnyTask
+
+WITHOUT = {"everything it has": (), "neither f16 nor subgroups": ("shader-f16", "subgroup")}
+
+
+class Computer:
+    """Computes operations on a device, and waits."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+
+    def __call__(self, task: AnyTask, *args: Any, **kwargs: Any) -> Any:
+        assert self.device.facts is not None
+        reply = Waiting(self.device)
+        args = task.fn.positional(args, kwargs)  # type: ignore[attr-defined]
+        self.device.submit([task.fn.work(args, self.device.facts, reply)])  # type: ignore[attr-defined]
+        return reply.future.result(timeout=60)
+
+    def put(self, array: Any) -> GpuArray:
+        """A copy of the array on the device."""
+        reply = Waiting(self.device)
+        self.device.submit([upload(array, reply)])
+        found = reply.future.result(timeout=60)
+        assert isinstance(found, GpuArray)
+        return found
+
+
+def opened(without: tuple[str, ...]) -> Iterator[Computer]:
+    device = Device(without=without, memory=2 << 30)
+    try:
+        device.open().result()
+    except BackendUnavailable as error:
+        pytest.skip(str(error))
+    yield Computer(device)
+    device.close()
+    assert device.join(30)
+
+
+def normal(seed: int, *shape: int, dtype: str = "float32") -> np.ndarray[Any, np.dtype[Any]]:
+    """Numbers about zero."""
+    return np.asarray(np.random.default_rng(seed).standard_normal(shape)).astype(dtype)
+
+
+def whole(seed: int, *shape: int, dtype: str = "float32") -> np.ndarray[Any, np.dtype[Any]]:
+    """Whole numbers, small enough that halves can have their products."""
+    return np.asarray(np.random.default_rng(seed).integers(0 if dtype == "uint32" else -99, 100, shape)).astype(dtype)
+
+
+DTYPES = ["float32", "float16", "int32", "uint32"]
+FEW = settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+"""A device in software takes its time, and most of what could go wrong shows in a few shapes."""
