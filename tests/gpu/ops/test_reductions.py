@@ -37,7 +37,7 @@ def test_reductions_are_numpys(
     if task is ops.mean and dtype.startswith(("i", "u")):
         return
     axis = data.draw(st.one_of(st.none(), st.integers(-len(shape), len(shape) - 1)))
-    close(gpu, task, whole(1, *shape, dtype=dtype), axis)
+    close(gpu, task, normal(1, *shape, dtype=dtype) if dtype == "float16" else whole(1, *shape, dtype=dtype), axis)
 
 
 @pytest.mark.parametrize("task", ALL, ids=lambda task: task.name)

@@ -12,18 +12,22 @@ from __future__ import annotations
 
 from hybrid_compute.gpu.ops.elementwise import add, div, gelu, mul, scale, silu, sub
 from hybrid_compute.gpu.ops.reductions import argmax, max, mean, min, sum
+from hybrid_compute.gpu.ops.rows import layer_norm, rms_norm, softmax
 
 __all__ = [
     "add",
     "argmax",
     "div",
     "gelu",
+    "layer_norm",
     "max",
     "mean",
     "min",
     "mul",
+    "rms_norm",
     "scale",
     "silu",
+    "softmax",
     "sub",
     "sum",
 ]

@@ -121,10 +121,10 @@ def _made(how: How, kind: str, raw: str, final: str, along: bool, subgroups: boo
         writes={"y": SCALARS[final] if final else kind},
         numbers=["rows", "all", "inner", "pieces", "size"],
         floats=["length"],
-        declare=KEYS + f"var<workgroup> common: array<{kind}, {LANES}>;",
+        declare=KEYS + f"var<workgroup> heap: array<{kind}, {LANES}>;",
         subgroups=subgroups,
         body=_walk(along, f"var best = {kind}();", f"best = {'best + ' + value if adds else f'max(best, {value})'};")
-        + (together("best", "sum" if adds else "max", shared="common", subgroups=subgroups) if along else "")
+        + (together("best", "sum" if adds else "max", shared="heap", subgroups=subgroups) if along else "")
         + f"{'if (lane == 0u)' if along else ''} {{ y[number] = {best}; }}",
     )
 
@@ -138,16 +138,16 @@ def _search(raw: str, along: bool, subgroups: bool) -> Shader:
     """
     first = f"""
         let mine = best;
-        {together("best", "max", shared="common", subgroups=subgroups)}
+        {together("best", "max", shared="heap", subgroups=subgroups)}
         found = select(0xffffffffu, found, mine == best);
-        {together("found", "min", shared="common", subgroups=subgroups)}
+        {together("found", "min", shared="heap", subgroups=subgroups)}
     """
     return shader(
         "argmax",
         reads={"x": SCALARS[raw]} if raw else {"x": "u32", "places": "u32"},
         writes={"keys": "u32", "y": "u32"},
         numbers=["rows", "all", "inner", "pieces", "size"],
-        declare=KEYS + f"var<workgroup> common: array<u32, {LANES}>;",
+        declare=KEYS + f"var<workgroup> heap: array<u32, {LANES}>;",
         subgroups=subgroups,
         body=_walk(along, "var best = 0u; var found = 0xffffffffu;", better)
         + (first if along else "")
@@ -282,4 +282,5 @@ def argmax(x: Operand, axis: int | None = None, keepdims: bool = False) -> Any:
 def _np(function: Any, x: Any, axis: int | None, keepdims: bool) -> Any:
     """Halves are added as floats here too, and whole numbers stay of their size."""
     wide = np.float32 if x.dtype == np.float16 else x.dtype
-    return function(x, axis, dtype=wide, keepdims=keepdims).astype(x.dtype)
+    with np.errstate(over="ignore"):
+        return function(x, axis, dtype=wide, keepdims=keepdims).astype(x.dtype)
