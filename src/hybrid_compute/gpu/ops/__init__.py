@@ -11,6 +11,7 @@ Importing this loads numpy, and not wgpu.
 from __future__ import annotations
 
 from hybrid_compute.gpu.ops.elementwise import add, div, gelu, mul, scale, silu, sub
+from hybrid_compute.gpu.ops.matmul import matmul, matvec
 from hybrid_compute.gpu.ops.reductions import argmax, max, mean, min, sum
 from hybrid_compute.gpu.ops.rows import layer_norm, rms_norm, softmax
 
@@ -20,6 +21,8 @@ __all__ = [
     "div",
     "gelu",
     "layer_norm",
+    "matmul",
+    "matvec",
     "max",
     "mean",
     "min",

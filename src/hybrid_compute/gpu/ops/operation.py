@@ -125,8 +125,9 @@ class Operation(Computable):
             return plan
         wide = [plan.scratch(slot.shape, "float32") if slot.dtype == "float16" else slot for slot in made]
         self._planner(plan, wide, *(widen(plan, each) if isinstance(each, Slot) else each for each in params))
+        written = {slot for dispatch in plan.dispatches for slot in dispatch.slots}
         for result, computed in zip(made, wide, strict=True):
-            if result is not computed:
+            if result is not computed and computed in written:  # results that nothing is written to are zeros
                 narrow(plan, computed, result)
         return plan
 

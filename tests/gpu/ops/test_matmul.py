@@ -1,0 +1,88 @@
+"""Products of matrices are numpy's, of any size, one or many at once."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybrid_compute.errors import InvalidInput
+from hybrid_compute.gpu import ops
+from hybrid_compute.tasks import AnyTask
+from tests.gpu.ops.device import FEW, Computer, normal
+
+SIZES = st.one_of(st.integers(0, 70), st.sampled_from([4, 16, 64, 128]))
+BATCHES = [((3,), ()), ((), (3,)), ((3,), (3,)), ((2, 3), (3,)), ((2, 1), (1, 3)), ((0,), ()), ((1,), (4,)), ((5, 1), (1,))]
+
+
+def close(gpu: Computer, task: AnyTask, a: Any, b: Any) -> None:
+    """Within what the docstrings promise."""
+    found, wanted = gpu(task, a, b), task(a, b)
+    assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype)
+    exact, scale = (np.asarray(task.fn._twin(f(a), f(b)), "float64") for f in (_wide, lambda x: np.abs(_wide(x))))  # type: ignore[attr-defined]
+    rounding = 1e-3 if a.dtype == "float16" else 0.0
+    assert np.all(np.abs(found.astype("float64") - exact) <= 2e-6 * scale + rounding * np.abs(exact) + 1e-30)
+
+
+def _wide(x: Any) -> Any:
+    return x.astype("float32")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@FEW
+@given(rows=SIZES, inner=SIZES, columns=SIZES)
+def test_products_are_numpys(gpu: Computer, dtype: str, rows: int, inner: int, columns: int) -> None:
+    close(gpu, ops.matmul, normal(1, rows, inner, dtype=dtype), normal(2, inner, columns, dtype=dtype))
+
+
+@pytest.mark.parametrize(("left", "right"), BATCHES, ids=str)
+def test_many_at_once(gpu: Computer, left: tuple[int, ...], right: tuple[int, ...]) -> None:
+    """Each with each that numpy would take."""
+    close(gpu, ops.matmul, normal(1, *left, 5, 9), normal(2, *right, 9, 37))
+
+
+@pytest.mark.parametrize(("rows", "inner", "columns"), [(3, 5000, 7), (64, 1030, 64), (1, 70_000, 1)], ids=str)
+def test_few_results_of_many_products_are_added_up_in_pieces(gpu: Computer, rows: int, inner: int, columns: int) -> None:
+    close(gpu, ops.matmul, normal(1, rows, inner), normal(2, inner, columns))
+    close(gpu, ops.matmul, normal(1, rows, inner, dtype="float16"), normal(2, inner, columns, dtype="float16"))
+
+
+@pytest.mark.parametrize(("rows", "inner", "columns"), [(1500, 33, 1501), (1500, 32, 1540)], ids=str)
+def test_large_ones_have_larger_tiles(gpu: Computer, rows: int, inner: int, columns: int) -> None:
+    close(gpu, ops.matmul, normal(1, rows, inner), normal(2, inner, columns))
+
+
+def test_more_than_65535_tiles(gpu: Computer) -> None:
+    """A workgroup for each of many small products."""
+    close(gpu, ops.matmul, normal(1, 66_001, 1, 2), normal(2, 66_001, 2, 1))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@FEW
+@given(rows=SIZES, inner=st.integers(0, 600), vectors=st.sampled_from([(), (0,), (1,), (3,), (2, 2)]))
+def test_matrix_times_vector(gpu: Computer, dtype: str, rows: int, inner: int, vectors: tuple[int, ...]) -> None:
+    close(gpu, ops.matvec, normal(1, rows, inner, dtype=dtype), normal(2, *vectors, inner, dtype=dtype))
+
+
+@pytest.mark.parametrize(
+    ("task", "a", "b", "message"),
+    [
+        (ops.matmul, (2, 3), (4, 5), r"matmul: float32\[2, 3\] and float32\[4, 5\] do not fit"),
+        (ops.matmul, (3,), (3, 5), r"float32\[3\] and float32\[3, 5\] do not fit"),
+        (ops.matmul, (2, 2, 3), (3, 3, 5), r"matmul: the shapes \(2,\) and \(3,\) do not fit together"),
+        (ops.matvec, (2, 3), (2,), r"matvec: float32\[2, 3\] and float32\[2\] do not fit"),
+        (ops.matvec, (1, 2, 3), (3,), r"matvec: float32\[1, 2, 3\] and float32\[3\] do not fit"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    gpu: Computer, task: AnyTask, a: tuple[int, ...], b: tuple[int, ...], message: str
+) -> None:
+    for run in (task, lambda *args: gpu(task, *args)):
+        with pytest.raises(InvalidInput, match=message):
+            run(normal(1, *a), normal(2, *b))
+
+
+def test_different_dtypes_are_refused(gpu: Computer) -> None:
+    with pytest.raises(InvalidInput, match=r"float16\[2, 2\] and float32\[2, 2\] do not fit"):
+        gpu(ops.matmul, normal(1, 2, 2, dtype="float16"), normal(1, 2, 2))
