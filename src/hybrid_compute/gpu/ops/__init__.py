@@ -12,25 +12,34 @@ from __future__ import annotations
 
 from hybrid_compute.gpu.ops.elementwise import add, div, gelu, mul, scale, silu, sub
 from hybrid_compute.gpu.ops.matmul import matmul, matvec
+from hybrid_compute.gpu.ops.moving import gather, transpose
+from hybrid_compute.gpu.ops.quantized import dequantize, matmul_quantized, quantize
 from hybrid_compute.gpu.ops.reductions import argmax, max, mean, min, sum
 from hybrid_compute.gpu.ops.rows import layer_norm, rms_norm, softmax
+from hybrid_compute.gpu.ops.scan import scan
 
 __all__ = [
     "add",
     "argmax",
+    "dequantize",
     "div",
+    "gather",
     "gelu",
     "layer_norm",
     "matmul",
+    "matmul_quantized",
     "matvec",
     "max",
     "mean",
     "min",
     "mul",
+    "quantize",
     "rms_norm",
     "scale",
+    "scan",
     "silu",
     "softmax",
     "sub",
     "sum",
+    "transpose",
 ]
