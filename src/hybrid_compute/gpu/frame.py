@@ -108,7 +108,9 @@ class Frame:
             with native.raising():
                 self._lay_out(works)
                 self._fill(works)
-                self._encode(works)
+                commands = self._encoded(works)
+            with native.raising():
+                native.submit(self._queue, commands)
                 self._ask_for_mappings()
         except BaseException:
             self.drop()  # in whatever state they are
@@ -123,12 +125,12 @@ class Frame:
             self._memory.give_back(buffer)
         self._scratch.clear()
 
-    def _encode(self, works: Sequence[Work]) -> None:
+    def _encoded(self, works: Sequence[Work]) -> Any:
         encoder = native.encoder(self._device)
         self._encode_inputs(encoder, works)
         self._encode_steps(encoder, (step for work in works for step in work.steps))
         self._encode_outputs(encoder, works)
-        native.submit(self._queue, encoder)
+        return native.finish(encoder)
 
     def _lay_out(self, works: Iterable[Work]) -> None:
         """Give every place its buffer and its offset."""

@@ -113,7 +113,7 @@ class GpuFunction(Computable, Generic[P, R]):
         for name, count in counts.items():
             if not isinstance(count, int) or isinstance(count, bool):
                 raise InvalidInput(f"{name} must be a whole number: shapes are reckoned from it, not {count!r}")
-        names = {**counts, **bind((name, definition.inputs[name], shape) for name, shape in shapes.items())}
+        names = bind(((name, definition.inputs[name], shape) for name, shape in shapes.items()), counts)
         outputs = [declared.shape(names) for declared in definition.outputs.values()]
         for name, shape in zip(definition.outputs, outputs, strict=True):
             if any(size < 0 for size in shape):
