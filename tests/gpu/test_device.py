@@ -160,8 +160,7 @@ def test_no_more_memory_than_it_was_given() -> None:
     device = opened(memory=1 << 20)
     kept = [on(device, floats(30_000)) for _ in range(4)]
     with pytest.raises(LimitExceeded, match=r"asked for, and [\d,]+ of 1,048,576 are in use"):
-        for _ in range(10):
-            kept.append(on(device, floats(30_000)))
+        kept.extend(on(device, floats(30_000)) for _ in range(10))
     kept.clear()
     gc.collect()
     again = on(device, floats(30_000))

@@ -32,7 +32,7 @@ def test_arrays_that_do_not_fit_are_refused(declared: str, shape: tuple[int, ...
 
 @pytest.mark.parametrize("text", ["f64[n]", "f32", "f32[n", "f32[n]]", "f32[n.m]", "f32[a if b else c]", "f32[1.5]"])
 def test_what_is_no_declaration_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"is no array|is not understood|may use"):
         Declared.parse(text)
 
 

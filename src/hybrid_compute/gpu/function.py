@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from hybrid_compute.errors import InvalidInput
+from hybrid_compute.gpu.checking import check
 from hybrid_compute.gpu.computable import Computable
 from hybrid_compute.gpu.definition import Definition
 from hybrid_compute.gpu.shapes import DTYPES, Shape, bind
@@ -248,6 +249,7 @@ def gpu_task(
 
     def made(stub: Callable[P, R]) -> Task[P, R]:
         definition = Definition.of(stub, wgsl, inputs, outputs, workgroups=workgroups, batchable=batchable, entry=entry)
+        check(definition.kernel)
         function = GpuFunction(definition, cpu or stub, stub)
         return Task(function, cost="gpu", **facts)
 
