@@ -25,7 +25,7 @@ from tests.gpu import shaders
 def work(device: Device, task: AnyTask, *args: Any) -> Work:
     function: GpuFunction[..., Any] = task.fn  # type: ignore[assignment]
     assert device.facts is not None
-    return function.work(args, device.facts, Waiting(device))
+    return function.work(args, device.facts, Waiting())
 
 
 def told(works: Sequence[Work]) -> list[Any]:
@@ -50,7 +50,7 @@ def result(asked: Work) -> Any:
 
 
 def on(device: Device, array: Any) -> GpuArray:
-    asked = upload(array, Waiting(device))
+    asked = upload(array, Waiting())
     device.submit([asked])
     kept: GpuArray = result(asked)
     return kept
@@ -172,7 +172,7 @@ def test_an_array_larger_than_can_be_bound_is_refused(device: Device) -> None:
     assert device.facts is not None
     most = device.facts.binding
     place = Upload(np.broadcast_to(np.float32(0), most // 4 + 1), most + 4)
-    asked = Work((), [place], [], Waiting(device))
+    asked = Work((), [place], [], Waiting())
     device.submit([asked])
     with pytest.raises(LimitExceeded, match="more than the device binds at once"):
         result(asked)
@@ -321,7 +321,7 @@ def test_a_step_may_follow_another(device: Device) -> None:
     kernel = Kernel("double", DOUBLE, "main", [(0, "read_write")])
     x = floats(64)
     place = Output((64,), "float32", 256, x)
-    asked = Work([Step(kernel, [place], (1, 1, 1)) for _ in range(3)], [place], [place], Waiting(device))
+    asked = Work([Step(kernel, [place], (1, 1, 1)) for _ in range(3)], [place], [place], Waiting())
     device.submit([asked])
     np.testing.assert_allclose(result(asked), 8 * x, rtol=1e-6)
 

@@ -159,14 +159,15 @@ class GpuBackend(Backend):
     def _box(self) -> Mailbox:
         """The mailbox of the event loop that this is called in: whoever runs in a new one gets another."""
         loop = asyncio.get_running_loop()
-        if self._mailbox is None or self._mailbox.loop is not loop or self._mailbox.device is not self._device:
-            self._mailbox = Mailbox(loop, self.device)
+        if self._mailbox is None or self._mailbox.loop is not loop:
+            self._mailbox = Mailbox(loop)
         return self._mailbox
 
     def _send(self, box: Mailbox) -> None:
         """Give the device all that was asked for since it was last given something."""
         coming, self._coming = self._coming, defaultdict(list)
-        box.device.submit([work for function, asked in coming.items() for work in self._works(function, asked, box)])
+        assert self._device is not None
+        self._device.submit([work for function, asked in coming.items() for work in self._works(function, asked, box)])
         self._watch(box.loop)
 
     def _works(self, function: Computable, asked: Sequence[Asked], box: Mailbox) -> list[Work]:

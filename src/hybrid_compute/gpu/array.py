@@ -10,10 +10,9 @@ import numpy as np
 
 from hybrid_compute.errors import BackendClosed
 from hybrid_compute.gpu.replies import Asked, Mailbox, Waiting
-from hybrid_compute.gpu.work import Fetch, Reply, Resident, Work
+from hybrid_compute.gpu.work import Fetch, Home, Reply, Resident, Work
 
 if TYPE_CHECKING:
-    from hybrid_compute.gpu.device import Device
     from hybrid_compute.gpu.memory import Buffer
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -29,14 +28,13 @@ class GpuArray:
 
     __slots__ = ("__weakref__", "_device", "_free", "_place", "dtype", "nbytes", "shape")
 
-    def __init__(self, device: Device, buffer: Buffer, shape: tuple[int, ...], dtype: str, nbytes: int) -> None:
+    def __init__(self, device: Home, buffer: Buffer, shape: tuple[int, ...], dtype: str, nbytes: int) -> None:
         self.shape = shape
         self.dtype = np.dtype(dtype)
         self.nbytes = nbytes
         self._device = device
         self._place: tuple[Buffer, int] | None = (buffer, nbytes)
-        assert device.memory is not None
-        self._free = weakref.finalize(self, device.memory.give_back, buffer)
+        self._free = weakref.finalize(self, device.give_back, buffer)
         self._free.atexit = False
 
     @property
@@ -59,7 +57,7 @@ class GpuArray:
 
     async def to_host(self) -> Array:
         """A copy of it in this process, when all that was asked for before is done."""
-        asked = Asked((), Mailbox(asyncio.get_running_loop(), self._device))
+        asked = Asked((), Mailbox(asyncio.get_running_loop()))
         self._fetch(asked)
         found: Array = await asked.answer
         return found
@@ -74,7 +72,7 @@ class GpuArray:
         self._free()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        waiting = Waiting(self._device)
+        waiting = Waiting()
         self._fetch(waiting)
         found: Array = waiting.future.result()
         return found if dtype is None else found.astype(dtype)

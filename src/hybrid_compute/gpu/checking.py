@@ -11,7 +11,6 @@ import atexit
 import hashlib
 import json
 import os
-import select
 import subprocess
 import sys
 import threading
@@ -123,8 +122,15 @@ atexit.register(_checker.end)
 def serve() -> None:
     """The life of the process: a question in each line of its input, an answer in each of its output."""
     compiles = _compiler()
-    while select.select([sys.stdin], [], [], _IDLE)[0] and (line := sys.stdin.readline()):
-        print(json.dumps(compiles(*json.loads(line))), flush=True)
+    while True:
+        idle = threading.Timer(_IDLE, os._exit, [0])
+        idle.start()
+        line = sys.stdin.readline()
+        idle.cancel()
+        if not line:
+            return
+        sys.stdout.write(f"{json.dumps(compiles(*json.loads(line)))}\n")
+        sys.stdout.flush()
 
 
 def _compiler() -> Any:

@@ -13,7 +13,7 @@ from hybrid_compute.errors import InvalidInput
 from hybrid_compute.gpu.errors import InvalidShader
 from hybrid_compute.gpu.records import Record
 from hybrid_compute.gpu.shapes import Declared, Expression, Names, Shape, ceil_div
-from hybrid_compute.gpu.wgsl import Binding, Entry, Shader, Size, reflect
+from hybrid_compute.gpu.wgsl import Access, Binding, Entry, Shader, Size, reflect
 
 if TYPE_CHECKING:
     from hybrid_compute.gpu.work import Kernel
@@ -93,7 +93,7 @@ class Definition:
         groups = _expressions(workgroups)
         counts = _counts(name, given, made, groups, parameters)
         rows = _rows(name, given, made) if batchable else frozenset[str]()
-        bindings = tuple((binding.number, binding.access) for binding in shader.bindings)
+        bindings: list[tuple[int, Access]] = [(binding.number, binding.access) for binding in shader.bindings]
         return cls(
             name=name,
             kernel=Kernel(name, wgsl, chosen.name, bindings),

@@ -30,11 +30,12 @@ from hybrid_compute.errors import (
 from hybrid_compute.gpu.adapters import Adapter, choose
 from hybrid_compute.gpu.facts import Facts
 from hybrid_compute.gpu.shader_errors import is_lost
-from hybrid_compute.gpu.work import Resident, Work
+from hybrid_compute.gpu.work import Kept, Resident, Work
 
 if TYPE_CHECKING:
+    from hybrid_compute.gpu.array import GpuArray
     from hybrid_compute.gpu.frame import Frame
-    from hybrid_compute.gpu.memory import Memory
+    from hybrid_compute.gpu.memory import Buffer, Memory
     from hybrid_compute.gpu.pipelines import Pipelines
 
 DEPTH = 2
@@ -98,6 +99,11 @@ class Device:
             self._refuse(works)
         else:
             self._inbox.put(works)
+
+    def give_back(self, buffer: Buffer) -> None:
+        """An array has gone, and its buffer can be used for another. Any thread may say so, at any time."""
+        if self.memory is not None:
+            self.memory.give_back(buffer)
 
     def close(self) -> None:
         """What is under way is finished, what waits is refused, and the thread ends."""
@@ -266,8 +272,13 @@ class Device:
                 work.reply.failed(ours, started=True)
         else:
             for work, result in zip(self._done_with(launched), results, strict=False):
-                work.reply.done(result)
+                work.reply.done([self._array(each) if isinstance(each, Kept) else each for each in result])
         self._free.append(launched.frame)
+
+    def _array(self, place: Kept) -> GpuArray:
+        from hybrid_compute.gpu.array import GpuArray
+
+        return GpuArray(self, place.buffer, place.shape, place.dtype, place.nbytes)
 
     def _lose(self, error: DeviceLost) -> None:
         self._was_lost = True
