@@ -144,7 +144,10 @@ class Device:
             self._refuse(self._left())
             return
         self._opened.set_result(None)
-        self._free.extend(self._frame(device, memory, pipelines) for _ in range(DEPTH))
+        from hybrid_compute.gpu.frame import Frame
+
+        assert self.facts is not None
+        self._free.extend(Frame(device, memory, pipelines, self.facts.alignment) for _ in range(DEPTH))
         try:
             self._serve(pipelines)
         finally:
@@ -180,15 +183,9 @@ class Device:
             adapter.is_software,
         )
         self._wgpu = device
-        self.memory = Memory(device, self._budget, self.facts.binding)
+        direct = self._direct and "mappable-primary-buffers" in features
+        self.memory = Memory(device, self._budget, self.facts.binding, direct=direct)
         return device, self.memory, Pipelines(device)
-
-    def _frame(self, device: Any, memory: Memory, pipelines: Pipelines) -> Frame:
-        from hybrid_compute.gpu.frame import Frame
-
-        assert self.facts is not None
-        direct = self._direct and "mappable-primary-buffers" in self.facts.features
-        return Frame(device, memory, pipelines, alignment=self.facts.alignment, direct=direct)
 
     def _serve(self, pipelines: Pipelines) -> None:
         while not self._was_lost and (works := self._come(wait=not self._under_way)) is not None:
