@@ -24,6 +24,7 @@ from hybrid_compute.tasks import AnyTask
 if TYPE_CHECKING:
     from hybrid_compute.gpu.array import GpuArray
     from hybrid_compute.gpu.facts import Facts
+    from hybrid_compute.gpu.recording import Recording
 
 SOFTWARE = 8
 """The rank of an adapter in software: after all that computes on a processor without a detour."""
@@ -111,6 +112,23 @@ class GpuBackend(Backend):
         self._watch(box.loop)
         kept: GpuArray = await asked.answer
         return kept
+
+    def record(self) -> Recording:
+        """A block in which tasks are not computed but written down, to be done in one go as often as you like.
+
+        >>> with place.record() as g:
+        ...     x = g.input("x", (1000,))
+        ...     g.returns(along(along(x, 2.0), 0.5))
+        >>> await g(x=array)
+        """
+        from hybrid_compute.gpu.recording import Recording
+
+        self.device  # noqa: B018  # there must be one
+        return Recording(self._facts, self._play)
+
+    def _play(self, work: Work) -> None:
+        self.device.submit([work])
+        self._watch(asyncio.get_running_loop())
 
     async def run_task(self, task: AnyTask, /, *args: Any, **kwargs: Any) -> Any:
         return await self.run_call(Call(task, args, kwargs))

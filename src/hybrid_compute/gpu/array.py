@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from hybrid_compute.errors import BackendClosed
 from hybrid_compute.gpu.replies import Asked, Mailbox, Waiting
-from hybrid_compute.gpu.work import Fetch, Home, Reply, Resident, Work
+from hybrid_compute.gpu.work import Fetch, Home, Place, Reply, Resident, Work
 
 if TYPE_CHECKING:
     from hybrid_compute.gpu.memory import Buffer
@@ -18,7 +19,32 @@ if TYPE_CHECKING:
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 
-class GpuArray:
+class OnDevice(ABC):
+    """What tasks take for an array on a device: one that is there, or one that will be."""
+
+    __slots__ = ()
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    nbytes: int
+
+    @abstractmethod
+    def resident(self) -> Place:
+        """Where it lies."""
+
+    @property
+    def size(self) -> int:
+        """How many elements it has."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+
+class GpuArray(OnDevice):
     """An array on a device, with `shape`, `dtype` and `nbytes` as numpy has them. Its content is never changed.
 
     `await array.to_host()` gives a copy here, and `numpy.asarray(array)` does, for who does not mind to wait in line.
@@ -36,15 +62,6 @@ class GpuArray:
         self._place: tuple[Buffer, int] | None = (buffer, nbytes)
         self._free = weakref.finalize(self, device.give_back, buffer)
         self._free.atexit = False
-
-    @property
-    def size(self) -> int:
-        """How many elements it has."""
-        return int(np.prod(self.shape, dtype=np.int64))
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
 
     def resident(self) -> Resident:
         """Where it lies. Raises `BackendClosed` if it does not any more."""
@@ -79,9 +96,6 @@ class GpuArray:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _itself, (self.__array__(),)
-
-    def __len__(self) -> int:
-        return self.shape[0]
 
     def __repr__(self) -> str:
         where = "released" if self._place is None else f"on device {self._device.number}"

@@ -17,7 +17,7 @@ import numpy as np
 
 from hybrid_compute.gpu import native
 from hybrid_compute.gpu.memory import COPY_DST, COPY_SRC, MAP_READ, MAP_WRITE, STORAGE, UNIFORM
-from hybrid_compute.gpu.work import Fetch, Kept, Output, Place, Scratch, Step, Uniform, Upload, Work
+from hybrid_compute.gpu.work import Fetch, Kept, Output, Place, Scratch, Step, Uniform, Upload, Work, Zeros
 
 if TYPE_CHECKING:
     from hybrid_compute.gpu.memory import Buffer, Memory
@@ -148,7 +148,7 @@ class Frame:
                     outputs.append(place)  # type: ignore[arg-type]
                 elif kind is Kept:
                     place.buffer = self._memory.take(place.nbytes)
-                elif kind is Scratch:
+                elif kind is Scratch or kind is Zeros:
                     place.buffer = self._memory.take(place.nbytes)
                     self._scratch.append(place.buffer)
                 elif kind is Fetch and not self._is_near(place):
@@ -228,7 +228,7 @@ class Frame:
                 if isinstance(place, Output) and place.initial is not None:
                     if not self._is_near(place):
                         native.copy(encoder, up.host.raw, place.staged, place.buffer.raw, place.offset, place.nbytes)
-                elif type(place) is Kept:
+                elif type(place) is Kept or type(place) is Zeros:
                     native.clear(encoder, place.buffer.raw, 0, place.nbytes)
 
     def _encode_steps(self, encoder: Any, steps: Iterable[Step]) -> None:

@@ -89,6 +89,12 @@ class Scratch(Place):
     __slots__ = ()
 
 
+class Zeros(Scratch):
+    """The same, and there are zeros in it at first."""
+
+    __slots__ = ()
+
+
 class Resident(Place):
     """An array that lies on `device`. `owner` keeps it there."""
 
