@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: .venv/dev
 	$(BIN)/hybrid-compute demo
 
-test: lint
+test: lint .venv/vulkan
 	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 bench: .venv/bench
@@ -36,6 +36,14 @@ clean:
 # A stamp for each extra: a second run finds it newer than pyproject.toml and installs nothing.
 .venv/dev .venv/bench: .venv/%: pyproject.toml | $(BIN)/pip
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	touch $@
+
+# Where there is no gpu, its tests run on Mesa's driver, which computes on the processor. Without any they are skipped.
+.venv/vulkan: .venv/dev
+	if ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json >/dev/null 2>&1; then :; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; \
+	then apt-get update -qq && apt-get install -qq --no-install-recommends mesa-vulkan-drivers libvulkan1; \
+	else echo "No driver for Vulkan is installed: tests that need one are skipped (mesa-vulkan-drivers is one)"; fi
 	touch $@
 
 # Debian keeps ensurepip, and with it `venv` as everybody knows it, in a package of its own (python3-venv).

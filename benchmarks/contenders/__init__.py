@@ -10,6 +10,7 @@ from benchmarks.contenders import (
     concurrent5,
     crowd,
     engine,
+    gpu,
     instances,
     kernels,
     lag,
@@ -50,5 +51,6 @@ GROUPS = {
         instances,
         kernels,
         sandbox,
+        gpu,
     )
 }

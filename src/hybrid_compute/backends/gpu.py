@@ -24,6 +24,7 @@ from hybrid_compute.tasks import AnyTask
 if TYPE_CHECKING:
     from hybrid_compute.gpu.array import GpuArray
     from hybrid_compute.gpu.facts import Facts
+    from hybrid_compute.gpu.recording import Recording
 
 SOFTWARE = 8
 """The rank of an adapter in software: after all that computes on a processor without a detour."""
@@ -112,6 +113,23 @@ class GpuBackend(Backend):
         kept: GpuArray = await asked.answer
         return kept
 
+    def record(self) -> Recording:
+        """A block in which tasks are not computed but written down, to be done in one go as often as you like.
+
+        >>> with place.record() as g:
+        ...     x = g.input("x", (1000,))
+        ...     g.returns(along(along(x, 2.0), 0.5))
+        >>> await g(x=array)
+        """
+        from hybrid_compute.gpu.recording import Recording
+
+        self.device  # noqa: B018  # there must be one
+        return Recording(self._facts, self._play)
+
+    def _play(self, work: Work) -> None:
+        self.device.submit([work])
+        self._watch(asyncio.get_running_loop())
+
     async def run_task(self, task: AnyTask, /, *args: Any, **kwargs: Any) -> Any:
         return await self.run_call(Call(task, args, kwargs))
 
@@ -159,14 +177,15 @@ class GpuBackend(Backend):
     def _box(self) -> Mailbox:
         """The mailbox of the event loop that this is called in: whoever runs in a new one gets another."""
         loop = asyncio.get_running_loop()
-        if self._mailbox is None or self._mailbox.loop is not loop or self._mailbox.device is not self._device:
-            self._mailbox = Mailbox(loop, self.device)
+        if self._mailbox is None or self._mailbox.loop is not loop:
+            self._mailbox = Mailbox(loop)
         return self._mailbox
 
     def _send(self, box: Mailbox) -> None:
         """Give the device all that was asked for since it was last given something."""
         coming, self._coming = self._coming, defaultdict(list)
-        box.device.submit([work for function, asked in coming.items() for work in self._works(function, asked, box)])
+        assert self._device is not None
+        self._device.submit([work for function, asked in coming.items() for work in self._works(function, asked, box)])
         self._watch(box.loop)
 
     def _works(self, function: Computable, asked: Sequence[Asked], box: Mailbox) -> list[Work]:

@@ -4,40 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from hybrid_compute.errors import BackendClosed
 from hybrid_compute.gpu.replies import Asked, Mailbox, Waiting
-from hybrid_compute.gpu.work import Fetch, Reply, Resident, Work
+from hybrid_compute.gpu.work import Fetch, Home, Place, Reply, Resident, Work
 
 if TYPE_CHECKING:
-    from hybrid_compute.gpu.device import Device
     from hybrid_compute.gpu.memory import Buffer
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 
-class GpuArray:
-    """An array on a device, with `shape`, `dtype` and `nbytes` as numpy has them. Its content is never changed.
+class OnDevice(ABC):
+    """What tasks take for an array on a device: one that is there, or one that will be."""
 
-    `await array.to_host()` gives a copy here, and `numpy.asarray(array)` does, for who does not mind to wait in line.
-    The device has its memory back when the last reference has gone, or after `release`. Sent to another process, it
-    goes as an ordinary array.
-    """
+    __slots__ = ()
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    nbytes: int
 
-    __slots__ = ("__weakref__", "_device", "_free", "_place", "dtype", "nbytes", "shape")
-
-    def __init__(self, device: Device, buffer: Buffer, shape: tuple[int, ...], dtype: str, nbytes: int) -> None:
-        self.shape = shape
-        self.dtype = np.dtype(dtype)
-        self.nbytes = nbytes
-        self._device = device
-        self._place: tuple[Buffer, int] | None = (buffer, nbytes)
-        assert device.memory is not None
-        self._free = weakref.finalize(self, device.memory.give_back, buffer)
-        self._free.atexit = False
+    @abstractmethod
+    def resident(self) -> Place:
+        """Where it lies."""
 
     @property
     def size(self) -> int:
@@ -47,6 +39,29 @@ class GpuArray:
     @property
     def ndim(self) -> int:
         return len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+
+class GpuArray(OnDevice):
+    """An array on a device, with `shape`, `dtype` and `nbytes` as numpy has them. Its content is never changed.
+
+    `await array.to_host()` gives a copy here, and `numpy.asarray(array)` does, for who does not mind to wait in line.
+    The device has its memory back when the last reference has gone, or after `release`. Sent to another process, it
+    goes as an ordinary array.
+    """
+
+    __slots__ = ("__weakref__", "_device", "_free", "_place", "dtype", "nbytes", "shape")
+
+    def __init__(self, device: Home, buffer: Buffer, shape: tuple[int, ...], dtype: str, nbytes: int) -> None:
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+        self.nbytes = nbytes
+        self._device = device
+        self._place: tuple[Buffer, int] | None = (buffer, nbytes)
+        self._free = weakref.finalize(self, device.give_back, buffer)
+        self._free.atexit = False
 
     def resident(self) -> Resident:
         """Where it lies. Raises `BackendClosed` if it does not any more."""
@@ -59,7 +74,7 @@ class GpuArray:
 
     async def to_host(self) -> Array:
         """A copy of it in this process, when all that was asked for before is done."""
-        asked = Asked((), Mailbox(asyncio.get_running_loop(), self._device))
+        asked = Asked((), Mailbox(asyncio.get_running_loop()))
         self._fetch(asked)
         found: Array = await asked.answer
         return found
@@ -74,16 +89,13 @@ class GpuArray:
         self._free()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        waiting = Waiting(self._device)
+        waiting = Waiting()
         self._fetch(waiting)
         found: Array = waiting.future.result()
         return found if dtype is None else found.astype(dtype)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _itself, (self.__array__(),)
-
-    def __len__(self) -> int:
-        return self.shape[0]
 
     def __repr__(self) -> str:
         where = "released" if self._place is None else f"on device {self._device.number}"

@@ -12,10 +12,22 @@ if TYPE_CHECKING:
 
 
 class Computable(ABC):
-    """A function that a device can compute. Calling it computes it on the processor, in this thread."""
+    """A function that a device can compute. Calling it computes it on the processor, in this thread.
+
+    Called with what stands for an array in a recording, it becomes a part of that.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The twin's result; while it is recorded, what stands for the result later."""
+        for each in (*args, *kwargs.values()):
+            recording = getattr(each, "recording", None)
+            if recording is not None:
+                return recording.add(self, args, kwargs)
+        return self.here(*args, **kwargs)
 
     @abstractmethod
-    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def here(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute it on the processor, in this thread."""
 
     @abstractmethod
     def positional(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from hybrid_compute.errors import InvalidInput
 from hybrid_compute.gpu.errors import InvalidShader
 from hybrid_compute.gpu.records import Record
 from hybrid_compute.gpu.shapes import Declared, Expression, Names, Shape, ceil_div
-from hybrid_compute.gpu.wgsl import Binding, Entry, Shader, Size, reflect
+from hybrid_compute.gpu.wgsl import Access, Binding, Entry, Shader, Size, reflect
 
 if TYPE_CHECKING:
     from hybrid_compute.gpu.work import Kernel
@@ -91,9 +91,9 @@ class Definition:
         _check_names(name, shader, given, made, parameters)
         uniform = _uniform(name, shader, given, parameters, _dims(given))
         groups = _expressions(workgroups)
-        counts = _counts(name, made, groups, _dims(given), parameters)
+        counts = _counts(name, given, made, groups, parameters)
         rows = _rows(name, given, made) if batchable else frozenset[str]()
-        bindings = tuple((binding.number, binding.access) for binding in shader.bindings)
+        bindings: list[tuple[int, Access]] = [(binding.number, binding.access) for binding in shader.bindings]
         return cls(
             name=name,
             kernel=Kernel(name, wgsl, chosen.name, bindings),
@@ -197,16 +197,21 @@ def _dims(given: Mapping[str, Declared]) -> frozenset[str]:
 
 def _counts(
     name: str,
+    given: Mapping[str, Declared],
     made: Mapping[str, Declared],
     groups: Sequence[Expression],
-    dims: frozenset[str],
     parameters: Sequence[str],
 ) -> tuple[str, ...]:
-    wanted = {each for declared in made.values() for dim in declared.dims for each in dim.names}
-    wanted |= {each for expression in groups for each in expression.names}
+    """The parameters that shapes are reckoned from."""
+    dims = _dims(given)
+    both = sorted(dims & set(parameters))
+    if both:
+        raise ValueError(f"{name}: {both[0]} is a parameter and a size of an array: which of them counts?")
+    shapes = [dim for declared in (*given.values(), *made.values()) for dim in declared.dims]
+    wanted = {each for expression in (*shapes, *groups) for each in expression.names}
     unknown = sorted(wanted - dims - set(parameters))
     if unknown:
-        raise ValueError(f"{name}: {', '.join(unknown)} is in a shape, and neither an input's nor a parameter")
+        raise ValueError(f"{name}: {unknown[0]} stands in a shape, and no array has it as a size, and no parameter")
     return tuple(each for each in parameters if each in wanted - dims)
 
 

@@ -28,13 +28,14 @@ from hybrid_compute.errors import (
     LimitExceeded,
 )
 from hybrid_compute.gpu.adapters import Adapter, choose
-from hybrid_compute.gpu.errors import InvalidShader
 from hybrid_compute.gpu.facts import Facts
-from hybrid_compute.gpu.work import Resident, Work
+from hybrid_compute.gpu.shader_errors import is_lost
+from hybrid_compute.gpu.work import Kept, Resident, Work
 
 if TYPE_CHECKING:
+    from hybrid_compute.gpu.array import GpuArray
     from hybrid_compute.gpu.frame import Frame
-    from hybrid_compute.gpu.memory import Memory
+    from hybrid_compute.gpu.memory import Buffer, Memory
     from hybrid_compute.gpu.pipelines import Pipelines
 
 DEPTH = 2
@@ -73,6 +74,7 @@ class Device:
         self.lost: str = ""
         """Why it can no longer be used."""
         self._was_lost = False
+        self._wgpu: Any = None
         self._name = name
         self._budget = memory
         self._direct = direct
@@ -80,7 +82,9 @@ class Device:
         self._gone = gone  # told when it was lost, with the works that it had not begun
         self._inbox: queue.SimpleQueue[Sequence[Work] | None] = queue.SimpleQueue()
         self._opened: Future[None] = Future()
+        self._free: deque[Frame] = deque()
         self._under_way: deque[Launched] = deque()
+        self._unbegun: list[Work] = []
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._main, name=f"hybrid-compute-gpu-{self.number}", daemon=True)
 
@@ -95,6 +99,11 @@ class Device:
             self._refuse(works)
         else:
             self._inbox.put(works)
+
+    def give_back(self, buffer: Buffer) -> None:
+        """An array has gone, and its buffer can be used for another. Any thread may say so, at any time."""
+        if self.memory is not None:
+            self.memory.give_back(buffer)
 
     def close(self) -> None:
         """What is under way is finished, what waits is refused, and the thread ends."""
@@ -135,9 +144,12 @@ class Device:
             self._refuse(self._left())
             return
         self._opened.set_result(None)
-        frames = [self._frame(device, memory, pipelines) for _ in range(DEPTH)]
+        from hybrid_compute.gpu.frame import Frame
+
+        assert self.facts is not None
+        self._free.extend(Frame(device, memory, pipelines, self.facts.alignment) for _ in range(DEPTH))
         try:
-            self._serve(deque(frames), pipelines)
+            self._serve(pipelines)
         finally:
             while self._under_way:
                 self._finish()
@@ -146,7 +158,7 @@ class Device:
                 self._gone(self, left)
             else:
                 self._refuse(left)
-            for frame in frames:
+            for frame in self._free:
                 frame.drop()
             device.destroy()
 
@@ -170,26 +182,17 @@ class Device:
             limits["max-compute-workgroup-storage-size"],
             adapter.is_software,
         )
-        self.memory = Memory(device, self._budget, self.facts.binding)
+        self._wgpu = device
+        direct = self._direct and "mappable-primary-buffers" in features
+        self.memory = Memory(device, self._budget, self.facts.binding, direct=direct)
         return device, self.memory, Pipelines(device)
 
-    def _frame(self, device: Any, memory: Memory, pipelines: Pipelines) -> Frame:
-        from hybrid_compute.gpu.frame import Frame
-
-        assert self.facts is not None
-        direct = self._direct and "mappable-primary-buffers" in self.facts.features
-        return Frame(device, memory, pipelines, alignment=self.facts.alignment, direct=direct)
-
-    def _serve(self, free: deque[Frame], pipelines: Pipelines) -> None:
+    def _serve(self, pipelines: Pipelines) -> None:
         while not self._was_lost and (works := self._come(wait=not self._under_way)) is not None:
             for some in portions(self._fit(works, pipelines)):
-                if not free:
-                    free.append(self._finish())
-                frame = free.popleft()
-                if not self._launch(frame, some):
-                    free.append(frame)
+                self._launch(some)
             if self._under_way and self._inbox.empty():
-                free.append(self._finish())
+                self._finish()
 
     def _come(self, *, wait: bool) -> list[Work] | None:
         """All that has come in; None when it is time to go."""
@@ -206,50 +209,77 @@ class Device:
 
     def _fit(self, works: Iterable[Work], pipelines: Pipelines) -> list[Work]:
         """Those that the device can do; the others are told why not."""
-        assert self.facts is not None
         fitting: list[Work] = []
         for work in works:
             try:
-                for step in work.steps:
-                    pipelines[step.kernel]
-                    check_groups(step.kernel.name, step.groups, self.facts.workgroups)
-                for place in work.places:
-                    check_size(place.nbytes, self.facts.binding)
-                    if isinstance(place, Resident) and place.device is not self:
-                        raise BackendClosed("this array lies on another device, or on one that is gone", backend="gpu")
-            except (InvalidShader, HybridComputeError) as error:
-                work.reply.failed(error, started=False)
+                self._check(work, pipelines)
+            except Exception as error:
+                self._not_begun([work], error)
             else:
                 fitting.append(work)
         return fitting
 
-    def _launch(self, frame: Frame, works: list[Work]) -> bool:
-        """Whether the device has begun with them. Who waits for those that it has not begun is told."""
+    def _check(self, work: Work, pipelines: Pipelines) -> None:
+        """Compile what it needs. Raises one of our errors, or wgpu's, if it cannot be done."""
+        assert self.facts is not None
+        for step in work.steps:
+            pipelines[step.kernel]
+            check_groups(step.kernel.name, step.groups, self.facts.workgroups)
+        for place in work.places:
+            check_size(place.nbytes, self.facts.binding)
+            if isinstance(place, Resident) and place.device is not self:
+                raise BackendClosed("this array lies on another device, or on one that is gone", backend="gpu")
+
+    def _launch(self, works: list[Work]) -> None:
+        """Have the device begin with them, in a frame; a free one, or that of what it was given first."""
+        if not self._free:
+            self._finish()
+        frame = self._free.popleft()
         try:
             frame.launch(works)
         except Exception as error:
-            if len(works) == 1:
-                self._fail(works, error, started=False)
-            else:  # one of them it was, and the others shall not suffer for it
-                for work in works:
-                    if self._launch(frame, [work]):
-                        self._finish()
-            return False
-        with self._lock:
-            self._under_way.append(Launched(frame, monotonic(), works))
-        return True
+            self._free.append(frame)
+            self._not_begun(works, error)
+        else:
+            with self._lock:
+                self._under_way.append(Launched(frame, monotonic(), works))
 
-    def _finish(self) -> Frame:
+    def _not_begun(self, works: list[Work], error: Exception) -> None:
+        """Tell who waits for them; of several it was one, and the others shall not suffer for it."""
+        ours = translated(error)
+        if isinstance(ours, DeviceLost):
+            self._lose(ours)
+            self._unbegun += works
+        elif len(works) > 1:
+            for work in works:
+                self._launch([work])
+        else:
+            works[0].reply.failed(ours, started=False)
+
+    def _finish(self) -> None:
         """Wait for what the device was given first."""
         launched = self._under_way[0]
         try:
             results = launched.frame.finish()
         except Exception as error:
-            self._fail(self._done_with(launched), error, started=True)
+            ours = translated(error)
+            if isinstance(ours, DeviceLost):
+                self._lose(ours)
+            for work in self._done_with(launched):
+                work.reply.failed(ours, started=True)
         else:
             for work, result in zip(self._done_with(launched), results, strict=False):
-                work.reply.done(result)
-        return launched.frame
+                work.reply.done([self._array(each) if isinstance(each, Kept) else each for each in result])
+        self._free.append(launched.frame)
+
+    def _array(self, place: Kept) -> GpuArray:
+        from hybrid_compute.gpu.array import GpuArray
+
+        return GpuArray(self, place.buffer, place.shape, place.dtype, place.nbytes)
+
+    def _lose(self, error: DeviceLost) -> None:
+        self._was_lost = True
+        self.lost = self.lost or str(error)
 
     def _done_with(self, launched: Launched) -> Sequence[Work]:
         """Its works; none if they were given up."""
@@ -257,17 +287,9 @@ class Device:
             self._under_way.remove(launched)
             return _taken(launched)
 
-    def _fail(self, works: Iterable[Work], error: Exception, *, started: bool) -> None:
-        ours = translated(error)
-        if isinstance(ours, DeviceLost):
-            self._was_lost = True
-            self.lost = self.lost or str(ours)
-        for work in works:
-            work.reply.failed(ours, started=started)
-
     def _left(self) -> list[Work]:
         """All that waits to be begun."""
-        left: list[Work] = []
+        left, self._unbegun = self._unbegun, []
         try:
             while True:
                 left += self._inbox.get_nowait() or ()
@@ -325,7 +347,7 @@ def translated(error: Exception) -> Exception:
         return error
     import wgpu
 
-    if "lost" in str(error):  # wgpu has no error of its own for it
+    if is_lost(error):
         return DeviceLost(f"the device was lost: {error}", backend="gpu")
     if isinstance(error, wgpu.GPUOutOfMemoryError):
         return LimitExceeded(f"the device has no memory left: {error}", backend="gpu")

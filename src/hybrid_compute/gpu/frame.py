@@ -16,24 +16,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hybrid_compute.gpu import native
-from hybrid_compute.gpu.work import Fetch, Kept, Output, Place, Scratch, Step, Uniform, Upload, Work
+from hybrid_compute.gpu.memory import COPY_DST, COPY_SRC, MAP_READ, MAP_WRITE, STORAGE, UNIFORM
+from hybrid_compute.gpu.work import Fetch, Kept, Output, Place, Scratch, Step, Uniform, Upload, Work, Zeros
 
 if TYPE_CHECKING:
     from hybrid_compute.gpu.memory import Buffer, Memory
     from hybrid_compute.gpu.pipelines import Pipelines
 
-MAP_READ, MAP_WRITE, COPY_SRC, COPY_DST, UNIFORM, STORAGE = 0x1, 0x2, 0x4, 0x8, 0x40, 0x80
-"""How a buffer is used: https://www.w3.org/TR/webgpu/#buffer-usage."""
 _LEAST = 1 << 16
+LARGE = 1 << 18
+"""Bytes from which on an array that the host can map is written and read where it lies: mapping takes 0.1 ms."""
 
 
 class Window:
     """A buffer that the host writes, or reads, and the buffer that shaders see: mostly its copy, perhaps the same."""
 
-    def __init__(self, memory: Memory, mode: int, *, direct: bool) -> None:
+    def __init__(self, memory: Memory, mode: int) -> None:
         self._memory = memory
         self._mode = mode
-        self._direct = direct
         self.host: Buffer | None = None
         self.device: Buffer | None = None
         self.view: memoryview | None = None
@@ -57,7 +57,7 @@ class Window:
         writes = self._mode == native.WRITE
         host_usage = (MAP_WRITE | COPY_SRC) if writes else (MAP_READ | COPY_DST)
         device_usage = STORAGE | COPY_SRC | COPY_DST | (UNIFORM if writes else 0)
-        if self._direct:
+        if self._memory.direct:
             self.host = self.device = self._memory.make(size, host_usage | device_usage)
         else:
             self.host, self.device = self._memory.make(size, host_usage), self._memory.make(size, device_usage)
@@ -86,15 +86,15 @@ class Window:
 class Frame:
     """Encodes works, and gives their results when the device has done them. Used again and again."""
 
-    def __init__(self, device: Any, memory: Memory, pipelines: Pipelines, *, alignment: int, direct: bool) -> None:
+    def __init__(self, device: Any, memory: Memory, pipelines: Pipelines, alignment: int) -> None:
         self._device = device._internal
         self._queue = device.queue._internal
         self._memory = memory
         self._pipelines = pipelines
         self._alignment = alignment
         self._mappings = native.Mappings()
-        self._up = Window(memory, native.WRITE, direct=direct)
-        self._down = Window(memory, native.READ, direct=direct)
+        self._up = Window(memory, native.WRITE)
+        self._down = Window(memory, native.READ)
         self._scratch: list[Buffer] = []
         self._asked: list[int] = []
         self.works: Sequence[Work] = ()
@@ -108,7 +108,9 @@ class Frame:
             with native.raising():
                 self._lay_out(works)
                 self._fill(works)
-                self._encode(works)
+                commands = self._encoded(works)
+            with native.raising():
+                native.submit(self._queue, commands)
                 self._ask_for_mappings()
         except BaseException:
             self.drop()  # in whatever state they are
@@ -123,12 +125,12 @@ class Frame:
             self._memory.give_back(buffer)
         self._scratch.clear()
 
-    def _encode(self, works: Sequence[Work]) -> None:
+    def _encoded(self, works: Sequence[Work]) -> Any:
         encoder = native.encoder(self._device)
         self._encode_inputs(encoder, works)
         self._encode_steps(encoder, (step for work in works for step in work.steps))
         self._encode_outputs(encoder, works)
-        native.submit(self._queue, encoder)
+        return native.finish(encoder)
 
     def _lay_out(self, works: Iterable[Work]) -> None:
         """Give every place its buffer and its offset."""
@@ -146,12 +148,12 @@ class Frame:
                     outputs.append(place)  # type: ignore[arg-type]
                 elif kind is Kept:
                     place.buffer = self._memory.take(place.nbytes)
-                elif kind is Scratch:
+                elif kind is Scratch or kind is Zeros:
                     place.buffer = self._memory.take(place.nbytes)
                     self._scratch.append(place.buffer)
-                elif kind is Fetch:
+                elif kind is Fetch and not self._is_near(place):
                     fetched.append(place)  # type: ignore[arg-type]
-                if isinstance(place, Output) and place.initial is not None:
+                if isinstance(place, Output) and place.initial is not None and not self._is_near(place):
                     passing.append(place)
         up.seen, down.seen = up.size, down.size
         for output in passing:
@@ -186,9 +188,31 @@ class Frame:
                 elif kind is Uniform:
                     view[place.offset : place.offset + place.nbytes] = place.data  # type: ignore[attr-defined]
                 elif isinstance(place, Output) and place.initial is not None:
-                    _write(view, place.staged, place.initial)
+                    if self._is_near(place):
+                        self._write_there(place)
+                    else:
+                        _write(view, place.staged, place.initial)
         if up.size:
             up.close()
+
+    def _is_near(self, place: Place) -> bool:
+        """Whether the host writes, or reads, this array where it lies."""
+        return self._memory.direct and place.nbytes >= LARGE and type(place) in (Kept, Fetch)
+
+    def _write_there(self, place: Output) -> None:
+        raw, size = place.buffer.raw, place.nbytes
+        self._wait([self._mappings.ask(raw, native.WRITE, size)])
+        _write(native.mapped(raw, size), 0, place.initial)
+        native.unmap(raw)
+
+    def _read_there(self, place: Fetch) -> Any:
+        """In one go, here: commands must not be submitted while a buffer that they use is mapped."""
+        raw, size = place.source.buffer.raw, place.nbytes
+        self._wait([self._mappings.ask(raw, native.READ, size)])
+        try:
+            return _result(native.mapped(raw, size), place)
+        finally:
+            native.unmap(raw)
 
     def _encode_inputs(self, encoder: Any, works: Iterable[Work]) -> None:
         up, down = self._up, self._down
@@ -202,8 +226,9 @@ class Frame:
         for work in works:
             for place in work.places:
                 if isinstance(place, Output) and place.initial is not None:
-                    native.copy(encoder, up.host.raw, place.staged, place.buffer.raw, place.offset, place.nbytes)
-                elif type(place) is Kept:
+                    if not self._is_near(place):
+                        native.copy(encoder, up.host.raw, place.staged, place.buffer.raw, place.offset, place.nbytes)
+                elif type(place) is Kept or type(place) is Zeros:
                     native.clear(encoder, place.buffer.raw, 0, place.nbytes)
 
     def _encode_steps(self, encoder: Any, steps: Iterable[Step]) -> None:
@@ -232,7 +257,7 @@ class Frame:
             native.copy(encoder, down.device.raw, 0, down.host.raw, 0, _words(down.seen))
         for work in works:
             for place in work.places:
-                if type(place) is Fetch:
+                if type(place) is Fetch and not self._is_near(place):
                     source = place.source
                     native.copy(encoder, source.buffer.raw, source.offset, down.host.raw, place.offset, place.nbytes)
 
@@ -253,12 +278,20 @@ class Frame:
         self._wait(self._asked)
         view = self._down.open(_words(max(self._down.size, 4)))
         try:
-            return [[_result(view, place) for place in work.results] for work in self.works]
+            return [[self._result(view, place) for place in work.results] for work in self.works]
         finally:
             self._down.close()
             for buffer in self._scratch:
                 self._memory.give_back(buffer)
             self._scratch.clear()
+
+    def _result(self, view: memoryview, place: Output) -> Any:
+        """What the host gets; for an array that stays on the device, its place."""
+        if type(place) is Kept:
+            return place
+        if type(place) is Fetch and self._is_near(place):
+            return self._read_there(place)
+        return _result(view, place)
 
     def _wait(self, asked: list[int]) -> None:
         while not self._mappings.are_done(asked):
@@ -279,9 +312,7 @@ def _write(view: memoryview, offset: int, array: Any) -> None:
 
 
 def _result(view: memoryview, place: Output) -> Any:
-    """A copy of what the host gets; for an array that stays on the device, its place."""
-    if type(place) is Kept:
-        return place
+    """A copy of an array that the host sees."""
     count = 1
     for size in place.shape:
         count *= size

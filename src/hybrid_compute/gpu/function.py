@@ -8,9 +8,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from hybrid_compute.errors import InvalidInput
+from hybrid_compute.gpu.checking import check
 from hybrid_compute.gpu.computable import Computable
 from hybrid_compute.gpu.definition import Definition
 from hybrid_compute.gpu.shapes import DTYPES, Shape, bind
@@ -37,10 +38,10 @@ class Plan:
         self.groups = groups
 
 
-class GpuFunction(Computable, Generic[P, R]):
+class GpuFunction(Computable):
     """A function that a device can compute. Calling it runs its twin on the processor, in this thread."""
 
-    def __init__(self, definition: Definition, cpu: Callable[P, R], stub: Callable[..., Any]) -> None:
+    def __init__(self, definition: Definition, cpu: Callable[..., Any], stub: Callable[..., Any]) -> None:
         functools.update_wrapper(self, stub)
         self.definition = definition
         self.cpu = cpu
@@ -48,7 +49,7 @@ class GpuFunction(Computable, Generic[P, R]):
         self._stub = stub
         self._plans: dict[tuple[Any, ...], Plan] = {}
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def here(self, *args: Any, **kwargs: Any) -> Any:
         return self.cpu(*args, **kwargs)
 
     def positional(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -64,26 +65,26 @@ class GpuFunction(Computable, Generic[P, R]):
 
     def work(self, args: tuple[Any, ...], facts: Facts, reply: Reply) -> Work:
         """What a device has to do for a call. Raises `InvalidInput` for arguments that do not fit."""
-        from hybrid_compute.gpu.array import GpuArray
+        from hybrid_compute.gpu.array import OnDevice
         from hybrid_compute.gpu.work import Kept, Output, Uniform, Upload
 
         definition = self.definition
         values = dict(zip(definition.parameters, args, strict=True))
         arrays = {name: _checked(name, values[name], declared.dtype) for name, declared in definition.inputs.items()}
         plan = self._plan({name: array.shape for name, array in arrays.items()}, values)
-        stays = any(isinstance(array, GpuArray) for array in arrays.values())
+        stays = any(isinstance(array, OnDevice) for array in arrays.values())
         places: dict[str, Place] = {}
         results: list[Output] = []
         for (name, declared), shape in zip(definition.outputs.items(), plan.outputs, strict=True):
             given = arrays.get(name)
-            if isinstance(given, GpuArray):
+            if isinstance(given, OnDevice):
                 raise InvalidInput(f"{name} is changed in place, and what lies on a device never is: fetch it first")
             place = (Kept if stays else Output)(shape, declared.dtype, declared.nbytes(shape), given)
             results.append(place)
             places[name] = place
         for name, array in arrays.items():
             if name not in places:
-                places[name] = array.resident() if isinstance(array, GpuArray) else Upload(array, array.nbytes)
+                places[name] = array.resident() if isinstance(array, OnDevice) else Upload(array, array.nbytes)
         if definition.uniform is not None:
             places[definition.uniform.name] = Uniform(definition.uniform.pack(values, plan.names))
         return self._work(places, results, plan, reply)
@@ -113,7 +114,7 @@ class GpuFunction(Computable, Generic[P, R]):
         for name, count in counts.items():
             if not isinstance(count, int) or isinstance(count, bool):
                 raise InvalidInput(f"{name} must be a whole number: shapes are reckoned from it, not {count!r}")
-        names = {**counts, **bind((name, definition.inputs[name], shape) for name, shape in shapes.items())}
+        names = bind(((name, definition.inputs[name], shape) for name, shape in shapes.items()), counts)
         outputs = [declared.shape(names) for declared in definition.outputs.values()]
         for name, shape in zip(definition.outputs, outputs, strict=True):
             if any(size < 0 for size in shape):
@@ -248,6 +249,7 @@ def gpu_task(
 
     def made(stub: Callable[P, R]) -> Task[P, R]:
         definition = Definition.of(stub, wgsl, inputs, outputs, workgroups=workgroups, batchable=batchable, entry=entry)
+        check(definition.kernel)
         function = GpuFunction(definition, cpu or stub, stub)
         return Task(function, cost="gpu", **facts)
 

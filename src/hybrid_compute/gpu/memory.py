@@ -12,7 +12,8 @@ from typing import Any
 from hybrid_compute.errors import LimitExceeded
 
 _LEAST = 256
-_STORAGE = 0x80 | 0x8 | 0x4  # STORAGE, COPY_DST, COPY_SRC of https://www.w3.org/TR/webgpu/#buffer-usage
+MAP_READ, MAP_WRITE, COPY_SRC, COPY_DST, UNIFORM, STORAGE = 0x1, 0x2, 0x4, 0x8, 0x40, 0x80
+"""How a buffer is used: https://www.w3.org/TR/webgpu/#buffer-usage."""
 
 
 class Buffer:
@@ -28,13 +29,18 @@ class Buffer:
 
 
 class Memory:
-    """Buffers of a device, within a budget. `take` and `make` are for the thread that owns the device."""
+    """Buffers of a device, within a budget. `take` and `make` are for the thread that owns the device.
 
-    def __init__(self, device: Any, budget: int, largest: int) -> None:
+    In a `direct` one the host can map what the shaders use.
+    """
+
+    def __init__(self, device: Any, budget: int, largest: int, *, direct: bool) -> None:
         self.budget = budget
         self.largest = largest
         self.used = 0
         """Bytes of all buffers that there are, those that wait to be used again among them."""
+        self.direct = direct
+        self._usage = STORAGE | COPY_DST | COPY_SRC | (MAP_READ | MAP_WRITE if direct else 0)
         self._device = device
         self._made = 0
         self._free: dict[int, list[Buffer]] = {}
@@ -52,7 +58,7 @@ class Memory:
         size = rounded(nbytes)
         self._sort_in()
         waiting = self._free.get(size)
-        return waiting.pop() if waiting else self.make(size, _STORAGE)
+        return waiting.pop() if waiting else self.make(size, self._usage)
 
     def give_back(self, buffer: Buffer) -> None:
         """Let the buffer be used for something else. Any thread may say so."""

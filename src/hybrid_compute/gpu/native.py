@@ -67,10 +67,15 @@ def end_pass(compute_pass: Any) -> None:
     lib.wgpuComputePassEncoderRelease(compute_pass)
 
 
-def submit(queue: Any, encoder: Any) -> None:
-    """Finish what was encoded, and give it to the gpu."""
+def finish(encoder: Any) -> Any:
+    """The list of commands that was encoded. Faults in it are told here, to `raising`."""
     commands = lib.wgpuCommandEncoderFinish(encoder, _FINISH)
     lib.wgpuCommandEncoderRelease(encoder)
+    return commands
+
+
+def submit(queue: Any, commands: Any) -> None:
+    """Give commands to the gpu. They must be free of faults: for others wgpu-native ends the process."""
     lib.wgpuQueueSubmit(queue, 1, ffi.new("WGPUCommandBuffer[1]", [commands]))
     lib.wgpuCommandBufferRelease(commands)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hybrid_compute.gpu import native
-from hybrid_compute.gpu.shader_errors import understood
+from hybrid_compute.gpu.shader_errors import is_lost, understood
 from hybrid_compute.gpu.wgsl import Access
 from hybrid_compute.gpu.work import Kernel, Place
 
@@ -39,7 +39,7 @@ class Pipelines:
         self._groups: dict[tuple[int, ...], Any] = {}
 
     def __getitem__(self, kernel: Kernel) -> Pipeline:
-        """Compiled now, if it was not. Raises `InvalidShader`."""
+        """Compiled now, if it was not. Raises `InvalidShader`, and `wgpu.GPUError` where the device is lost."""
         known = self._known.get(kernel)
         return known if known is not None else self._compile(kernel)
 
@@ -66,6 +66,8 @@ class Pipelines:
                 layout=whole, compute={"module": module, "entry_point": kernel.entry}
             )
         except wgpu.GPUError as error:
+            if is_lost(error):
+                raise
             raise understood(kernel.name, str(error)) from error
         return Pipeline(len(self._by_source), pipeline, layout, [number for number, _ in kernel.bindings])
 

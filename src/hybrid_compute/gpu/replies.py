@@ -9,13 +9,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hybrid_compute.errors import BackendError
-from hybrid_compute.gpu.work import Kept, Reply
-
-if TYPE_CHECKING:
-    from hybrid_compute.gpu.device import Device
+from hybrid_compute.gpu.work import Reply
 
 Answer = asyncio.Future[Any]
 
@@ -23,14 +20,13 @@ Answer = asyncio.Future[Any]
 class Waiting(Reply):
     """For a thread that waits."""
 
-    __slots__ = ("_device", "future")
+    __slots__ = ("future",)
 
-    def __init__(self, device: Device) -> None:
-        self._device = device
+    def __init__(self) -> None:
         self.future: Future[Any] = Future()
 
     def done(self, results: list[Any]) -> None:
-        self.future.set_result(value_of(self._device, results))
+        self.future.set_result(value_of(results))
 
     def failed(self, error: BaseException, *, started: bool) -> None:
         self.future.set_exception(marked(error, started))
@@ -39,9 +35,8 @@ class Waiting(Reply):
 class Mailbox:
     """What is to be done in an event loop, put there by another thread: all of it with one wake-up."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, device: Device) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.device = device
         self._letters: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
 
     def post(self, function: Callable[..., None], *args: Any) -> None:
@@ -71,7 +66,7 @@ class Asked(Reply):
         self.answer: Answer = box.loop.create_future()
 
     def done(self, results: list[Any]) -> None:
-        self.box.post(settle, self.answer, value_of(self.box.device, results))
+        self.box.post(settle, self.answer, value_of(results))
 
     def failed(self, error: BaseException, *, started: bool) -> None:
         self.box.post(refuse, self.answer, marked(error, started))
@@ -121,7 +116,7 @@ class Batch(Reply):
         return _Part(self, number)
 
     def enter(self, number: int, results: list[Any]) -> None:
-        self._values[number] = value_of(self._box.device, results)
+        self._values[number] = value_of(results)
         self._left -= 1
         if not self._left:
             self._box.post(settle, self.answer, self._values)
@@ -152,15 +147,9 @@ def refuse(answer: Answer, error: BaseException) -> None:
         answer.set_exception(error)
 
 
-def value_of(device: Device, results: Sequence[Any]) -> Any:
-    """What a caller gets: an array, or several; on the device, if they are to stay there."""
-    from hybrid_compute.gpu.array import GpuArray
-
-    values = [
-        GpuArray(device, each.buffer, each.shape, each.dtype, each.nbytes) if isinstance(each, Kept) else each
-        for each in results
-    ]
-    return values[0] if len(values) == 1 else tuple(values)
+def value_of(results: Sequence[Any]) -> Any:
+    """What a caller gets: an array, or several."""
+    return results[0] if len(results) == 1 else tuple(results)
 
 
 def rows(results: Sequence[Any], count: int) -> list[Any]:

@@ -10,6 +10,11 @@ _PLACE = re.compile(r"wgsl:(\d+):(\d+)")
 _NOISE = re.compile(r"^(Validation Error|Caused by:|\s*In wgpu\w*.*)$")
 
 
+def is_lost(error: Exception) -> bool:
+    """Whether the device is gone. wgpu has no error of its own for it."""
+    return "device is lost" in str(error)
+
+
 def understood(name: str, text: str) -> InvalidShader:
     """The error for a shader that was refused with this text, with its line and column."""
     place = _PLACE.search(text)

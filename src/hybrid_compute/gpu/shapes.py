@@ -42,7 +42,7 @@ class Expression:
         except SyntaxError as error:
             raise ValueError(f"{self.text!r} is not understood: {error.msg}") from None
         for node in ast.walk(tree):
-            if not isinstance(node, _ALLOWED) or (isinstance(node, ast.Constant) and type(node.value) is not int):
+            if not _is_allowed(node):
                 raise ValueError(f"{self.text!r} may use whole numbers, names, + - * // % ( ), min, max and ceil_div")
         return compile(tree, "<shape>", "eval")
 
@@ -65,6 +65,16 @@ class Expression:
         return {"text": self.text}  # what is compiled cannot be pickled
 
 
+def _is_allowed(node: ast.AST) -> bool:
+    match node:
+        case ast.Constant():
+            return type(node.value) is int
+        case ast.Call():
+            return isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS and not node.keywords
+        case _:
+            return isinstance(node, _ALLOWED)
+
+
 def ceil_div(a: int, b: int) -> int:
     """How many times `b` are needed to cover `a`."""
     return -(-a // b)
@@ -72,7 +82,7 @@ def ceil_div(a: int, b: int) -> int:
 
 _FUNCTIONS = {"min": min, "max": max, "ceil_div": ceil_div}
 _ALLOWED = (
-    ast.Expression, ast.BinOp, ast.UnaryOp, ast.Constant, ast.Name, ast.Load, ast.Call,
+    ast.Expression, ast.BinOp, ast.UnaryOp, ast.Name, ast.Load,
     ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod, ast.USub,
 )  # fmt: skip
 
@@ -112,9 +122,12 @@ class Declared:
         return f"{self.scalar}[{', '.join(dim.text for dim in self.dims)}]"
 
 
-def bind(arrays: Iterable[tuple[str, Declared, Shape]]) -> dict[str, int]:
-    """What the names stand for, given the arrays of a call. Raises `InvalidInput` where these do not agree."""
-    known: dict[str, int] = {}
+def bind(arrays: Iterable[tuple[str, Declared, Shape]], counts: Names) -> dict[str, int]:
+    """What the names stand for, given the arrays of a call, and what some stand for in any case.
+
+    Raises `InvalidInput` where the arrays do not agree.
+    """
+    known = dict(counts)
     by: dict[str, str] = {}
     later: list[tuple[str, Declared, Expression, int]] = []
     for name, declared, shape in arrays:

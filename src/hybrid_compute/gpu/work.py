@@ -11,7 +11,7 @@ A place has no address until a frame gives it one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hybrid_compute.gpu.memory import Buffer
 from hybrid_compute.gpu.wgsl import Access, Size
@@ -89,6 +89,12 @@ class Scratch(Place):
     __slots__ = ()
 
 
+class Zeros(Scratch):
+    """The same, and there are zeros in it at first."""
+
+    __slots__ = ()
+
+
 class Resident(Place):
     """An array that lies on `device`. `owner` keeps it there."""
 
@@ -138,6 +144,16 @@ class Work:
         self.places = places
         self.results = results
         self.reply = reply
+
+
+class Home(Protocol):
+    """What arrays need of the device that they lie on."""
+
+    number: int
+    lost: str
+
+    def submit(self, works: Sequence[Work]) -> None: ...
+    def give_back(self, buffer: Buffer) -> None: ...
 
 
 class Reply:

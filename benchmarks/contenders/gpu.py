@@ -1,0 +1,277 @@
+"""Many small tasks on a gpu, what a dispatch costs this side, and the way there and back.
+
+On a machine without a gpu all of this runs on Mesa's driver in software: what is measured then is what we add to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from benchmarks.harness import Group
+from benchmarks.lazy import hc, numpy
+from benchmarks.measure import Effort, Figures, time_awaits, time_calls
+
+group = Group("gpu", "Shaders")
+
+COUNT = 256
+TINY = f"{COUNT} tasks of 1 KiB in and out, each"
+ENCODE = "host time of a dispatch, encoded and submitted with others"
+UP = "64 MiB to the device"
+DOWN = "64 MiB from the device"
+CHAIN = "a chain of ten tasks on 4 MiB, there and back"
+
+ALONG = """
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+    for (var i = id.x; i < arrayLength(&x); i += groups.x * 64) { y[i] = 2.0 * x[i] + 1.0; }
+}
+"""
+
+
+def along(x: Any) -> Any:
+    return 2 * x + 1
+
+
+def task(*, batchable: bool = False) -> Any:
+    return hc.gpu_task(wgsl=ALONG, inputs={"x": "f32[n]"}, outputs={"y": "f32[n]"}, batchable=batchable)(along)
+
+
+def small() -> list[Any]:
+    rng = numpy.random.default_rng(0)
+    return [rng.random(256, dtype=numpy.float32) for _ in range(COUNT)]
+
+
+def large(nbytes: int = 64 << 20) -> Any:
+    return numpy.random.default_rng(0).random(nbytes // 4, dtype=numpy.float32)
+
+
+def with_runtime(work: Callable[[Any, Any], Awaitable[Figures]]) -> Figures:
+    async def run() -> Figures:
+        place = hc.GpuBackend(memory=2 << 30)
+        async with hc.Runtime([place], strategy="gpu") as rt:
+            return await work(rt, place)
+
+    return asyncio.run(run())
+
+
+# Small tasks.
+
+
+@group.limit("wgpu-py: one pipeline, submit and read each", TINY)
+def each(effort: Effort) -> Figures:
+    import wgpu
+
+    device, pipeline, x, y, bound = bare(1024)
+    back = device.create_buffer(size=1024, usage=wgpu.BufferUsage.MAP_READ | wgpu.BufferUsage.COPY_DST)
+    inputs = small()
+
+    def all_of_them() -> None:
+        for one in inputs:
+            device.queue.write_buffer(x, 0, one)
+            encoder = device.create_command_encoder()
+            compute = encoder.begin_compute_pass()
+            compute.set_pipeline(pipeline)
+            compute.set_bind_group(0, bound)
+            compute.dispatch_workgroups(4)
+            compute.end()
+            encoder.copy_buffer_to_buffer(y, 0, back, 0, 1024)
+            device.queue.submit([encoder.finish()])
+            back.map_async("READ_NOSYNC").sync_wait()
+            numpy.frombuffer(back.read_mapped(copy=False), numpy.float32).copy()
+            back.unmap()
+
+    return {TINY: time_calls(all_of_them, effort, per=COUNT)}
+
+
+def bare(nbytes: int) -> tuple[Any, ...]:
+    import wgpu
+
+    device = wgpu.gpu.request_adapter_sync().request_device_sync()
+    module = device.create_shader_module(code=ALONG)
+    pipeline = device.create_compute_pipeline(layout="auto", compute={"module": module, "entry_point": "main"})
+    usage = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_DST | wgpu.BufferUsage.COPY_SRC
+    x, y = (device.create_buffer(size=nbytes, usage=usage) for _ in range(2))
+    entries = [{"binding": number, "resource": {"buffer": buffer}} for number, buffer in enumerate((x, y))]
+    return device, pipeline, x, y, device.create_bind_group(layout=pipeline.get_bind_group_layout(0), entries=entries)
+
+
+def tiny(effort: Effort, *, batchable: bool, way: str) -> Figures:
+    async def work(rt: Any, place: Any) -> Figures:
+        scaled, inputs = task(batchable=batchable), small()
+        ways: dict[str, Callable[[], Awaitable[Any]]] = {
+            "map": lambda: rt.map(scaled, inputs),
+            "gather": lambda: asyncio.gather(*(rt.run(scaled, one) for one in inputs)),
+        }
+        found = await ways[way]()
+        assert numpy.allclose(found[-1], 2 * inputs[-1] + 1)
+        return {TINY: await time_awaits(ways[way], effort, per=COUNT)}
+
+    return with_runtime(work)
+
+
+group.ours("Runtime.map, one encoder", TINY)(functools.partial(tiny, batchable=False, way="map"))
+group.ours("Runtime.map, batchable: one dispatch", TINY)(functools.partial(tiny, batchable=True, way="map"))
+group.ours("gather of Runtime.run", TINY)(functools.partial(tiny, batchable=False, way="gather"))
+group.ours("gather of Runtime.run, batchable", TINY)(functools.partial(tiny, batchable=True, way="gather"))
+
+
+@group.peer("wgpu.utils.compute_with_buffers", TINY, slow=True)
+def utils(effort: Effort) -> Figures:
+    from wgpu.utils.compute import compute_with_buffers
+
+    inputs = small()
+
+    def all_of_them() -> None:
+        for one in inputs:
+            compute_with_buffers({0: one}, {1: (256, "f")}, ALONG, n=4)
+
+    return {TINY: time_calls(all_of_them, effort, per=COUNT)}
+
+
+@group.peer("numpy", TINY)
+def with_numpy(effort: Effort) -> Figures:
+    inputs = small()
+    return {TINY: time_calls(lambda: [along(one) for one in inputs], effort, per=COUNT)}
+
+
+# What a dispatch costs this side.
+
+
+def encoding(effort: Effort, *, raw: bool) -> Figures:
+    from hybrid_compute.gpu import native
+
+    device, pipeline, _, _, bound = bare(1024)
+
+    def encode_raw() -> None:
+        encoder = native.encoder(device._internal)
+        compute = native.begin_pass(encoder)
+        for _ in range(COUNT):
+            native.set_pipeline(compute, pipeline._internal)
+            native.set_group(compute, 0, bound._internal, 0, native.NULL)
+            native.dispatch(compute, 4, 1, 1)
+        native.end_pass(compute)
+        native.finish(encoder)
+
+    def encode() -> None:
+        encoder = device.create_command_encoder()
+        compute = encoder.begin_compute_pass()
+        for _ in range(COUNT):
+            compute.set_pipeline(pipeline)
+            compute.set_bind_group(0, bound)
+            compute.dispatch_workgroups(4)
+        compute.end()
+        encoder.finish()
+
+    return {ENCODE: time_calls(encode_raw if raw else encode, effort, per=COUNT)}
+
+
+group.limit("the calls of wgpu-native alone", ENCODE)(functools.partial(encoding, raw=True))
+group.peer("wgpu-py", ENCODE)(functools.partial(encoding, raw=False))
+
+
+@group.ours("a frame", ENCODE)
+def frame(effort: Effort) -> Figures:
+    """One of steps on arrays that lie on the device already, as a chain of tasks is."""
+    from hybrid_compute.gpu.device import Device
+    from hybrid_compute.gpu.function import upload
+    from hybrid_compute.gpu.replies import Waiting
+    from hybrid_compute.gpu.work import Kernel, Scratch, Step, Work
+
+    device = Device()
+    device.open().result()
+    waiting = Waiting()
+    device.submit([upload(small()[0], waiting)])
+    x = waiting.future.result().resident()
+    kernel = Kernel("along", ALONG, "main", [(0, "read"), (1, "read_write")])
+    y = Scratch(1024)
+    steps = [Step(kernel, [x, y], (4, 1, 1))] * COUNT
+    one = device._free[0]  # the device has nothing to do, so that it does not look
+
+    def encode() -> None:
+        one._lay_out([Work(steps, [x, y], [], Waiting())])
+        one._encoded([Work(steps, [x, y], [], Waiting())])
+
+    taken = time_calls(encode, effort, per=COUNT)
+    device.close()
+    return {ENCODE: taken}
+
+
+# There and back.
+
+
+@group.limit("memcpy", UP, DOWN)
+def memcpy(effort: Effort) -> Figures:
+    x = large()
+    y = numpy.empty_like(x)
+    up = time_calls(lambda: numpy.copyto(y, x), effort, unit="ms")
+    return {UP: up, DOWN: time_calls(x.copy, effort, unit="ms")}
+
+
+@group.ours("GpuBackend.to_device, GpuArray.to_host", UP, DOWN)
+def ours(effort: Effort) -> Figures:
+    async def work(rt: Any, place: Any) -> Figures:
+        x = large()
+        kept = await place.to_device(x)
+
+        async def up() -> None:
+            (await place.to_device(x)).release()
+
+        return {
+            UP: await time_awaits(up, effort, unit="ms"),
+            DOWN: await time_awaits(kept.to_host, effort, unit="ms"),
+        }
+
+    return with_runtime(work)
+
+
+@group.peer("wgpu-py: write_buffer, read_buffer", UP, DOWN)
+def wgpu_py(effort: Effort) -> Figures:
+    device, _, buffer, *_ = bare(64 << 20)
+    x = large()
+
+    def up() -> None:
+        device.queue.write_buffer(buffer, 0, x)
+        device.queue.submit([])
+        device._poll_wait()
+
+    return {
+        UP: time_calls(up, effort, unit="ms"),
+        DOWN: time_calls(lambda: device.queue.read_buffer(buffer), effort, unit="ms"),
+    }
+
+
+def chain(effort: Effort, *, stays: bool) -> Figures:
+    async def work(rt: Any, place: Any) -> Figures:
+        scaled, x = task(), large(4 << 20)
+
+        async def ten() -> Any:
+            array = await place.to_device(x) if stays else x
+            for _ in range(10):
+                array = await rt.run(scaled, array)
+            return await array.to_host() if stays else array
+
+        return {CHAIN: await time_awaits(ten, effort, unit="ms")}
+
+    return with_runtime(work)
+
+
+group.ours("arrays that stay on the device", CHAIN)(functools.partial(chain, stays=True))
+group.ours("arrays that come back each time", CHAIN)(functools.partial(chain, stays=False))
+
+
+@group.peer("numpy", CHAIN)
+def chain_of_numpy(effort: Effort) -> Figures:
+    x = large(4 << 20)
+
+    def ten() -> Any:
+        array = x
+        for _ in range(10):
+            array = along(array)
+        return array
+
+    return {CHAIN: time_calls(ten, effort, unit="ms")}

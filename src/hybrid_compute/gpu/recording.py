@@ -1,0 +1,148 @@
+"""`Recording`: tasks that follow one another, written down once, and done in one go each time.
+
+with recording:                       symbols go through tasks, and each adds its steps
+    y = second(first(x), weights)
+recording.returns(y)
+await recording(x=...)                the same steps on new arrays: one submission, one wait
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from hybrid_compute.errors import InvalidInput
+from hybrid_compute.gpu.array import GpuArray, OnDevice
+from hybrid_compute.gpu.computable import Computable
+from hybrid_compute.gpu.facts import Facts
+from hybrid_compute.gpu.replies import Asked, Mailbox
+from hybrid_compute.gpu.shapes import DTYPES
+from hybrid_compute.gpu.work import Kept, Output, Place, Reply, Resident, Scratch, Step, Uniform, Upload, Work, Zeros
+
+
+class Symbol(OnDevice):
+    """Stands for an array that there will be when the recording is played."""
+
+    __slots__ = ("_place", "dtype", "nbytes", "recording", "shape")
+
+    def __init__(self, recording: Recording, place: Place, shape: tuple[int, ...], dtype: str) -> None:
+        self.recording = recording
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+        self.nbytes = place.nbytes
+        self._place = place
+
+    def resident(self) -> Place:
+        return self._place
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        raise InvalidInput("this array is not there yet: it only stands for one, in a recording")
+
+    def __repr__(self) -> str:
+        return f"<Symbol {self.dtype.name}{list(self.shape)}>"
+
+
+class Recording:
+    """Tasks in the order in which they were called in its block. Made by `GpuBackend.record`.
+
+    Play it as often as you like, with arrays of this process or of the device; all of it goes to the device at once.
+    """
+
+    def __init__(self, facts: Facts, submit: Callable[[Work], None]) -> None:
+        self._facts = facts
+        self._submit = submit
+        self._inputs: dict[str, Symbol] = {}
+        self._outputs: list[Symbol] = []
+        self._stay = False
+        self._steps: list[Step] = []
+        self._places: dict[int, Place] = {}
+        self._open = False
+
+    def __enter__(self) -> Self:
+        if self._steps:
+            raise RuntimeError("this was recorded already: make another with record()")
+        self._open = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open = False
+
+    def input(self, name: str, shape: int | Sequence[int], dtype: str = "float32") -> Symbol:
+        """An array that is given each time it is played, under this name."""
+        if name in self._inputs:
+            raise ValueError(f"there is an input {name!r} already")
+        if dtype not in DTYPES.values():
+            raise InvalidInput(f"a gpu has no {dtype}, but {', '.join(DTYPES.values())}")
+        size = (shape,) if isinstance(shape, int) else tuple(shape)
+        place = Place(int(np.prod(size, dtype=np.int64)) * np.dtype(dtype).itemsize)
+        self._places[id(place)] = place
+        self._inputs[name] = Symbol(self, place, size, dtype)
+        return self._inputs[name]
+
+    def add(self, function: Computable, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """What a task gives when it is played. Called by the tasks themselves."""
+        if not self._open:
+            raise RuntimeError("nothing is recorded outside of its block")
+        work = function.work(function.positional(args, kwargs), self._facts, Reply())
+        self._steps += work.steps
+        for place in work.places:
+            self._places.setdefault(id(place), place)
+        made = [Symbol(self, place, place.shape, place.dtype) for place in work.results]
+        return made[0] if len(made) == 1 else tuple(made)
+
+    def returns(self, *symbols: Symbol, stay: bool = False) -> None:
+        """Say what comes out; `stay`, that it remains on the device."""
+        for symbol in symbols:
+            if symbol.recording is not self:
+                raise ValueError(f"{symbol!r} was made by another recording")
+        self._outputs = list(symbols)
+        self._stay = stay
+
+    async def __call__(self, **arrays: Any) -> Any:
+        """What comes out for these inputs: an array, or a tuple of them. Raises `InvalidInput` if they do not fit."""
+        asked = Asked((), Mailbox(asyncio.get_running_loop()))
+        self._submit(self.work(arrays, asked))
+        return await asked.answer
+
+    def work(self, arrays: Mapping[str, Any], reply: Reply) -> Work:
+        """One playing of it: the same steps, on places of its own."""
+        if not self._outputs:
+            raise RuntimeError("nothing comes out of this recording: say what with returns(...)")
+        if arrays.keys() != self._inputs.keys():
+            raise InvalidInput(f"the inputs are {', '.join(self._inputs)}, and not {', '.join(arrays) or 'none'}")
+        new = {id(symbol.resident()): _given(name, symbol, arrays[name]) for name, symbol in self._inputs.items()}
+        outputs = {id(symbol.resident()): symbol for symbol in self._outputs}
+        for known, place in self._places.items():
+            if known not in new:
+                new[known] = self._anew(place, outputs.get(known))
+        steps = [Step(step.kernel, [new[id(place)] for place in step.places], step.groups) for step in self._steps]
+        results = [new[id(symbol.resident())] for symbol in self._outputs]
+        return Work(steps, list(new.values()), results, reply)  # type: ignore[arg-type]
+
+    def _anew(self, place: Place, output: Symbol | None) -> Place:
+        """The same place, for one playing: where it lies is another matter each time."""
+        match place:
+            case Uniform():
+                return Uniform(place.data)
+            case Upload():
+                return Upload(place.array, place.nbytes)
+            case Resident():
+                return place  # it lies where it lies
+            case Kept() if output is None:
+                return Zeros(place.nbytes)
+            case Kept():
+                return (Kept if self._stay else Output)(place.shape, place.dtype, place.nbytes)
+            case Scratch():
+                return type(place)(place.nbytes)
+            case _:
+                raise TypeError(f"a recording cannot have a {type(place).__name__}")
+
+
+def _given(name: str, symbol: Symbol, array: Any) -> Place:
+    if getattr(array, "dtype", None) != symbol.dtype or array.shape != symbol.shape:
+        found = f"{array.dtype}{list(array.shape)}" if hasattr(array, "dtype") else type(array).__name__
+        raise InvalidInput(f"{name} must be {symbol.dtype}{list(symbol.shape)}, and is {found}")
+    return array.resident() if isinstance(array, GpuArray) else Upload(array, array.nbytes)

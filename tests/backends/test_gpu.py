@@ -1,0 +1,236 @@
+"""The gpu as a place among others: who gets a call, how calls go together, and what happens when it fails."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hybrid_compute import BlockingRuntime, GpuBackend, LocalBackend, Runtime, WorkerBackend, task
+from hybrid_compute.calls import Call
+from hybrid_compute.errors import (
+    BackendClosed,
+    BackendUnavailable,
+    InvalidInput,
+    LimitExceeded,
+    NoBackendAvailable,
+    TaskTimeout,
+)
+from hybrid_compute.gpu import GpuArray
+from hybrid_compute.gpu.work import Work
+from hybrid_compute.testing import ManualClock
+from tests.faults.watching import until
+from tests.gpu import shaders
+
+
+@pytest.fixture
+async def place() -> AsyncIterator[GpuBackend]:
+    """The gpu, open; skipped where there is none, and the reason is told."""
+    backend = GpuBackend()
+    await backend.start()
+    try:
+        backend.device  # noqa: B018  # to hear why not
+    except BackendUnavailable as error:
+        pytest.skip(str(error))
+    yield backend
+    await backend.aclose()
+
+
+def floats(count: int) -> Any:
+    return np.random.default_rng(count).random(count, dtype=np.float32)
+
+
+@pytest.fixture
+def sent(place: GpuBackend, monkeypatch: pytest.MonkeyPatch) -> list[list[Work]]:
+    """What the device was given, each time."""
+    given: list[list[Work]] = []
+    submit = place.device.submit
+
+    def listening(works: list[Work]) -> None:
+        given.append(list(works))
+        submit(works)
+
+    monkeypatch.setattr(place.device, "submit", listening)
+    return given
+
+
+# Who gets a call.
+
+
+async def test_a_task_runs_on_the_gpu_and_everywhere_else(place: GpuBackend) -> None:
+    """The same call, the same answer."""
+    x = floats(100)
+    async with Runtime([place, LocalBackend(), WorkerBackend(1)]) as rt:
+        for strategy in ("gpu", "local", "worker"):
+            found = await rt.options(strategy=strategy).run(shaders.along, x, slope=2.0)
+            np.testing.assert_allclose(found, 2 * x + 1, rtol=1e-6)
+
+
+async def test_an_adapter_in_software_is_the_last_choice(place: GpuBackend) -> None:
+    """`auto` does not take it for speed."""
+    if not place._facts.software:
+        pytest.skip("this is a real gpu")
+    async with Runtime([place, LocalBackend(), WorkerBackend(1)]) as rt:
+        assert rt.explain(shaders.along, floats(10), 2.0).order == ("worker", "local", "gpu")
+
+
+async def test_where_there_is_no_gpu_the_twin_runs_elsewhere() -> None:
+    """And it is said why."""
+    async with Runtime([GpuBackend("no such adapter"), LocalBackend()]) as rt:
+        np.testing.assert_array_equal(await rt.run(shaders.along, np.ones(3, np.float32), 2.0), np.full(3, 3))
+        assert "'no such adapter'" in rt.explain(shaders.along, floats(3), 2.0).refusals["gpu"]
+    async with Runtime([GpuBackend("no such adapter")]) as rt:
+        with pytest.raises(NoBackendAvailable, match="none is called 'no such adapter'"):
+            await rt.run(shaders.along, floats(3), 2.0)
+
+
+async def test_only_tasks_with_a_shader_run_there(place: GpuBackend) -> None:
+    @task
+    def plain() -> None:
+        pass
+
+    async with Runtime([place]) as rt:
+        with pytest.raises(NoBackendAvailable, match="it runs only what @gpu_task made"):
+            await rt.run(plain)
+
+
+def test_ordinary_code_can_use_it() -> None:
+    with BlockingRuntime([GpuBackend(), LocalBackend()]) as rt:
+        x = floats(10)
+        np.testing.assert_allclose(rt.run(shaders.along, x, 2.0), 2 * x + 1, rtol=1e-6)
+
+
+# Calls that go together.
+
+
+async def test_calls_of_one_turn_go_together(place: GpuBackend, sent: list[list[Work]]) -> None:
+    """In one frame; each with its own answer."""
+    inputs = [floats(count) for count in range(50)]
+    async with Runtime([place]) as rt:
+        found = await asyncio.gather(*(rt.run(shaders.along, x, 2.0) for x in inputs))
+    assert [len(works) for works in sent] == [50]
+    for x, y in zip(inputs, found, strict=True):
+        np.testing.assert_allclose(y, 2 * x + 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("way", ["gather", "map"])
+async def test_calls_of_a_batchable_task_become_one(way: str, place: GpuBackend, sent: list[list[Work]]) -> None:
+    """One dispatch over joined inputs."""
+    inputs = [floats(64) + number for number in range(50)]
+    async with Runtime([place]) as rt:
+        if way == "gather":
+            found = await asyncio.gather(*(rt.run(shaders.along_many, x, 2.0, 3.0) for x in inputs))
+        else:
+            found = await rt.starmap(shaders.along_many, [(x, 2.0, 3.0) for x in inputs])
+    assert [len(works) for works in sent] == [1]
+    for x, y in zip(inputs, found, strict=True):
+        np.testing.assert_allclose(y, 2 * x + 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("odd", [(floats(3), 2.0), (floats(64), 2.5), (floats(64).astype("float64"), 2.0), ("x", 2.0)])
+async def test_calls_that_differ_are_not_joined(odd: tuple[Any, float], place: GpuBackend) -> None:
+    """Each is answered for itself; one that does not fit fails alone."""
+    calls = [(floats(64), 2.0), odd, (floats(64), 2.0)]
+    async with Runtime([place]) as rt:
+        found = await asyncio.gather(*(rt.run(shaders.along_many, *each) for each in calls), return_exceptions=True)
+    for (x, slope), y in zip(calls, found, strict=True):
+        if getattr(x, "dtype", None) != np.float32:
+            assert isinstance(y, InvalidInput)
+        else:
+            np.testing.assert_allclose(y, slope * x + 1, rtol=1e-6)
+
+
+async def test_a_batch_fails_as_a_whole(place: GpuBackend) -> None:
+    async with Runtime([place]) as rt:
+        with pytest.raises(InvalidInput, match="float64"):
+            await rt.starmap(shaders.along, [(floats(3), 1.0), (np.zeros(3), 1.0)])
+        assert await rt.starmap(shaders.along, []) == []
+        (only,) = await rt.starmap(shaders.along, [(floats(3), 1.0)])
+        np.testing.assert_allclose(only, floats(3) + 1, rtol=1e-6)
+
+
+# Arrays that stay.
+
+
+async def test_what_begins_on_the_device_stays_there(place: GpuBackend) -> None:
+    x = floats(1000)
+    async with Runtime([place, LocalBackend()], strategy="gpu") as rt:
+        array = await place.to_device(x)
+        for _ in range(10):
+            array = await rt.run(shaders.along, array, 1.5)
+        assert isinstance(array, GpuArray)
+        expected = x
+        for _ in range(10):
+            expected = shaders.along(expected, 1.5)
+        np.testing.assert_allclose(await array.to_host(), expected, rtol=1e-5)
+
+
+async def test_a_worker_gets_it_as_an_ordinary_array(place: GpuBackend) -> None:
+    """It is fetched on the way, so that a call which goes elsewhere is answered all the same."""
+    async with Runtime([place, WorkerBackend(1)], strategy="worker") as rt:
+        found = await rt.run(shaders.along, await place.to_device(floats(10)), 2.0)
+        np.testing.assert_allclose(found, 2 * floats(10) + 1, rtol=1e-6)
+
+
+# What fails.
+
+
+async def test_a_shader_that_does_not_end_is_given_up(place: GpuBackend) -> None:
+    """Who asked for it is told; what came later is done by the device that was opened in its place."""
+    place.time_limit = 0.05
+    with pytest.raises(LimitExceeded, match=r"did not end within 0\.05 s") as caught:
+        await place.run_call(Call(shaders.busy, (np.ones(1, np.float32),)))
+    assert caught.value.started
+    place.time_limit = 30.0
+    found = await place.run_call(Call(shaders.along, (floats(10), 2.0)))
+    np.testing.assert_allclose(found, 2 * floats(10) + 1, rtol=1e-6)
+
+
+async def test_a_device_that_is_lost_is_opened_again(place: GpuBackend) -> None:
+    """Calls that it had not begun do not notice. What lay on it is gone."""
+    array = await place.to_device(floats(10))
+    lost = place.device
+    lost._wgpu.destroy()
+    found = await asyncio.gather(*(place.run_call(Call(shaders.along, (floats(10), 2.0))) for _ in range(5)))
+    for each in found:
+        np.testing.assert_allclose(each, 2 * floats(10) + 1, rtol=1e-6)
+    assert place.device is not lost
+    with pytest.raises(BackendClosed, match="went with its device"):
+        await place.run_call(Call(shaders.along, (array, 2.0)))
+
+
+async def test_a_call_whose_time_is_up_is_answered_at_once() -> None:
+    """The device may go on with it; nobody waits for that."""
+    clock = ManualClock()
+    backend = GpuBackend()
+    backend.clock = clock
+    await backend.start()
+    try:
+        call = Call(shaders.busy, (np.ones(1, np.float32),))
+        call.deadline = clock.time() + 5
+        running = asyncio.ensure_future(backend.run_call(call))
+        await until(lambda: backend.device.busy_for)
+        clock.advance(5)
+        with pytest.raises(TaskTimeout):
+            await running
+    except BackendUnavailable as error:
+        pytest.skip(str(error))
+    finally:
+        await backend.aclose()
+
+
+async def test_closing_answers_every_call(place: GpuBackend) -> None:
+    pending = [asyncio.ensure_future(place.run_call(Call(shaders.along, (floats(9), 2.0)))) for _ in range(20)]
+    await asyncio.sleep(0)
+    await place.aclose()
+    await place.aclose()
+    for found in await asyncio.gather(*pending, return_exceptions=True):
+        assert isinstance(found, np.ndarray | BackendClosed | BackendUnavailable)
+    with pytest.raises(BackendClosed):
+        await place.run_call(Call(shaders.along, (floats(9), 2.0)))
+
+
+def test_no_time_at_all_is_no_limit() -> None:
+    with pytest.raises(ValueError, match="time_limit must be a positive number"):
+        GpuBackend(time_limit=0)

@@ -1,0 +1,184 @@
+"""What is declared is held against the shader, where the task is defined."""
+
+import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import pytest
+
+from hybrid_compute import gpu_task
+from hybrid_compute.errors import InvalidInput
+from hybrid_compute.gpu import InvalidShader, checking
+from hybrid_compute.gpu.device import Device
+from hybrid_compute.gpu.work import Kernel
+from hybrid_compute.tasks import Task
+from tests.gpu import shaders
+from tests.gpu.test_device import run
+
+
+def define(
+    wgsl: str = shaders.ALONG,
+    inputs: dict[str, str] | None = None,
+    outputs: dict[str, str] | None = None,
+    function: Callable[..., Any] | None = None,
+    **options: Any,
+) -> Task[..., Any]:
+    def along(x: Any, slope: float, start: float) -> Any:
+        return x
+
+    made = gpu_task(wgsl=wgsl, inputs=inputs or {"x": "f32[n]"}, outputs=outputs or {"y": "f32[n]"}, **options)
+    return made(function or along)
+
+
+def with_n(x: Any, slope: float, start: float, n: int) -> Any:
+    return x
+
+
+def without_start(x: Any, slope: float) -> Any:
+    return x
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"inputs": {"x": "i32[n]"}}, r"x is declared i32\[n\], and the shader has array<f32>"),
+        ({"inputs": {"x": "f32[n]", "z": "f32[n]"}}, "z is declared, and the shader binds only line, x, y"),
+        ({"inputs": {"x": "f32[n]"}, "outputs": {"x": "f32[n]"}}, "x is an output, and the shader has it as"),
+        ({"inputs": {"x": "f32[n]", "y": "f32[n]"}, "outputs": {"x": "f32[n]"}}, "x is an output"),
+        ({"wgsl": shaders.ALONG.replace("storage, read>", "storage, read_write>")}, "x is only an input"),
+        ({"wgsl": shaders.ALONG.replace("@compute", "")}, "needs one @compute function"),
+        ({"entry": "other"}, "has no entry point 'other', but main"),
+        ({"function": without_start}, r"nothing gives Line\.start"),
+        ({"wgsl": shaders.ALONG.replace("struct Line", "struct Lane")}, "uniform line must be a struct, not Line"),
+    ],
+)
+def test_what_disagrees_with_the_shader_is_told(changed: dict[str, Any], why: str) -> None:
+    with pytest.raises(InvalidShader, match=why):
+        define(**changed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"outputs": {"y": "f32[m]"}}, "m stands in a shape"),
+        ({"workgroups": "k"}, "k stands in a shape"),
+        ({"workgroups": (1, 2, 3, 4)}, "one to three directions"),
+        ({"function": with_n}, "n is a parameter and a size"),
+        ({"inputs": {"x": "f64[n]"}}, "'f64"),
+        ({"outputs": {"y": "f32[2 * n]"}, "batchable": True}, "must begin with the same name"),
+        ({"inputs": {"x": "f32[n]"}, "outputs": {"y": "f32[4]"}, "batchable": True}, "must begin with the same name"),
+    ],
+)
+def test_what_makes_no_sense_is_told(changed: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        define(**changed)
+
+
+# The compiler.
+
+
+@pytest.fixture
+def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: Device) -> Path:
+    """Nothing was looked at before; skipped where nobody can look at it."""
+    monkeypatch.setenv("HYBRID_COMPUTE_CACHE", str(tmp_path))
+    return tmp_path / "wgsl"
+
+
+@pytest.mark.parametrize("device", ["direct"], indirect=True)
+def test_a_shader_that_does_not_compile_is_told_with_its_place(compiler: Path) -> None:
+    """Where it is defined, not where it is first called."""
+    for _ in range(2):
+        with pytest.raises(InvalidShader, match=r"the shader of along is refused at line 8, column \d+:") as caught:
+            define(shaders.ALONG.replace("x[id.x] +", "x[id.y.z] +"))
+        assert caught.value.line == 8
+        assert caught.value.column > 40
+    assert not compiler.exists()
+
+
+@pytest.mark.parametrize("device", ["direct"], indirect=True)
+def test_what_was_found_good_is_not_looked_at_again(compiler: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By no process of this user."""
+    define()
+    assert len(list(compiler.iterdir())) == 1
+    monkeypatch.setattr(checking, "_checker", None)
+    define()
+    with pytest.raises(AttributeError):
+        define(shaders.ALONG + "// changed")
+
+
+@pytest.mark.parametrize("device", ["direct"], indirect=True)
+def test_it_survives_the_death_of_its_compiler(compiler: Path) -> None:
+    """And one that goes on its own is started again."""
+    define()
+    process = checking._checker._process
+    assert process is not None
+    process.kill()
+    with pytest.raises(InvalidShader):
+        define(shaders.ALONG.replace("line.slope", "line.slop"))
+    assert checking._checker._process is not process
+
+
+def test_where_nobody_can_compile_nothing_is_said() -> None:
+    """The device will, when it first meets the shader."""
+    program = (
+        "import sys, importlib.metadata as m\n"
+        "def version(name): raise m.PackageNotFoundError(name)\n"
+        "m.version = version\n"
+        "from tests.gpu.test_definition import define, shaders\n"
+        "print(define(shaders.ALONG.replace('line.slope', 'line.slop')).name)"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert said.stdout == "along\n"
+
+
+def test_a_question_and_its_answer_are_one_line_each() -> None:
+    """Whatever is in the shader."""
+    checker = checking.Checker()
+    kernel = Kernel("odd", "// \n \0 \u2028 'x' \"y\"", "main", [])
+    told = checker.fault(kernel)
+    checker.end()
+    assert told is None or told
+    assert "\n" not in json.dumps(kernel.source)
+
+
+# What a definition makes of a call.
+
+
+@dataclass
+class Line:
+    slope: float
+    start: float
+    n: int
+
+
+@pytest.mark.parametrize("line", [Line(2.0, 1.0, 10), {"slope": 2.0, "start": 1.0, "n": 10}])
+def test_a_record_may_be_given_whole(device: Device, line: object) -> None:
+    """A dataclass, or anything with what the struct has."""
+
+    def along(x: Any, line: Line) -> Any:
+        return x
+
+    x = np.arange(10, dtype=np.float32)
+    np.testing.assert_array_equal(run(device, define(function=along), x, line), 2 * x + 1)
+    with pytest.raises(InvalidInput, match="line must have what Line has"):
+        run(device, define(function=along), x, {"slope": 1.0})
+
+
+@pytest.mark.parametrize("slope", ["2", None, [1.0]])
+def test_a_parameter_that_is_no_number_is_refused(device: Device, slope: object) -> None:
+    with pytest.raises(InvalidInput, match="slope is a f32"):
+        run(device, shaders.along, np.zeros(3, np.float32), slope, 1.0)
+
+
+def test_it_travels_with_its_twin() -> None:
+    """To a worker, where the twin runs: by its name where that can be found, else as it is."""
+    assert pickle.loads(pickle.dumps(shaders.along)) is shaders.along
+    there = pickle.loads(cloudpickle.dumps(define()))
+    np.testing.assert_array_equal(there(np.ones(3, np.float32), 2.0, 1.0), np.ones(3))

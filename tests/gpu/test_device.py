@@ -1,0 +1,332 @@
+"""A device and its frames: what is asked of it is done, or it is told why not, and nobody else suffers."""
+
+import gc
+import pickle
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hybrid_compute.errors import BackendClosed, BackendUnavailable, InvalidInput, LimitExceeded
+from hybrid_compute.gpu import GpuArray, InvalidShader
+from hybrid_compute.gpu.device import Device
+from hybrid_compute.gpu.function import GpuFunction, upload
+from hybrid_compute.gpu.memory import rounded
+from hybrid_compute.gpu.replies import Waiting
+from hybrid_compute.gpu.work import Kernel, Output, Step, Upload, Work
+from hybrid_compute.tasks import AnyTask
+from tests.faults.watching import wait_until
+from tests.gpu import shaders
+
+
+def work(device: Device, task: AnyTask, *args: Any) -> Work:
+    function: GpuFunction[..., Any] = task.fn  # type: ignore[assignment]
+    assert device.facts is not None
+    return function.work(args, device.facts, Waiting())
+
+
+def told(works: Sequence[Work]) -> list[Any]:
+    """What came of each: a result, or the error."""
+    found: list[Any] = []
+    for each in works:
+        assert isinstance(each.reply, Waiting)
+        error = each.reply.future.exception(30)
+        found.append(each.reply.future.result() if error is None else error)
+    return found
+
+
+def run(device: Device, task: AnyTask, *args: Any) -> Any:
+    asked = work(device, task, *args)
+    device.submit([asked])
+    return result(asked)
+
+
+def result(asked: Work) -> Any:
+    assert isinstance(asked.reply, Waiting)
+    return asked.reply.future.result(30)
+
+
+def on(device: Device, array: Any) -> GpuArray:
+    asked = upload(array, Waiting())
+    device.submit([asked])
+    kept: GpuArray = result(asked)
+    return kept
+
+
+def floats(count: int) -> Any:
+    return np.random.default_rng(count).random(count, dtype=np.float32)
+
+
+# Results.
+
+
+@given(count=st.integers(0, 3000), slope=st.floats(-4, 4, width=32))
+@settings(max_examples=20)
+def test_it_computes_what_its_twin_does(device: Device, count: int, slope: float) -> None:
+    x = floats(count)
+    found = run(device, shaders.along, x, slope, 1.0)
+    assert found.shape == x.shape
+    np.testing.assert_allclose(found, shaders.along(x, slope), rtol=1e-6)
+
+
+def test_several_outputs_of_several_shapes(device: Device) -> None:
+    x = np.arange(300, dtype=np.float32).reshape(100, 3)
+    low, high = run(device, shaders.split_up, x)
+    np.testing.assert_array_equal(low, -x)
+    np.testing.assert_array_equal(high, x.T.astype(np.uint32))
+
+
+def test_an_array_is_changed_in_place_only_there(device: Device) -> None:
+    """What the caller has stays as it is."""
+    counts, x = np.arange(1000, dtype=np.uint32), np.full(1000, 7, np.uint32)
+    np.testing.assert_array_equal(run(device, shaders.added, counts, x), np.arange(1000) + 7)
+    np.testing.assert_array_equal(counts, np.arange(1000))
+
+
+def test_views_of_any_strides_go_as_they_look(device: Device) -> None:
+    x = np.arange(3000, dtype=np.float32).reshape(1000, 3)
+    for view in (x[::-2, 1], x[:, 2], np.broadcast_to(np.float32(3), 70)):
+        np.testing.assert_array_equal(run(device, shaders.along, view, 2.0, 1.0), 2 * view + 1)
+
+
+def test_more_elements_than_workgroups(device: Device) -> None:
+    """A shader that counts its workgroups has as many as there may be; another is refused, with the reason."""
+    many = 65_536 * 64 + 3
+    found = run(device, shaders.counted, many)
+    assert found[0] == 0
+    assert found[-1] == many - 1
+    assert found.sum(dtype=np.uint64) == many * (many - 1) // 2
+    with pytest.raises(InvalidInput, match=r"needs? .*workgroups.*65,535"):
+        run(device, shaders.along, np.zeros(many, np.float32), 1.0, 1.0)
+
+
+def test_an_output_begins_as_zeros(device: Device) -> None:
+    """Whatever was there before: nobody sees what others have computed."""
+    source = shaders.ALONG.replace("if (id.x < line.n)", "if (id.x < 5u)")
+    kernel = Kernel("lazy", source, "main", [(0, "read"), (1, "read_write"), (2, "uniform")])
+    run(device, shaders.along, np.full(1000, 9, np.float32), 1.0, 1.0)
+    x, asked = floats(1000), work(device, shaders.along, floats(1000), 1.0, 1.0)
+    for step in asked.steps:
+        step.kernel = kernel
+    device.submit([asked])
+    found = result(asked)
+    assert found[:5].all()
+    assert not found[5:].any()
+    kept = run(device, shaders.along, on(device, x), 0.0, 9.0)
+    kept.release()
+    asked = work(device, shaders.along, on(device, x), 1.0, 1.0)
+    for step in asked.steps:
+        step.kernel = kernel
+    device.submit([asked])
+    assert not np.asarray(result(asked))[5:].any()
+
+
+# Works that cannot be done.
+
+
+def test_one_that_cannot_be_compiled_harms_no_other(device: Device) -> None:
+    """In the same frame. It is told where the fault is."""
+    works = [work(device, shaders.along, floats(100), 2.0, 1.0) for _ in range(5)]
+    bad = shaders.ALONG.replace("line.slope * x", "line.slope *; x")
+    for step in works[2].steps:
+        step.kernel = Kernel("bad", bad, "main", [(0, "read"), (1, "read_write"), (2, "uniform")])
+    device.submit(works)
+    found = told(works)
+    assert isinstance(found[2], InvalidShader)
+    assert (found[2].line, found[2].column) == (8, 48)
+    assert "the shader of bad is refused at line 8, column 48" in str(found[2])
+    for at in (0, 1, 3, 4):
+        np.testing.assert_allclose(found[at], shaders.along(floats(100), 2.0), rtol=1e-6)
+
+
+def test_one_that_the_device_refuses_harms_no_other(device: Device) -> None:
+    """A shader that wants more of an array than there is, which only shows when it is bound."""
+    works = [work(device, shaders.along, floats(100), 2.0, 1.0) for _ in range(5)]
+    wants = shaders.ALONG.replace("x: array<f32>", "x: array<f32, 5000>")
+    for step in works[2].steps:
+        step.kernel = Kernel("wants", wants, "main", [(0, "read"), (1, "read_write"), (2, "uniform")])
+    device.submit(works)
+    found = told(works)
+    assert isinstance(found[2], InvalidInput)
+    for at in (0, 1, 3, 4):
+        np.testing.assert_allclose(found[at], shaders.along(floats(100), 2.0), rtol=1e-6)
+
+
+def test_no_more_memory_than_it_was_given() -> None:
+    """Who asks for too much is told how much there is, and what others have asked for is done."""
+    device = opened(memory=1 << 20)
+    kept = [on(device, floats(30_000)) for _ in range(4)]
+    with pytest.raises(LimitExceeded, match=r"asked for, and [\d,]+ of 1,048,576 are in use"):
+        kept.extend(on(device, floats(30_000)) for _ in range(10))
+    kept.clear()
+    gc.collect()
+    again = on(device, floats(30_000))
+    np.testing.assert_array_equal(np.asarray(again), floats(30_000))
+    close(device)
+
+
+def test_an_array_larger_than_can_be_bound_is_refused(device: Device) -> None:
+    assert device.facts is not None
+    most = device.facts.binding
+    place = Upload(np.broadcast_to(np.float32(0), most // 4 + 1), most + 4)
+    asked = Work((), [place], [], Waiting())
+    device.submit([asked])
+    with pytest.raises(LimitExceeded, match="more than the device binds at once"):
+        result(asked)
+
+
+# Arrays that stay.
+
+
+def test_what_is_chained_never_leaves_the_device(device: Device) -> None:
+    """Up once, three tasks, down once."""
+    x = floats(1000)
+    array = on(device, x)
+    for _ in range(3):
+        array = run(device, shaders.along, array, 2.0, 1.0)
+        assert isinstance(array, GpuArray)
+    assert (array.shape, array.dtype, array.nbytes, array.size, array.ndim, len(array)) == (
+        (1000,), np.float32, 4000, 1000, 1, 1000,
+    )  # fmt: skip
+    np.testing.assert_allclose(np.asarray(array), ((x * 2 + 1) * 2 + 1) * 2 + 1, rtol=1e-6)
+
+
+def test_the_memory_of_an_array_is_used_again(device: Device) -> None:
+    """When its last reference has gone, or it was released: a thousand take no more than a few."""
+    assert device.memory is not None
+    run(device, shaders.along, on(device, floats(5000)), 2.0, 1.0)
+    gc.collect()
+    before = device.memory.used
+    for turn in range(200):
+        array = run(device, shaders.along, on(device, floats(5000)), 2.0, 1.0)
+        if turn % 2:
+            array.release()
+    del array
+    gc.collect()
+    assert device.memory.used <= before + 2 * rounded(20_000)  # one more is there while the next is computed
+
+
+def test_an_array_that_was_released_says_so(device: Device) -> None:
+    array = on(device, floats(10))
+    assert f"on device {device.number}" in repr(array)
+    array.release()
+    array.release()
+    assert repr(array) == "<GpuArray float32[10] released>"
+    with pytest.raises(BackendClosed, match="released"):
+        run(device, shaders.along, array, 2.0, 1.0)
+
+
+def test_an_array_of_another_device_is_refused(device: Device) -> None:
+    other = opened()
+    array = on(other, floats(10))
+    with pytest.raises(BackendClosed, match="on another device"):
+        run(device, shaders.along, array, 2.0, 1.0)
+    close(other)
+    with pytest.raises(BackendClosed, match="went with its device: it was closed"):
+        np.asarray(array)
+
+
+def test_sent_away_it_is_an_ordinary_array(device: Device) -> None:
+    x = floats(10)
+    found = pickle.loads(pickle.dumps(on(device, x)))
+    assert type(found) is np.ndarray
+    np.testing.assert_array_equal(found, x)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int64", "bool", "complex64", "uint8"])
+def test_numbers_that_a_gpu_does_not_have_are_refused(device: Device, dtype: str) -> None:
+    with pytest.raises(InvalidInput, match=f"a gpu has no {dtype}"):
+        on(device, np.zeros(3, dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32", "uint32", "float16"])
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (3,), (2, 0, 3), (3, 5)])
+def test_arrays_of_all_kinds_come_back(device: Device, dtype: str, shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).integers(0, 100, shape).astype(dtype)
+    found = np.asarray(on(device, x))
+    assert (found.dtype, found.shape) == (x.dtype, x.shape)
+    np.testing.assert_array_equal(found, x)
+
+
+# The end.
+
+
+def opened(**options: Any) -> Device:
+    device = Device(**options)
+    try:
+        device.open().result(30)
+    except BackendUnavailable as error:
+        pytest.skip(str(error))
+    return device
+
+
+def close(device: Device) -> None:
+    device.close()
+    assert device.join(30)
+
+
+def test_closing_answers_everybody() -> None:
+    """What was asked for before is done or refused; what is asked for after is refused."""
+    device = opened()
+    works = [work(device, shaders.along, floats(100), 2.0, 1.0) for _ in range(50)]
+    for each in works:
+        device.submit([each])
+    late = work(device, shaders.along, floats(100), 2.0, 1.0)
+    close(device)
+    device.submit([late])
+    *done, last = told([*works, late])
+    assert isinstance(last, BackendUnavailable)
+    for found in done:
+        assert isinstance(found, np.ndarray | BackendUnavailable)
+
+
+def test_a_device_that_is_lost_leaves_what_it_had_not_begun_to_another() -> None:
+    """What it was at fails, and is not repeated: who knows what it did."""
+    left: list[Work] = []
+    device = opened(gone=lambda _, works: left.extend(works))
+    run(device, shaders.along, floats(100), 2.0, 1.0)
+    device._wgpu.destroy()
+    waiting = [work(device, shaders.along, floats(100), 2.0, 1.0) for _ in range(5)]
+    for each in waiting:
+        device.submit([each])
+    assert device.join(30)
+    assert "lost" in device.lost
+    refused = [each for each in waiting if each not in left]
+    assert left
+    assert all(isinstance(error, BackendUnavailable) for error in told(refused))
+
+
+def test_a_device_that_does_not_come_to_an_end_is_given_up() -> None:
+    """Its callers are told at once; what had not begun is handed on, and done by another device."""
+    device = opened()
+    stuck = work(device, shaders.busy, np.ones(1, np.float32))
+    device.submit([stuck])
+    wait_until(lambda: device.busy_for)
+    waiting = [work(device, shaders.along, floats(10), 2.0, 1.0) for _ in range(3)]
+    for each in waiting:
+        device.submit([each])
+    left = device.give_up(LimitExceeded("it took too long", backend="gpu"))
+    (error,) = told([stuck])
+    assert isinstance(error, LimitExceeded)
+    assert error.started
+    assert set(left) <= set(waiting)
+    assert device.lost == "it took too long"
+
+
+def test_a_step_may_follow_another(device: Device) -> None:
+    """On places that they share."""
+    kernel = Kernel("double", DOUBLE, "main", [(0, "read_write")])
+    x = floats(64)
+    place = Output((64,), "float32", 256, x)
+    asked = Work([Step(kernel, [place], (1, 1, 1)) for _ in range(3)], [place], [place], Waiting())
+    device.submit([asked])
+    np.testing.assert_allclose(result(asked), 8 * x, rtol=1e-6)
+
+
+DOUBLE = """
+@group(0) @binding(0) var<storage, read_write> x: array<f32>;
+@compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3u) { x[id.x] = 2.0 * x[id.x]; }
+"""

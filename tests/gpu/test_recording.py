@@ -1,0 +1,133 @@
+"""Tasks written down once, and done in one go each time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hybrid_compute import GpuBackend
+from hybrid_compute.errors import BackendUnavailable, InvalidInput
+from hybrid_compute.gpu import GpuArray
+from tests.gpu import shaders
+
+
+@pytest.fixture
+async def place() -> AsyncIterator[GpuBackend]:
+    backend = GpuBackend()
+    await backend.start()
+    try:
+        backend.device  # noqa: B018  # to hear why not
+    except BackendUnavailable as error:
+        pytest.skip(str(error))
+    yield backend
+    await backend.aclose()
+
+
+def floats(count: int, seed: int = 0) -> Any:
+    return np.random.default_rng(seed).random(count, dtype=np.float32)
+
+
+async def test_it_is_played_with_new_arrays_each_time(place: GpuBackend) -> None:
+    """Of this process or of the device; many at once, and each gets its own."""
+    with place.record() as g:
+        x = g.input("x", 1000)
+        y = shaders.along(shaders.along(x, 2.0), 0.5, start=3.0)
+        g.returns(y)
+    assert repr(y) == "<Symbol float32[1000]>"
+    arrays = [floats(1000, seed) for seed in range(20)]
+    found = await asyncio.gather(*(g(x=array) for array in arrays))
+    for array, each in zip(arrays, found, strict=True):
+        np.testing.assert_allclose(each, 0.5 * (2 * array + 1) + 3, rtol=1e-6)
+    there = await place.to_device(arrays[3])
+    np.testing.assert_array_equal(await g(x=there), found[3])
+
+
+async def test_it_is_one_submission(place: GpuBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many tasks there are in it."""
+    with place.record() as g:
+        x = g.input("x", 64)
+        y: Any = x
+        for _ in range(10):
+            y = shaders.along(y, 1.5)
+        g.returns(y)
+    sent: list[Any] = []
+    submit = place.device.submit
+    monkeypatch.setattr(place.device, "submit", lambda works: (sent.append(works), submit(works)))
+    found = await g(x=floats(64))
+    expected = floats(64)
+    for _ in range(10):
+        expected = shaders.along(expected, 1.5)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert [len(works) for works in sent] == [1]
+    assert len(sent[0][0].steps) == 10
+
+
+async def test_several_inputs_and_outputs_and_constants(place: GpuBackend) -> None:
+    """What it is given when it is recorded is a constant of it, here or on the device."""
+    constant = await place.to_device(np.full(300, 7, np.uint32))
+    with place.record() as g:
+        x = g.input("x", (100, 3))
+        low, high = shaders.split_up(x)
+        g.returns(low, high)
+    array = np.arange(300, dtype=np.float32).reshape(100, 3)
+    low, high = await g(x=array)
+    np.testing.assert_array_equal(low, -array)
+    np.testing.assert_array_equal(high, array.T)
+    with place.record() as g, pytest.raises(InvalidInput, match="changed in place"):
+        shaders.added(g.input("counts", 300, "uint32"), constant)
+
+
+async def test_what_comes_out_may_stay(place: GpuBackend) -> None:
+    with place.record() as g:
+        x = g.input("x", 100)
+        half = shaders.along(x, 0.5)
+        g.returns(half, shaders.along(half, 2.0), stay=True)
+    half, whole = await g(x=floats(100))
+    assert isinstance(half, GpuArray)
+    np.testing.assert_allclose(await half.to_host(), floats(100) / 2 + 1, rtol=1e-6)
+    np.testing.assert_allclose(await whole.to_host(), floats(100) + 3, rtol=1e-6)
+
+
+async def test_what_lies_between_begins_as_zeros_each_time(place: GpuBackend) -> None:
+    """Nothing of one playing is seen by the next."""
+    with place.record() as g:
+        x = g.input("x", 1000)
+        g.returns(shaders.along(shaders.along(x, 3.0), 1.0))
+    first = await g(x=floats(1000))
+    await g(x=floats(1000, 1))
+    np.testing.assert_array_equal(await g(x=floats(1000)), first)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "why"),
+    [
+        ({}, "the inputs are x, and not none"),
+        ({"x": np.zeros(4, np.float32), "y": 1}, "the inputs are x, and not x, y"),
+        ({"x": np.zeros(5, np.float32)}, r"x must be float32\[4\], and is float32\[5\]"),
+        ({"x": np.zeros(4)}, r"x must be float32\[4\], and is float64\[4\]"),
+        ({"x": [1, 2, 3, 4]}, r"x must be float32\[4\], and is list"),
+    ],
+)
+async def test_arrays_that_do_not_fit_are_refused(arrays: dict[str, Any], why: str, place: GpuBackend) -> None:
+    with place.record() as g:
+        g.returns(shaders.along(g.input("x", 4), 1.0))
+    with pytest.raises(InvalidInput, match=why):
+        await g(**arrays)
+
+
+async def test_what_is_not_there_yet_cannot_be_looked_at(place: GpuBackend) -> None:
+    with place.record() as g:
+        x = g.input("x", 4)
+        with pytest.raises(ValueError, match="already"):
+            g.input("x", 4)
+        with pytest.raises(InvalidInput, match="not there yet"):
+            np.asarray(x)
+    with pytest.raises(RuntimeError, match="outside of its block"):
+        shaders.along(x, 1.0)
+    with pytest.raises(RuntimeError, match="nothing comes out"):
+        await g(x=floats(4))
+    other = place.record()
+    with pytest.raises(ValueError, match="another recording"):
+        other.returns(x)
