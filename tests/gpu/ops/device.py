@@ -25,14 +25,14 @@ class Computer:
 
     def __call__(self, task: AnyTask, *args: Any, **kwargs: Any) -> Any:
         assert self.device.facts is not None
-        reply = Waiting(self.device)
+        reply = Waiting()
         args = task.fn.positional(args, kwargs)  # type: ignore[attr-defined]
         self.device.submit([task.fn.work(args, self.device.facts, reply)])  # type: ignore[attr-defined]
         return reply.future.result(timeout=60)
 
     def put(self, array: Any) -> GpuArray:
         """A copy of the array on the device."""
-        reply = Waiting(self.device)
+        reply = Waiting()
         self.device.submit([upload(array, reply)])
         found = reply.future.result(timeout=60)
         assert isinstance(found, GpuArray)

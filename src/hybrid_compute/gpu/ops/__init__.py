@@ -10,19 +10,24 @@ Importing this loads numpy, and not wgpu.
 
 from __future__ import annotations
 
+from hybrid_compute.gpu.ops.convolution import conv2d
 from hybrid_compute.gpu.ops.elementwise import add, div, gelu, mul, scale, silu, sub
+from hybrid_compute.gpu.ops.fft import fft
 from hybrid_compute.gpu.ops.matmul import matmul, matvec
 from hybrid_compute.gpu.ops.moving import gather, transpose
 from hybrid_compute.gpu.ops.quantized import dequantize, matmul_quantized, quantize
 from hybrid_compute.gpu.ops.reductions import argmax, max, mean, min, sum
 from hybrid_compute.gpu.ops.rows import layer_norm, rms_norm, softmax
 from hybrid_compute.gpu.ops.scan import scan
+from hybrid_compute.gpu.ops.sorting import sort, sort_by_key, topk
 
 __all__ = [
     "add",
     "argmax",
+    "conv2d",
     "dequantize",
     "div",
+    "fft",
     "gather",
     "gelu",
     "layer_norm",
@@ -39,7 +44,10 @@ __all__ = [
     "scan",
     "silu",
     "softmax",
+    "sort",
+    "sort_by_key",
     "sub",
     "sum",
+    "topk",
     "transpose",
 ]

@@ -106,6 +106,8 @@ def _gather_rules(x: Spec, indices: Spec) -> Spec:
 
 def _gather_planner(plan: Plan, out: Sequence[Slot], x: Slot, indices: Slot) -> None:
     width = math.prod(x.shape[1:])
+    if not x.size:
+        return
     fours = width % 4 == 0
     size, width = (out[0].size // 4, width // 4) if fours else (out[0].size, width)
     made = _gather(x.dtype, indices.dtype, fours)
@@ -148,6 +150,6 @@ def gather(x: Operand, indices: Operand) -> Any:
     inside = (found >= 0) & (found < rows)
     if not rows:
         return np.zeros((*found.shape, *x.shape[1:]), x.dtype)
-    taken = np.asarray(x)[np.where(inside, found, 0)]
+    taken = np.array(np.asarray(x)[np.where(inside, found, 0)])
     taken[~inside] = 0
     return taken

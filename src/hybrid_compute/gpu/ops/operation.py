@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
 import numpy as np
 
 from hybrid_compute.errors import InvalidInput
-from hybrid_compute.gpu.array import Array, GpuArray
+from hybrid_compute.gpu.array import Array, GpuArray, OnDevice
 from hybrid_compute.gpu.computable import Computable
 from hybrid_compute.gpu.facts import Facts
 from hybrid_compute.gpu.ops.half import narrow, widen
@@ -46,7 +46,7 @@ _MOST_PLANS = 256
 
 
 class Operation(Computable):
-    """An operation. Calling it computes it with numpy, in this thread."""
+    """An operation, which numpy computes here and a device by its plan."""
 
     def __init__(self, twin: Callable[..., Any], rules: Rules, planner: Planner, arrays: int, half: bool) -> None:
         functools.update_wrapper(self, twin)
@@ -60,9 +60,9 @@ class Operation(Computable):
         self._names = tuple(self.signature.parameters)
         self._plans: dict[tuple[Any, ...], Plan] = {}
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def here(self, *args: Any, **kwargs: Any) -> Any:
         args = self.positional(args, kwargs)
-        args = tuple(np.asarray(each) if isinstance(each, GpuArray) else each for each in args)
+        args = tuple(np.asarray(each) if isinstance(each, OnDevice) else each for each in args)
         self._results(self._specs(args))
         found = self._twin(*args)
         return tuple(map(np.asarray, found)) if isinstance(found, tuple) else np.asarray(found)
@@ -83,12 +83,12 @@ class Operation(Computable):
     def work(self, args: tuple[Any, ...], facts: Facts, reply: Reply) -> Work:
         plan = self.plan(args, facts)
         arrays = [each for each in args[: self._arrays] if each is not None]
-        stays = any(isinstance(each, GpuArray) for each in arrays)
+        stays = any(isinstance(each, OnDevice) for each in arrays)
         results: list[Output] = [
             (Kept if stays else Output)(slot.shape, slot.dtype, slot.spec.nbytes) for slot in plan.made
         ]
         known: dict[str, Sequence[Place]] = {
-            "given": [each.resident() if isinstance(each, GpuArray) else Upload(each, each.nbytes) for each in arrays],
+            "given": [each.resident() if isinstance(each, OnDevice) else Upload(each, each.nbytes) for each in arrays],
             "made": results,
             "between": [Scratch(slot.spec.nbytes) for slot in plan.between],
             "constant": [Upload(each, each.nbytes) for each in plan.constants],
@@ -139,7 +139,7 @@ class Operation(Computable):
         return (*arrays, *args[self._arrays :])
 
     def _spec(self, name: str, array: Any) -> Spec:
-        if not isinstance(array, np.ndarray | GpuArray):
+        if not isinstance(array, np.ndarray | OnDevice):
             raise InvalidInput(f"{self.name}: {name} must be an array, not {type(array).__name__}")
         dtype = array.dtype.name
         if dtype not in _DTYPES:
@@ -156,7 +156,7 @@ class Operation(Computable):
 
     def _as_arrays(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Plain numbers take the dtype of the first array; numbers of numpy have one."""
-        dtype = next((each.dtype for each in args if isinstance(each, np.ndarray | GpuArray)), None)
+        dtype = next((each.dtype for each in args if isinstance(each, np.ndarray | OnDevice)), None)
         try:
             return tuple(self._as_array(each, dtype) if isinstance(each, _NUMBERS) else each for each in args)
         except OverflowError as error:

@@ -53,7 +53,7 @@ def shader(
         lines.append(f"@group(0) @binding({number}) var<storage, {access}> {each}: array<{kind}>;")
     lines.append(f"@group(0) @binding({len(arrays)}) var<uniform> p: Numbers;")
     lines += [declare, f"@compute @workgroup_size({lanes})", f"fn main({', '.join(_builtins(subgroups))}) {{"]
-    lines += ["let group = at.y * groups.x + at.x;", body, "}"]
+    lines += ["let group = workgroup.y * groups.x + workgroup.x;", body, "}"]
     bindings: list[tuple[int, Access]] = [
         (number, "read" if access == "read" else "read_write") for number, (_, _, access) in enumerate(arrays)
     ]
@@ -62,7 +62,7 @@ def shader(
 
 
 def _builtins(subgroups: bool) -> list[str]:
-    names = {"at: vec3u": "workgroup_id", "groups: vec3u": "num_workgroups", "lane: u32": "local_invocation_index"}
+    names = {"workgroup: vec3u": "workgroup_id", "groups: vec3u": "num_workgroups", "lane: u32": "local_invocation_index"}
     if subgroups:
         names |= {"subgroup: u32": "subgroup_id", "subgroups: u32": "num_subgroups"}
         names |= {"sublane: u32": "subgroup_invocation_id"}
