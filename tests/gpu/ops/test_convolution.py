@@ -48,7 +48,10 @@ def test_convolutions_are_numpys(
 ) -> None:
     down, right = (padding, padding) if isinstance(padding, int) else padding
     assume(filters[0] <= size[0] + 2 * down and filters[1] <= size[1] + 2 * right)
-    x, laid = normal(1, images, channels[0], *size, dtype=dtype), normal(2, channels[1], channels[0], *filters, dtype=dtype)
+    x, laid = (
+        normal(1, images, channels[0], *size, dtype=dtype),
+        normal(2, channels[1], channels[0], *filters, dtype=dtype),
+    )
     bias = normal(3, channels[1], dtype=dtype) if biased else None
     close(gpu, x, laid, bias, stride=stride, padding=padding)
 

@@ -13,7 +13,16 @@ from hybrid_compute.tasks import AnyTask
 from tests.gpu.ops.device import FEW, Computer, normal
 
 SIZES = st.one_of(st.integers(0, 70), st.sampled_from([4, 16, 64, 128]))
-BATCHES = [((3,), ()), ((), (3,)), ((3,), (3,)), ((2, 3), (3,)), ((2, 1), (1, 3)), ((0,), ()), ((1,), (4,)), ((5, 1), (1,))]
+BATCHES = [
+    ((3,), ()),
+    ((), (3,)),
+    ((3,), (3,)),
+    ((2, 3), (3,)),
+    ((2, 1), (1, 3)),
+    ((0,), ()),
+    ((1,), (4,)),
+    ((5, 1), (1,)),
+]
 
 
 def close(gpu: Computer, task: AnyTask, a: Any, b: Any) -> None:
@@ -43,7 +52,9 @@ def test_many_at_once(gpu: Computer, left: tuple[int, ...], right: tuple[int, ..
 
 
 @pytest.mark.parametrize(("rows", "inner", "columns"), [(3, 5000, 7), (64, 1030, 64), (1, 70_000, 1)], ids=str)
-def test_few_results_of_many_products_are_added_up_in_pieces(gpu: Computer, rows: int, inner: int, columns: int) -> None:
+def test_few_results_of_many_products_are_added_up_in_pieces(
+    gpu: Computer, rows: int, inner: int, columns: int
+) -> None:
     close(gpu, ops.matmul, normal(1, rows, inner), normal(2, inner, columns))
     close(gpu, ops.matmul, normal(1, rows, inner, dtype="float16"), normal(2, inner, columns, dtype="float16"))
 

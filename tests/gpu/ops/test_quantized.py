@@ -72,7 +72,9 @@ def close(gpu: Computer, x: Any, words: Any, scales: Any) -> None:
     assert found.shape == exact.shape
     rounding = 1e-3 if x.dtype == "float16" else 0.0
     assert np.all(np.abs(found.astype("float64") - exact) <= 2e-6 * scale + rounding * np.abs(exact) + 1e-7)
-    np.testing.assert_allclose(ops.matmul_quantized(x, words, scales), exact, rtol=2e-3, atol=1e-3 * scale.max(initial=1))
+    np.testing.assert_allclose(
+        ops.matmul_quantized(x, words, scales), exact, rtol=2e-3, atol=1e-3 * scale.max(initial=1)
+    )
 
 
 def test_what_does_not_fit_is_refused(gpu: Computer) -> None:

@@ -56,7 +56,9 @@ def test_a_row_too_long_for_a_workgroup(gpu: Computer, task: AnyTask) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("length", [7, 300, 5000])
 def test_weight_and_bias(gpu: Computer, length: int, dtype: str) -> None:
-    x, weight, bias = (normal(seed, *shape, dtype=dtype) for seed, shape in enumerate([(3, length), (length,), (length,)]))
+    x, weight, bias = (
+        normal(seed, *shape, dtype=dtype) for seed, shape in enumerate([(3, length), (length,), (length,)])
+    )
     close(gpu, ops.layer_norm, x, weight, bias)
     close(gpu, ops.layer_norm, x, None, bias)
     close(gpu, ops.layer_norm, x, weight)
@@ -64,9 +66,9 @@ def test_weight_and_bias(gpu: Computer, length: int, dtype: str) -> None:
     close(gpu, ops.rms_norm, x, weight, 0.5)
 
 
-@pytest.mark.parametrize("task", ALL, ids=lambda task: task.name)
-def test_more_than_65535_rows(gpu: Computer, task: AnyTask) -> None:
-    close(gpu, task, normal(1, 66_001, 33))
+def test_more_than_65535_rows(gpu: Computer) -> None:
+    """A workgroup for each, whatever is made of them."""
+    close(gpu, ops.rms_norm, normal(1, 65_601, 33))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

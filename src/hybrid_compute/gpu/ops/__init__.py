@@ -15,9 +15,9 @@ from hybrid_compute.gpu.ops.elementwise import add, div, gelu, mul, scale, silu,
 from hybrid_compute.gpu.ops.fft import fft
 from hybrid_compute.gpu.ops.matmul import matmul, matvec
 from hybrid_compute.gpu.ops.moving import gather, transpose
+from hybrid_compute.gpu.ops.norms import layer_norm, rms_norm, softmax
 from hybrid_compute.gpu.ops.quantized import dequantize, matmul_quantized, quantize
 from hybrid_compute.gpu.ops.reductions import argmax, max, mean, min, sum
-from hybrid_compute.gpu.ops.rows import layer_norm, rms_norm, softmax
 from hybrid_compute.gpu.ops.scan import scan
 from hybrid_compute.gpu.ops.sorting import sort, sort_by_key, topk
 

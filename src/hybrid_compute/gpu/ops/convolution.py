@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from hybrid_compute.errors import InvalidInput
-from hybrid_compute.gpu.ops.elementwise import FLOATS, check_dtype, map_each
+from hybrid_compute.gpu.ops.elementwise import check_dtype, map_each
 from hybrid_compute.gpu.ops.layout import spread
 from hybrid_compute.gpu.ops.operation import Operand, operation
 from hybrid_compute.gpu.ops.plan import Plan, Slot, Spec
-from hybrid_compute.gpu.ops.shader import SCALARS
+from hybrid_compute.gpu.ops.shader import FLOATS, SCALARS
 from hybrid_compute.gpu.ops.tiles import Source, multiply
 
 Pair = int | tuple[int, int]
@@ -21,7 +21,11 @@ Pair = int | tuple[int, int]
 
 def _pair(name: str, value: Any, least: int) -> tuple[int, int]:
     found = (value, value) if isinstance(value, int) else value
-    if not isinstance(found, tuple) or len(found) != 2 or not all(type(each) is int and each >= least for each in found):
+    if (
+        not isinstance(found, tuple)
+        or len(found) != 2
+        or not all(type(each) is int and each >= least for each in found)
+    ):
         raise InvalidInput(f"conv2d: {name} must be a number from {least}, or two, for rows and columns, not {value!r}")
     return found
 
@@ -64,23 +68,27 @@ def _planner(
 @functools.cache
 def _patches(dtype: str) -> Source:
     """A row for each number of a filter, and a column for each place where it is laid."""
-    lines = [
-        "if (k < p.inner) {",
-        "let along = k % p.wide; let down = k / p.wide % p.high; let channel = k / p.wide / p.high;",
-    ]
-    for column in range(4):
-        lines.append(f"""if (n + {column}u < p.columns) {{
+    lines = "\n".join(
+        f"""if (n + {column}u < p.columns) {{
             let row = (n + {column}u) / p.out_columns * p.stride_down + down;
             let column = (n + {column}u) % p.out_columns * p.stride_right + along;
-            if (row >= p.above && row - p.above < p.image_rows && column >= p.beside && column - p.beside < p.image_columns) {{
+            if (row >= p.above && row < p.above + p.image_rows
+                && column >= p.beside && column < p.beside + p.image_columns) {{
                 let at = ((factor * p.channels + channel) * p.image_rows + row - p.above) * p.image_columns;
                 b0[{column}] = f32(image[at + column - p.beside]);
             }}
-        }}""")
+        }}"""
+        for column in range(4)
+    )
     return Source(
         "patches",
         (("image", SCALARS[dtype]),),
-        "\n".join([*lines, "}"]),
+        f"""if (k < p.inner) {{
+            let along = k % p.wide;
+            let down = k / p.wide % p.high;
+            let channel = k / p.wide / p.high;
+            {lines}
+        }}""",
         numbers=(
             *("high", "wide", "out_columns", "stride_down", "stride_right", "above", "beside"),
             *("image_rows", "image_columns", "channels"),
@@ -89,9 +97,7 @@ def _patches(dtype: str) -> Source:
 
 
 @operation(_rules, _planner, arrays=3, half=True)
-def conv2d(
-    x: Operand, filters: Operand, bias: Operand | None = None, stride: Pair = 1, padding: Pair = 0
-) -> Any:
+def conv2d(x: Operand, filters: Operand, bias: Operand | None = None, stride: Pair = 1, padding: Pair = 0) -> Any:
     """Images [images, channels, rows, columns] met by filters [out, channels, rows, columns], as networks do it.
 
     Filters are not turned around. Images are padded with zeros. `bias` has a number for each filter. Products are
@@ -105,7 +111,9 @@ def conv2d(
     (down, right), (above, beside) = _pair("stride", stride, 1), _pair("padding", padding, 0)
     image = np.pad(np.asarray(x, "float32"), ((0, 0), (0, 0), (above, above), (beside, beside)))
     windows = np.lib.stride_tricks.sliding_window_view(image, np.shape(filters)[2:], axis=(2, 3))
-    found = np.einsum("ncyxhw,ochw->noyx", windows[:, :, ::down, ::right], np.asarray(filters, "float32"), optimize=True)
+    found = np.einsum(
+        "ncyxhw,ochw->noyx", windows[:, :, ::down, ::right], np.asarray(filters, "float32"), optimize=True
+    )
     if bias is not None:
         found = found + np.asarray(bias, "float32")[:, None, None]
     return found.astype(x.dtype)

@@ -13,10 +13,9 @@ from hybrid_compute.gpu.array import Array
 from hybrid_compute.gpu.ops.layout import Strides, broadcast, collapsed, spread, walk
 from hybrid_compute.gpu.ops.operation import Decorator, Operand, operation
 from hybrid_compute.gpu.ops.plan import Plan, Slot, Spec
-from hybrid_compute.gpu.ops.shader import LANES, SCALARS, WIDE, Shader, shader
+from hybrid_compute.gpu.ops.shader import FLOATS, LANES, SCALARS, WIDE, Shader, shader
 from hybrid_compute.gpu.shapes import Shape, ceil_div
 
-FLOATS = ("float32", "float16")
 _GELU = 1.5957691216057308  # 2 * sqrt(2 / pi)
 
 
@@ -54,7 +53,7 @@ def _shader(
 
     names = [f"x{number}" for number in range(len(operands))]
     wide = kind(WIDE[out])
-    walks = {f"at_{name}": [f"p.{name}_{at}" for at in range(rank)] for name in names}
+    walks: dict[str, Sequence[str]] = {f"at_{name}": [f"p.{name}_{at}" for at in range(rank)] for name in names}
     loads = [f"let {name} = {wide}({WIDE[out] if alone else wide}(a{name}[at_{name}]));"
              for name, alone in zip(names, splat, strict=True)]  # fmt: skip
     return shader(
@@ -62,7 +61,8 @@ def _shader(
         reads={f"a{name}": kind(SCALARS[dtype], not alone)
                for name, dtype, alone in zip(names, operands, splat, strict=True)},
         writes={"y": kind(SCALARS[out])},
-        numbers=["size", *(f"d{at}" for at in range(1, rank)), *(step[2:] for steps in walks.values() for step in steps)],
+        numbers=["size", *(f"d{at}" for at in range(1, rank)),
+                 *(step[2:] for steps in walks.values() for step in steps)],
         body=f"""
             let number = group * {LANES}u + lane;
             if (number >= p.size) {{ return; }}
@@ -198,4 +198,5 @@ def silu(x: Operand) -> Any:
 
 def _as_is(operand: Any) -> Array:
     """What an operation has made of its argument, for the checker of types: an array of this process."""
-    return operand
+    array: Array = operand
+    return array

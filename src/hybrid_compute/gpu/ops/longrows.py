@@ -1,4 +1,4 @@
-"""Softmax and the normalisations of rows that are too long for one workgroup: by reductions, with all workgroups at it."""
+"""Softmax and the normalisations of rows too long for one workgroup: by reductions, with all workgroups at it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from hybrid_compute.gpu.ops.elementwise import map_each
 from hybrid_compute.gpu.ops.layout import spread
 from hybrid_compute.gpu.ops.plan import Plan, Slot
-from hybrid_compute.gpu.ops.reductions import How, Span, reduce
+from hybrid_compute.gpu.ops.reducing import How, Span, reduce
 
 LONG = 1 << 16
 

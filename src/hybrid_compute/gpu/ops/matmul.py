@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from hybrid_compute.errors import InvalidInput
-from hybrid_compute.gpu.ops.elementwise import FLOATS, check_dtype
+from hybrid_compute.gpu.ops.elementwise import check_dtype
 from hybrid_compute.gpu.ops.layout import broadcast, spread
 from hybrid_compute.gpu.ops.operation import Operand, operation
 from hybrid_compute.gpu.ops.plan import Plan, Slot, Spec
-from hybrid_compute.gpu.ops.shader import SCALARS, Shader, shader, together
+from hybrid_compute.gpu.ops.shader import FLOATS, SCALARS, Shader, shader, together
 from hybrid_compute.gpu.ops.tiles import dense, multiply
 
 _LANES = 64
@@ -55,7 +55,9 @@ def matmul(a: Operand, b: Operand) -> Any:
 def _vector_rules(a: Spec, x: Spec) -> Spec:
     check_dtype("matvec", a, FLOATS)
     if a.dtype != x.dtype or len(a.shape) != 2 or not x.shape or a.shape[1] != x.shape[-1]:
-        raise InvalidInput(f"matvec: {a} and {x} do not fit: of one dtype, [rows, inner] and [..., inner] are asked for")
+        raise InvalidInput(
+            f"matvec: {a} and {x} do not fit: of one dtype, [rows, inner] and [..., inner] are asked for"
+        )
     return Spec((*x.shape[:-1], a.shape[0]), a.dtype)
 
 

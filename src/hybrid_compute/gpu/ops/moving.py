@@ -139,7 +139,7 @@ def gather(x: Operand, indices: Operand) -> Any:
 
     A negative index counts from the end. One outside gives zeros, here as there: a device cannot raise.
 
-        >>> gather(np.array([[1, 2], [3, 4]], "f4"), np.array([1, -1, 0, 2]))
+        >>> gather(np.array([[1, 2], [3, 4]], "f4"), np.array([1, -1, 0, 2], "i4"))
         array([[3., 4.],
                [3., 4.],
                [1., 2.],

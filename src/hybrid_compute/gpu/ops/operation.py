@@ -1,8 +1,8 @@
 """An operation on arrays: a task that numpy computes here, and a device by a plan.
 
-    arguments ── rules ──> specs of the results      both here and there, so that both refuse the same
-                  plan ──> dispatches                once for each combination of shapes
-                places ──> work for the device       for each call
+arguments ── rules ──> specs of the results      both here and there, so that both refuse the same
+              plan ──> dispatches                once for each combination of shapes
+            places ──> work for the device       for each call
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ Rules: TypeAlias = Callable[..., Spec | tuple[Spec, ...]]
 """From the parameters, with a `Spec` for each array, to what comes out. Raises `InvalidInput`."""
 Planner: TypeAlias = Callable[..., None]
 """Adds the dispatches to a plan: called with the plan, its results, and the parameters with a `Slot` for each array."""
+
 
 class Decorator(Protocol):
     """Makes a function an operation, with the same parameters."""

@@ -122,6 +122,6 @@ def padded(numbers: bytes) -> bytes:
 
 
 def folded(groups: int) -> Size:
-    """So many workgroups, or a few more, in two directions. Shaders know theirs as `group`, and must stop at the end."""
+    """So many workgroups, or a few more, in two directions. In shaders theirs is `group`: they stop at the end."""
     rows = ceil_div(groups, _MOST)
     return ceil_div(groups, rows), rows, 1

@@ -17,10 +17,10 @@ import numpy as np
 
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.gpu.array import Array
-from hybrid_compute.gpu.ops.elementwise import FLOATS, check_dtype
+from hybrid_compute.gpu.ops.elementwise import check_dtype
 from hybrid_compute.gpu.ops.operation import Operand, operation
 from hybrid_compute.gpu.ops.plan import Plan, Slot, Spec
-from hybrid_compute.gpu.ops.shader import SCALARS, Shader, shader, together
+from hybrid_compute.gpu.ops.shader import FLOATS, SCALARS, Shader, shader, together
 from hybrid_compute.gpu.ops.tiles import Source, multiply
 
 BLOCK = 32
@@ -71,7 +71,10 @@ def dequantize(words: Array, scales: Array) -> Array:
         values = small.view("int8").astype("float32")
     else:
         values = np.stack([small & 15, small >> 4], -1).astype("float32") - 8
-    return (values.reshape(rows, blocks, BLOCK) * scales.astype("float32")[..., None]).reshape(rows, blocks * BLOCK)
+    weights: Array = (values.reshape(rows, blocks, BLOCK) * scales.astype("float32")[..., None]).reshape(
+        rows, blocks * BLOCK
+    )
+    return weights
 
 
 def _rules(x: Spec, words: Spec, scales: Spec) -> Spec:
@@ -147,10 +150,13 @@ def _few(dtype: str, scales: str, bits: int, vectors: int, subgroups: bool) -> S
     fours = _unpack(bits, "word")
     products = "\n".join(
         f"sum{v} += scale * ("
-        + " + ".join(f"dot(w{at}, vec4f(x[({v}u * p.inner) / 4u + at * {per_word}u + {at}u]))" for at in range(per_word))
+        + " + ".join(
+            f"dot(w{at}, vec4f(x[({v}u * p.inner) / 4u + at * {per_word}u + {at}u]))" for at in range(per_word)
+        )
         + ");"
         for v in range(vectors)
     )
+    totals = [together(f"sum{v}", "sum", shared="heap", subgroups=subgroups, lanes=_LANES) for v in range(vectors)]
     return shader(
         f"matvec-q{bits}",
         reads={"x": f"vec4<{SCALARS[dtype]}>", "words": "u32", "scales": SCALARS[scales]},
@@ -169,7 +175,7 @@ def _few(dtype: str, scales: str, bits: int, vectors: int, subgroups: bool) -> S
                 {" ".join(f"let w{at} = {four};" for at, four in enumerate(fours))}
                 {products}
             }}
-            {"".join(together(f"sum{v}", "sum", shared="heap", subgroups=subgroups, lanes=_LANES) for v in range(vectors))}
+            {"".join(totals)}
             if (lane == 0u) {{
                 {" ".join(f"y[{v}u * p.rows + group] = {SCALARS[dtype]}(sum{v});" for v in range(vectors))}
             }}

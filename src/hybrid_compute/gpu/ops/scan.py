@@ -46,7 +46,8 @@ def add_up(plan: Plan, x: Slot, out: Slot, rows: int, length: int) -> None:
 def _pieces(dtype: str, subgroups: bool) -> Shader:
     kind = SCALARS[dtype]
     reads = "\n".join(
-        f"if (first + {at}u < end) {{ sum += x[row * p.length + first + {at}u]; }} let v{at} = sum;" for at in range(_EACH)
+        f"if (first + {at}u < end) {{ sum += x[row * p.length + first + {at}u]; }} let v{at} = sum;"
+        for at in range(_EACH)
     )
     writes = "\n".join(
         f"if (first + {at}u < end) {{ y[row * p.length + first + {at}u] = before + v{at}; }}" for at in range(_EACH)
@@ -75,12 +76,12 @@ def _pieces(dtype: str, subgroups: bool) -> Shader:
 
 def _with_subgroups(kind: str) -> str:
     """Lines that set `before` to the sum of `sum` in all lanes before this one."""
-    return f"""
+    return """
         var before = subgroupExclusiveAdd(sum);
         let all = subgroupAdd(sum);
-        if (sublane == 0u) {{ heap[subgroup] = all; }}
+        if (sublane == 0u) { heap[subgroup] = all; }
         workgroupBarrier();
-        for (var other = 0u; other < subgroup; other++) {{ before += heap[other]; }}
+        for (var other = 0u; other < subgroup; other++) { before += heap[other]; }
     """
 
 
@@ -89,7 +90,9 @@ def _without_subgroups(kind: str) -> str:
     side, step = 0, 1
     while step < LANES:
         here, there = f"{side * LANES}u", f"{(1 - side) * LANES}u"
-        lines.append(f"if (lane >= {step}u) {{ heap[{there} + lane] = heap[{here} + lane] + heap[{here} + lane - {step}u]; }}")
+        lines.append(
+            f"if (lane >= {step}u) {{ heap[{there} + lane] = heap[{here} + lane] + heap[{here} + lane - {step}u]; }}"
+        )
         lines.append(f"else {{ heap[{there} + lane] = heap[{here} + lane]; }}")
         lines.append("workgroupBarrier();")
         side, step = 1 - side, step * 2

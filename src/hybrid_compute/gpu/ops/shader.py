@@ -16,6 +16,7 @@ SCALARS = {"float32": "f32", "float16": "f16", "int32": "i32", "uint32": "u32"}
 """What WGSL calls the dtypes of numpy."""
 WIDE = {"float32": "f32", "float16": "f32", "int32": "i32", "uint32": "u32"}
 """What is computed with: halves are computed as floats, and rounded when they are stored."""
+FLOATS = ("float32", "float16")
 LANES = 256
 """Invocations in a workgroup; every device has as many."""
 
@@ -62,7 +63,11 @@ def shader(
 
 
 def _builtins(subgroups: bool) -> list[str]:
-    names = {"workgroup: vec3u": "workgroup_id", "groups: vec3u": "num_workgroups", "lane: u32": "local_invocation_index"}
+    names = {
+        "workgroup: vec3u": "workgroup_id",
+        "groups: vec3u": "num_workgroups",
+        "lane: u32": "local_invocation_index",
+    }
     if subgroups:
         names |= {"subgroup: u32": "subgroup_id", "subgroups: u32": "num_subgroups"}
         names |= {"sublane: u32": "subgroup_invocation_id"}

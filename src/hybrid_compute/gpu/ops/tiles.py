@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from hybrid_compute.gpu.ops.layout import Strides, collapsed, walk
 from hybrid_compute.gpu.ops.plan import Plan, Slot
-from hybrid_compute.gpu.ops.reductions import Span, reduce
+from hybrid_compute.gpu.ops.reducing import Span, reduce
 from hybrid_compute.gpu.ops.shader import SCALARS, Shader, shader
 from hybrid_compute.gpu.shapes import Shape, ceil_div
 
@@ -91,7 +91,9 @@ def multiply(
     made = _shader(a.dtype, target.dtype, source, tile, len(dims), columns % 4 == 0)
     across, down = ceil_div(columns, tile.size), ceil_div(rows, tile.size)
     sizes = [rows, inner, columns, across, down, pieces, depth, many]
-    plan.step(made, [a, *factors, target], [*sizes, *dims[1:], *step_a, *step_b, *numbers], across * down * pieces * many)
+    plan.step(
+        made, [a, *factors, target], [*sizes, *dims[1:], *step_a, *step_b, *numbers], across * down * pieces * many
+    )
     if pieces > 1:
         reduce(plan, target, out, "sum", Span(1, pieces, many * rows * columns))
 
@@ -110,7 +112,7 @@ def _choose(many: int, rows: int, columns: int, inner: int) -> tuple[Tile, int, 
 @functools.cache
 def _shader(dtype: str, out: str, source: Source, tile: Tile, rank: int, fours: bool) -> Shader:
     quarter = tile.size // 4
-    walks = {name: [f"p.{name}_{at}" for at in range(rank)] for name in ("left", "factor")}
+    walks: dict[str, Sequence[str]] = {name: [f"p.{name}_{at}" for at in range(rank)] for name in ("left", "factor")}
     return shader(
         f"matmul-{source.name}",
         reads={"a": SCALARS[dtype], **dict(source.arrays)},
@@ -180,7 +182,8 @@ def _fill_b(tile: Tile, source: Source) -> str:
     quarter, rows = tile.size // 4, source.rows
     declared = " ".join(f"var b{row} = vec4f();" for row in range(rows))
     writes = " ".join(
-        f"tile_b[(unit / {quarter}u * {rows}u + {row}u) * {quarter}u + unit % {quarter}u] = b{row};" for row in range(rows)
+        f"tile_b[(unit / {quarter}u * {rows}u + {row}u) * {quarter}u + unit % {quarter}u] = b{row};"
+        for row in range(rows)
     )
     return _each(
         tile,

@@ -1,0 +1,94 @@
+"""What all operations have in common: they are tasks, run anywhere, and can be recorded."""
+
+import asyncio
+import doctest
+import pickle
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hybrid_compute.backends.gpu import GpuBackend
+from hybrid_compute.errors import BackendUnavailable
+from hybrid_compute.gpu import ops
+from hybrid_compute.gpu.array import GpuArray
+from hybrid_compute.runtime import Runtime
+from tests.gpu.ops.device import Computer, normal
+
+
+@pytest.mark.parametrize("name", ops.__all__)
+def test_the_example_of_each_runs(name: str) -> None:
+    """As numpy computes it."""
+    names = {each: getattr(ops, each) for each in ops.__all__} | {"np": np}
+    example = doctest.DocTestParser().get_doctest(getattr(ops, name).__doc__ or "", names, name, name, 0)
+    assert example.examples
+    assert doctest.DocTestRunner(verbose=False).run(example) == (0, len(example.examples))
+
+
+@pytest.mark.parametrize("name", ops.__all__)
+def test_each_is_known_to_other_processes_by_its_name(name: str) -> None:
+    assert pickle.loads(pickle.dumps(getattr(ops, name))) is getattr(ops, name)
+
+
+def test_importing_them_does_not_load_wgpu() -> None:
+    program = "import sys, hybrid_compute.gpu.ops; sys.exit('wgpu' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+async def test_they_run_where_the_runtime_says() -> None:
+    """On the device, with arrays that stay there, and in this process."""
+    backend = GpuBackend()
+    async with Runtime([backend], strategy="gpu") as runtime:
+        try:
+            device = backend.device
+        except BackendUnavailable as error:
+            pytest.skip(str(error))
+        x, y = normal(1, 30, 40), normal(2, 40)
+        kept = await backend.to_device(x)
+        total = await runtime.run(ops.add, kept, y)
+        assert isinstance(total, GpuArray)
+        found = await runtime.run(ops.softmax, total)
+        np.testing.assert_allclose(await found.to_host(), ops.softmax(x + y), rtol=1e-5, atol=1e-7)
+        back = await runtime.run(ops.transpose, x, axes=(1, 0))
+        np.testing.assert_array_equal(back, x.T)
+        many = await asyncio.gather(*(runtime.run(ops.scale, x, factor) for factor in range(5)))
+        np.testing.assert_array_equal(many, [x * factor for factor in range(5)])
+        assert device is backend.device
+
+
+async def test_a_chain_of_them_is_recorded_and_played() -> None:
+    """All that there are numbers between: constants, scratch, and results that nothing is written to."""
+    backend = GpuBackend()
+    async with Runtime([backend], strategy="gpu"):
+        try:
+            backend.device  # noqa: B018  # there is none, or there is
+        except BackendUnavailable as error:
+            pytest.skip(str(error))
+        recording = backend.record()
+        weight = normal(3, 64, 64)
+        with recording:
+            x = recording.input("x", (5, 64))
+            hidden = ops.gelu(ops.matmul(ops.layer_norm(x), weight))
+            top, places = ops.topk(ops.softmax(hidden), 3)
+            spectrum = ops.fft(recording.input("signal", (2048, 2)))
+        recording.returns(top, places, spectrum)
+        for seed in range(3):
+            given, signal = normal(seed, 5, 64), normal(seed, 2048, 2)
+            found = await recording(x=given, signal=signal)
+            hidden = ops.gelu(ops.matmul(ops.layer_norm(given), weight))
+            wanted = ops.topk(ops.softmax(hidden), 3)
+            np.testing.assert_allclose(found[0], wanted[0], rtol=1e-4)
+            np.testing.assert_array_equal(found[1], wanted[1])
+            np.testing.assert_allclose(found[2], ops.fft(signal), atol=1e-3)
+
+
+def test_a_plan_is_made_once_for_the_same_shapes(gpu: Computer) -> None:
+    """Whatever the numbers are."""
+    facts = gpu.device.facts
+    assert facts is not None
+    function: Any = ops.softmax.fn
+    one, other = function.plan((normal(1, 3, 5),), facts), function.plan((normal(2, 3, 5),), facts)
+    assert one is other
+    assert one is not function.plan((normal(1, 5, 3),), facts)
