@@ -1,13 +1,26 @@
-"""One device for each module: opening it takes longer than most of what is asked of it."""
+"""Two devices for all tests of operations: opening one takes longer than most of what is asked of it."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.gpu.ops.device import WITHOUT, Computer, opened
+from tests.gpu.ops.device import Computer, opened
 
 
-@pytest.fixture(scope="module", params=WITHOUT.values(), ids=[each.replace(" ", "-") for each in WITHOUT])
-def gpu(request: pytest.FixtureRequest) -> Iterator[Computer]:
-    """A device that does whatever it is asked for, and then one without half floats and subgroups."""
-    yield from opened(request.param)
+@pytest.fixture(scope="session")
+def full_gpu() -> Iterator[Computer]:
+    """A device that does whatever it can."""
+    yield from opened(())
+
+
+@pytest.fixture(scope="session")
+def bare_gpu() -> Iterator[Computer]:
+    """A device that knows neither half floats nor subgroups."""
+    yield from opened(("shader-f16", "subgroup"))
+
+
+@pytest.fixture(params=["full", "bare"])
+def gpu(request: pytest.FixtureRequest) -> Computer:
+    """One, and then the other."""
+    found: Computer = request.getfixturevalue(f"{request.param}_gpu")
+    return found

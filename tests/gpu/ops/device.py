@@ -14,8 +14,6 @@ from hybrid_compute.gpu.function import upload
 from hybrid_compute.gpu.replies import Waiting
 from hybrid_compute.tasks import AnyTask
 
-WITHOUT = {"everything it has": (), "neither f16 nor subgroups": ("shader-f16", "subgroup")}
-
 
 class Computer:
     """Computes operations on a device, and waits."""

@@ -60,8 +60,8 @@ def test_many_channels_are_added_up_in_pieces(gpu: Computer) -> None:
     close(gpu, normal(1, 2, 300, 6, 6), normal(2, 5, 300, 3, 3), normal(3, 5), padding=1)
 
 
-def test_more_than_65535_tiles(gpu: Computer) -> None:
-    close(gpu, normal(1, 65_601, 1, 1, 2), normal(2, 1, 1, 1, 2))
+def test_more_than_65535_tiles(full_gpu: Computer) -> None:
+    close(full_gpu, normal(1, 65_601, 1, 1, 2), normal(2, 1, 1, 1, 2))
 
 
 @pytest.mark.parametrize(

@@ -60,13 +60,13 @@ def test_few_results_of_many_products_are_added_up_in_pieces(
 
 
 @pytest.mark.parametrize(("rows", "inner", "columns"), [(1500, 33, 1501), (1500, 32, 1540)], ids=str)
-def test_large_ones_have_larger_tiles(gpu: Computer, rows: int, inner: int, columns: int) -> None:
-    close(gpu, ops.matmul, normal(1, rows, inner), normal(2, inner, columns))
+def test_large_ones_have_larger_tiles(full_gpu: Computer, rows: int, inner: int, columns: int) -> None:
+    close(full_gpu, ops.matmul, normal(1, rows, inner), normal(2, inner, columns))
 
 
-def test_more_than_65535_tiles(gpu: Computer) -> None:
+def test_more_than_65535_tiles(full_gpu: Computer) -> None:
     """A workgroup for each of many small products."""
-    close(gpu, ops.matmul, normal(1, 66_001, 1, 2), normal(2, 66_001, 2, 1))
+    close(full_gpu, ops.matmul, normal(1, 66_001, 1, 2), normal(2, 66_001, 2, 1))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

@@ -49,8 +49,8 @@ def test_a_long_axis_is_cut_into_pieces(gpu: Computer, task: AnyTask, shape: tup
 
 
 @pytest.mark.parametrize("task", [ops.sum, ops.argmax], ids=lambda task: task.name)
-def test_more_than_65535_rows(gpu: Computer, task: AnyTask) -> None:
-    close(gpu, task, whole(1, 65_601, 33), 1)
+def test_more_than_65535_rows(full_gpu: Computer, task: AnyTask) -> None:
+    close(full_gpu, task, whole(1, 65_601, 33), 1)
 
 
 @pytest.mark.parametrize("task", [ops.max, ops.min, ops.argmax], ids=lambda task: task.name)

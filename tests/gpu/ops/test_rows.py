@@ -66,9 +66,9 @@ def test_weight_and_bias(gpu: Computer, length: int, dtype: str) -> None:
     close(gpu, ops.rms_norm, x, weight, 0.5)
 
 
-def test_more_than_65535_rows(gpu: Computer) -> None:
+def test_more_than_65535_rows(full_gpu: Computer) -> None:
     """A workgroup for each, whatever is made of them."""
-    close(gpu, ops.rms_norm, normal(1, 65_601, 33))
+    close(full_gpu, ops.rms_norm, normal(1, 65_601, 33))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
