@@ -9,14 +9,15 @@ from ctypes import addressof, c_void_p, create_string_buffer
 from typing import TYPE_CHECKING
 
 from hybrid_compute.errors import LimitExceeded
-from hybrid_compute.wasm import capi, slots
+from hybrid_compute.wasm import capi, slots, tables
+from hybrid_compute.wasm.denials import DeniedElements
 from hybrid_compute.wasm.held import Held, alive
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import in_units
 from hybrid_compute.wasm.preview1.process import Process
 from hybrid_compute.wasm.slots import Room
 from hybrid_compute.wasm.trap import Trap
-from hybrid_compute.wasm.traps import exceeded, explain
+from hybrid_compute.wasm.traps import Denied, exceeded, explain
 
 if TYPE_CHECKING:
     from hybrid_compute.wasm.program import Program
@@ -43,6 +44,7 @@ class Guest(Held):
         self.trap = c_void_p()
         self.trap_at = addressof(self.trap)
         self._memory: int | None = None
+        self._wanted: DeniedElements | None = None
         self._exports: dict[bytes, tuple[object, int]] = {}
         self._instance = create_string_buffer(capi.INSTANCE_SIZE)
         store: int = capi.store_new(program.engine.pointer, self.number, None)
@@ -56,6 +58,9 @@ class Guest(Held):
             self.begin(leash)
             slots.making(self.room)
             self._enter(capi.pre_instantiate, program.pre, self.context, addressof(self._instance), self.trap_at)
+            if program.tells:
+                at = self.export(tables.WANTED.encode(), capi.EXTERN_GLOBAL)
+                self._wanted = DeniedElements(self.context, at, self.limits.table)
             if program.initializes:
                 nothing = create_string_buffer(capi.SLOT)
                 self.call(self.export(b"_initialize", capi.EXTERN_FUNC), addressof(nothing), 1)
@@ -66,6 +71,8 @@ class Guest(Held):
     def begin(self, leash: Leash) -> None:
         self.host_calls = 0
         self.room.denied = None
+        if self._wanted is not None:
+            self._wanted.forget()
         if self.system is not None:
             self.system.begin()
         super().begin(leash)
@@ -157,6 +164,10 @@ class Guest(Held):
         failed = self._failure(error)
         return failed if self.system is None else self.system.explain(failed)
 
+    def _denied(self) -> Denied | None:
+        """What it asked for in vain, before it failed."""
+        return self.room.denial or (self._wanted.denial() if self._wanted is not None else None)
+
     def _failure(self, error: int | None) -> BaseException:
         told = self.leash.taken() or slots.interruption()
         trap = capi.taken_trap(self.trap.value) if self.trap.value else None
@@ -165,7 +176,7 @@ class Guest(Held):
         if told is not None:
             return told
         if trap is not None:
-            return explain(trap, self.name, self.limits, self.room)
+            return explain(trap, self.name, self.limits, self._denied())
         if self.room.denied is not None:
             wanted = in_units(self.room.denied)
             return exceeded(self.name, "memory", in_units(self.limits.memory), f"asks for {wanted} from the beginning")

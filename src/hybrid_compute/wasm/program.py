@@ -15,7 +15,7 @@ import wasmtime
 import wasmtime.component
 
 from hybrid_compute.errors import InvalidInput
-from hybrid_compute.wasm import capi
+from hybrid_compute.wasm import capi, tables
 from hybrid_compute.wasm.cache import cache, compiled
 from hybrid_compute.wasm.engines import Engine, Profile, end_engines, engine_for
 from hybrid_compute.wasm.held import alive
@@ -50,6 +50,8 @@ class Program:
         self.module = self._shared.code
         self.hosts = len(self.module.imports) > 0
         """Whether it may call anything of ours."""
+        self.tells = any(each.name == tables.WANTED for each in self.module.exports)
+        """Whether it leaves a word where it was denied a larger table."""
         self.initializes = any(each.name == "_initialize" for each in self.module.exports)
         """Whether it has something to do before its functions are called, as WASI's "reactors" have."""
         linker = wasmtime.Linker(self.engine.engine)
@@ -109,15 +111,18 @@ def shared(kind: type[Code], source: Source, engine: Engine) -> Shared[Code]:
 
 def load(kind: type[Code], source: Source, engine: Engine) -> Code:
     """Code of this kind, from the cache, or compiled and put there. Raises `InvalidInput` if it cannot be."""
+    changes = kind is wasmtime.Module
+    digest = f"{source.digest} {tables.FORM}" if changes else source.digest
 
     def compile() -> bytes:
         try:
-            return bytes(kind(engine.engine, source.data).serialize())
+            data = tables.telling(source.data) if changes else source.data
+            return bytes(kind(engine.engine, data).serialize())
         except wasmtime.WasmtimeError as error:
             raise InvalidInput(f"{source.name} is no {kind.__name__.lower()} that can be run: {error}") from error
 
     kept = cache()
-    code = compiled(source.digest, engine.profile, compile, kept)
+    code = compiled(digest, engine.profile, compile, kept)
     try:
         return _deserialized(kind, engine.engine, code)
     except wasmtime.WasmtimeError:  # of another build of wasmtime, or none of wasmtime at all

@@ -46,7 +46,7 @@ class Kept(Ready):
         super().__init__(program, export, convention)
         self._entrance = entrance
         self._thread = threading.local()
-        self._has_short_way = convention.plain and not program.metered and not program.hosts
+        self._has_short_way = convention.plain and not (program.metered or program.hosts or program.tells)
 
     def call(self, leash: Leash | None, args: tuple[Any, ...]) -> Any:
         leash, thread = leash or Leash(), self._thread

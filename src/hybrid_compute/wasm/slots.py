@@ -23,7 +23,8 @@ from typing import Any
 
 from hybrid_compute.links.commons import Common
 from hybrid_compute.wasm import capi, mappings
-from hybrid_compute.wasm.limits import PAGE
+from hybrid_compute.wasm.limits import PAGE, in_units
+from hybrid_compute.wasm.traps import Denied
 
 SIZE = 1 << 32
 GUARD = 32 << 20
@@ -67,6 +68,11 @@ class Room:
             return False
         self.used += size
         return True
+
+    @property
+    def denial(self) -> Denied | None:
+        """What it was denied last, for the error of a guest that could not do without."""
+        return None if self.denied is None else Denied("memory", in_units(self.limit), in_units(self.denied))
 
 
 class Slot:

@@ -180,7 +180,7 @@ class ComponentGuest(Held):
         if self.room.denied is not None and "wasm trap" not in text:
             wanted = in_units(self.room.denied)
             return exceeded(self.name, "memory", in_units(self.limits.memory), f"asks for {wanted} from the beginning")
-        return explain_text(text, self.name, self.limits, self.room)
+        return explain_text(text, self.name, self.limits, self.room.denial)
 
 
 def _calling(context: Any) -> ComponentGuest:

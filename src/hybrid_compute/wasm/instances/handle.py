@@ -37,7 +37,9 @@ def handle(gate: Gate, export: bytes, convention: Convention, stub: Callable[...
             guest.call(guest.export(export, capi.EXTERN_FUNC), addressof(values), convention.slots)
             return convention.take(guest, values)
 
-    quick = _quickly(gate, export, convention, call) if convention.plain and not gate.guest.program.hosts else call
+    program = gate.guest.program
+    as_usual = convention.plain and not program.hosts and not program.tells
+    quick = _quickly(gate, export, convention, call) if as_usual else call
     if stub is None:
         quick.__name__ = quick.__qualname__ = export.decode()
         return quick
