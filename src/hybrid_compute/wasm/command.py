@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hybrid_compute.errors import InvalidInput
+from hybrid_compute.wasm import granted
 from hybrid_compute.wasm.contained import Contained
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import Limits
@@ -43,6 +44,7 @@ class WasmCommand(Contained):
         self.wasi = wasi.deterministic() if deterministic else wasi
         self.limits = limits
         self.grants = dict(grants)
+        granted.check(self.grants)
         self.deterministic = deterministic
         self.restartable = not (grants or wasi.has_effects or wasi.has_folders)
         self._compiled: Program | None = None

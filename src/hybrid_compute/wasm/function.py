@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from hybrid_compute.errors import InvalidInput
+from hybrid_compute.wasm import granted
 from hybrid_compute.wasm.contained import Contained
 from hybrid_compute.wasm.entrance import NOT_HERE, Entrance
 from hybrid_compute.wasm.limits import Limits
@@ -54,6 +55,7 @@ class WasmFunction(Contained, Generic[P, R]):
         self.stub = stub
         self.limits = limits
         self.grants = dict(grants)
+        granted.check(self.grants)
         self.deterministic = deterministic
         self.reuse = reuse
         self.wasi = wasi.deterministic() if wasi is not None and deterministic else wasi

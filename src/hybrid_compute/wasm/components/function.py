@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.tasks import Task
+from hybrid_compute.wasm import granted
 from hybrid_compute.wasm.contained import Contained
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import Limits
@@ -120,6 +121,7 @@ class ComponentFunction(Contained, Generic[P, R]):
         self.stub = stub
         self.limits = limits
         self.grants = dict(grants)
+        granted.check(self.grants)
         self.deterministic = deterministic
         self.restartable = not grants
         self._ready: ComponentReady | None = None

@@ -12,11 +12,11 @@ from wasmtime import _bindings as c
 from wasmtime.component import FuncType
 
 from hybrid_compute.errors import InvalidInput
-from hybrid_compute.tasks import Task
 from hybrid_compute.wasm.components.compound import Outcome
 from hybrid_compute.wasm.components.guest import ComponentGuest, ComponentProgram, HostCall
 from hybrid_compute.wasm.components.shapes import Shape
 from hybrid_compute.wasm.components.wit import shape_of, shape_of_result
+from hybrid_compute.wasm.granted import Granted
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.preview1.files import Allowance
 from hybrid_compute.wasm.trap import GuestError
@@ -87,14 +87,13 @@ def link(what: str, granted: Mapping[str, Any], program: ComponentProgram) -> No
             raise InvalidInput(
                 f"{what}: the component imports {full}, which it was not granted: grants={{{name!r}: ...}} would"
             )
-        function = grant.fn if isinstance(grant, Task) else grant
-        spaces.setdefault(space, []).append((name, _host_call(f"{what}: {full}", function, type)))
+        spaces.setdefault(space, []).append((name, _host_call(f"{what}: {full}", Granted(grant), type)))
     for space, functions in spaces.items():
         program.define(space, functions)
 
 
-def _host_call(what: str, function: Callable[..., Any], type: FuncType) -> HostCall:
-    parameters, shape = crossing(what, function, type)
+def _host_call(what: str, granted: Granted, type: FuncType) -> HostCall:
+    parameters, shape = crossing(what, granted.task.fn, type)
 
     def call(guest: ComponentGuest, arguments: Any, results: Any) -> None:
         limit = guest.limits.host_calls
@@ -103,16 +102,16 @@ def _host_call(what: str, function: Callable[..., Any], type: FuncType) -> HostC
             raise exceeded(guest.name, "host_calls", str(limit), "called functions of the host more often")
         allowance = _allowance(what, guest)
         given = [each.take(arguments[index], allowance) for index, (_, each) in enumerate(parameters)]
-        result = _called(function, given, shape)
+        result = _called(granted, guest, given, shape)
         if shape is not None:
             _put(shape, result, results[0], f"{what}: its result")
 
     return call
 
 
-def _called(function: Callable[..., Any], given: Sequence[Any], shape: Shape | None) -> Any:
+def _called(granted: Granted, guest: ComponentGuest, given: Sequence[Any], shape: Shape | None) -> Any:
     try:
-        return function(*given)
+        return granted.call(guest.leash, tuple(given), {})
     except GuestError as error:
         if not isinstance(shape, Outcome):
             raise
