@@ -112,9 +112,10 @@ class HostFunction:
 
     def _given(self, guest: Guest, kind: Kind, result: Any) -> Sequence[Any]:
         if not isinstance(kind, Buffer):
-            if not kind.fits(result):
+            number = kind.of(result)
+            if number is None:
                 raise TypeError(f"{self._what} gave {result!r}, which is no {kind}")
-            return [self._fitted(result)] if self._fitted is not None else []
+            return [self._fitted(number)] if self._fitted is not None else []
         data = kind.to_bytes(result)
         if data is None:
             raise TypeError(f"{self._what} gave {type(result).__name__}, which is no {kind}")

@@ -13,6 +13,7 @@ back text, bytes or an array as two i32, or as one i64: where it begins in the u
 
 from __future__ import annotations
 
+import operator
 import typing
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
@@ -37,8 +38,24 @@ class Number:
     def __str__(self) -> str:
         return self.type.__name__
 
-    def fits(self, value: object) -> bool:
-        return isinstance(value, int | float if self.type is float else self.type)
+    def of(self, value: Any) -> int | float | None:
+        """The number that the value is; None if it is none of this kind.
+
+        The short ways into a guest leave that to `struct`. So it is a number here what is one there: an int is what can
+        be an index, as numpy's integers can, a float is what can be made one. No text can, and no float is an int.
+        """
+        if self.type is bool:
+            return value if isinstance(value, bool) else None
+        try:
+            if self.type is int:
+                return operator.index(value)
+            return value if isinstance(value, int | float) else float(value) if _is_number(value) else None
+        except Exception:  # of an object that only looks like a number
+            return None
+
+
+def _is_number(value: object) -> bool:
+    return hasattr(type(value), "__float__") or hasattr(type(value), "__index__")
 
 
 class Buffer(ABC):

@@ -6,7 +6,6 @@ a trap, a call that takes milliseconds) is left to the long way.
 
 from __future__ import annotations
 
-import struct
 import threading
 from ctypes import addressof, create_string_buffer
 from threading import get_ident
@@ -43,7 +42,7 @@ def open_entrance(entrance: Entrance, guest: Guest, export: bytes, convention: C
             return NOT_HERE
         try:
             pack(values, 0, *args)
-        except (struct.error, OverflowError):
+        except Exception:  # whatever it is, the long way says what is wrong
             return NOT_HERE
         leash.until = monotonic() + seconds
         try:

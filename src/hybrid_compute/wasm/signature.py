@@ -91,9 +91,10 @@ class Convention:
         numbers: list[Any] = []
         for (name, kind), value in zip(self.parameters, args, strict=True):
             if isinstance(kind, Number):
-                if not kind.fits(value):
+                number = kind.of(value)
+                if number is None:
                     raise kinds.refuse(self.what, name, kind, value)
-                numbers.append(value)
+                numbers.append(number)
             else:
                 data = kind.to_bytes(value)
                 if data is None:
