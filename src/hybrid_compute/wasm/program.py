@@ -50,9 +50,12 @@ class Program:
         self.module = self._shared.code
         self.hosts = len(self.module.imports) > 0
         """Whether it may call anything of ours."""
-        self.tells = any(each.name == tables.WANTED for each in self.module.exports)
+        exports: dict[str | None, object] = {each.name: each.type for each in self.module.exports}
+        self.tells = tables.WANTED in exports
         """Whether it leaves a word where it was denied a larger table."""
-        self.initializes = any(each.name == "_initialize" for each in self.module.exports)
+        self.takes_back = _is_dealloc(exports.get("dealloc"))
+        """Whether what its `alloc` gave can be given back to it."""
+        self.initializes = "_initialize" in exports
         """Whether it has something to do before its functions are called, as WASI's "reactors" have."""
         linker = wasmtime.Linker(self.engine.engine)
         try:
@@ -79,6 +82,14 @@ class Program:
         raise InvalidInput(
             f"{self.name}: the module exports no function {export!r}; it has {', '.join(names) or 'none'}"
         )
+
+
+def _is_dealloc(type: object) -> bool:
+    return isinstance(type, wasmtime.FuncType) and (*map(str, type.params), "", *map(str, type.results)) == (
+        "i32",
+        "i32",
+        "",
+    )
 
 
 class Shared(Generic[Code]):

@@ -77,6 +77,11 @@ def reason(
     return Trap(f"{what}: {_WORDS.get(code) or message.splitlines()[0]} ({code or 'no code'})", code, frames)
 
 
+def wanted_room(error: BaseException) -> bool:
+    """Whether a guest has failed because it was denied something: a larger one might not."""
+    return isinstance(error, LimitExceeded) and isinstance(error.__cause__, Trap)
+
+
 def exceeded(what: str, limit: str, value: str, did: str) -> LimitExceeded:
     """A guest was stopped at a limit: which, and how much that is."""
     return LimitExceeded(

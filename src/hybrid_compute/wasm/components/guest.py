@@ -146,6 +146,12 @@ class ComponentGuest(Held):
                 capi.store_delete(store)
             self.let_go()
 
+    def finish(self) -> None:
+        """`close` it, and raise what the handler of a signal has raised meanwhile."""
+        self.close()
+        if interruption := slots.interruption():
+            raise interruption
+
     # What goes wrong.
 
     def _enter(self, enter: Callable[[], Any]) -> None:
@@ -156,13 +162,15 @@ class ComponentGuest(Held):
         error = enter()
         if error:
             raise self._failure(str(wasmtime.WasmtimeError._from_ptr(error)))
+        if interruption := slots.interruption():
+            raise interruption
 
     def _hoards(self) -> None:
         wanted, limit = in_units(self.room.denied or 0), in_units(self.limits.memory)
         self.leash.stop(exceeded(self.name, "memory", limit, f"asked for {wanted}, again and again"))
 
     def _failure(self, text: str) -> BaseException:
-        told = self.leash.taken()
+        told = self.leash.taken() or slots.interruption()
         if told is not None:
             return told
         if "too much data is being copied" in text:

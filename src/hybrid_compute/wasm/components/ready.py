@@ -54,7 +54,7 @@ class ComponentReady:
             try:
                 guest.call(self._index, values, len(args), None if self._result is None else byref(result))
             finally:
-                guest.close()
+                guest.finish()
             return None if self._result is None else self._result.take(result, _allowance(program.name, guest))
         finally:
             for value in (*values, result):

@@ -20,8 +20,9 @@ from hybrid_compute.wasm.instances.gate import Gate
 from hybrid_compute.wasm.kinds import LETTERS
 from hybrid_compute.wasm.leash import NEVER
 from hybrid_compute.wasm.signals import taken_away
-from hybrid_compute.wasm.signature import Convention
+from hybrid_compute.wasm.signature import Convention, give_back
 from hybrid_compute.wasm.slots import signalled
+from hybrid_compute.wasm.stack import occupied
 from hybrid_compute.wasm.watch import watch
 
 
@@ -32,9 +33,11 @@ def handle(gate: Gate, export: bytes, convention: Convention, stub: Callable[...
         given = by_position(convention, stub, args, kwargs)
         values = create_string_buffer(convention.size)
         with gate.calling() as guest:
-            convention.put(guest, values, given)
+            taken = convention.put(guest, values, given)
             guest.call(guest.export(export, capi.EXTERN_FUNC), addressof(values), convention.slots)
-            return convention.take(guest, values)
+            result = convention.take(guest, values)
+            give_back(guest, taken)
+            return result
 
     program = gate.guest.program
     as_usual = convention.plain and not program.hosts and not program.tells
@@ -83,7 +86,7 @@ def _quickly(gate: Gate, export: bytes, convention: Convention, long: Callable[.
 
     def call(*args: Any) -> Any:
         me = get_ident()
-        if gate.quick == me != gate.owner and not taken_away():
+        if gate.quick == me != gate.owner and me not in occupied and not taken_away():
             with lock:
                 gate.owner = me
                 try:

@@ -163,8 +163,10 @@ class Instance:
 
     def close(self) -> None:
         """Give everything back. Arrays over its memory stay valid, and keep that memory."""
-        self._gate.close()
-        self._block.close()
+        try:
+            self._gate.close()
+        finally:
+            self._block.close()
 
     def __enter__(self) -> Instance:
         return self
