@@ -94,6 +94,9 @@ class Box(Held, Caller):
         insist_on_handlers()
         self.begin(leash)
         try:
+            told = leash.taken()
+            if told is not None:  # before it began
+                raise told
             report, result = self._run(encoded, (_REPORT + _ESCAPED * limits.output, limits.result))
         except components.TooLong as long:
             raise exceeded(self.name, ("output", "result")[long.index], limits) from None
