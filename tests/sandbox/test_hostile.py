@@ -100,6 +100,10 @@ def test_who_takes_too_much_is_told_the_limit(small: Sandbox, source: str, limit
     assert small.run("result = len('a' * 5_000_000)") == 5_000_000
 
 
+SOCKETS = (
+    "import _imp, importlib.util\nspec = importlib.util.spec_from_loader('_socket', None)\n"
+    "socket = _imp.create_builtin(spec); _imp.exec_builtin(socket)\nsocket.socket()"
+)
 NO_NETWORK = "failed: ModuleNotFoundError: No module named 'socket' here: a sandbox has no network"
 NO_THREAD = "failed: RuntimeError: can't start new thread"
 NO_ATTRIBUTE = "failed: AttributeError: module '{}' has no attribute '{}'"
@@ -110,8 +114,7 @@ ABORTED = "has broken the interpreter that ran it: wasm trap: wasm `unreachable`
 FUTILE = {
     "sockets": ("import socket", NO_NETWORK),
     "sockets, from behind": (
-        "import _imp as i, importlib.util as u; s = i.create_builtin(u.spec_from_loader('_socket', None))\n"
-        + "i.exec_builtin(s); s.socket()",
+        SOCKETS,
         UNDEFINED.format("sockets/tcp-create-socket@0.2.9#create-tcp-socket"),
     ),
     "names of hosts": (
