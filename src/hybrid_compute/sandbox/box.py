@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import wasmtime
-
 from hybrid_compute.errors import LimitExceeded, TaskFailed
 from hybrid_compute.sandbox import components, grants
 from hybrid_compute.sandbox.answers import Outcome, exceeded, outcome_of
@@ -100,7 +98,7 @@ class Box(Held, Caller):
             report, result = self._run(encoded, (_REPORT + _ESCAPED * limits.output, limits.result))
         except components.TooLong as long:
             raise exceeded(self.name, ("output", "result")[long.index], limits) from None
-        except wasmtime.WasmtimeError as error:
+        except components.Failed as error:
             raise self._failure(error) from None
         finally:
             self.end()
@@ -130,10 +128,6 @@ class Box(Held, Caller):
         if len(arguments) > self.limits_of_program.result:
             raise exceeded(self.name, "result", self.limits_of_program)
         return grants.answer(self._job.grants, name, arguments)
-
-    def failed(self, error: BaseException) -> None:
-        """Something that the program asked for has ended it."""
-        self.leash.stop(error)
 
     def _failure(self, error: Exception) -> BaseException:
         told = self.leash.taken()

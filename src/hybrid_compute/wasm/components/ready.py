@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from ctypes import byref
 from typing import Any
 
-from wasmtime import _bindings as c
 from wasmtime.component import FuncType
 
 from hybrid_compute.errors import InvalidInput
+from hybrid_compute.wasm.components import api
 from hybrid_compute.wasm.components.compound import Outcome
 from hybrid_compute.wasm.components.guest import ComponentGuest, ComponentProgram, HostCall
 from hybrid_compute.wasm.components.shapes import Shape
@@ -45,8 +45,8 @@ class ComponentReady:
 
     def call(self, leash: Leash | None, args: Sequence[Any]) -> Any:
         program = self._program
-        values = (c.wasmtime_component_val_t * len(args))()
-        result = c.wasmtime_component_val_t()
+        values = (api.Value * len(args))()
+        result = api.Value()
         try:
             for index, ((name, shape), value) in enumerate(zip(self._parameters, args, strict=True)):
                 shape.put(value, values[index], f"{program.name}: argument {name!r}")
@@ -58,7 +58,7 @@ class ComponentReady:
             return None if self._result is None else self._result.take(result, _allowance(program.name, guest))
         finally:
             for value in (*values, result):
-                c.wasmtime_component_val_delete(byref(value))
+                api.val_delete(byref(value))
 
 
 def crossing(what: str, function: Callable[..., Any], type: FuncType) -> tuple[list[tuple[str, Shape]], Shape | None]:
