@@ -56,6 +56,10 @@ class WasmCommand(Contained):
         """Run it here; `leash` can stop it."""
         return self._run(leash, *args, **kwargs)
 
+    @property
+    def is_ready(self) -> bool:
+        return self._compiled is not None
+
     def prepare(self) -> None:
         """Compile it now rather than at the first call. Raises `InvalidInput` if it is no program."""
         self._prepare()

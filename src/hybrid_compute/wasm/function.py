@@ -77,6 +77,10 @@ class WasmFunction(Contained, Generic[P, R]):
             args = self._by_position(args, kwargs)
         return ready.call(leash, args)
 
+    @property
+    def is_ready(self) -> bool:
+        return self._ready is not None
+
     def prepare(self) -> None:
         """Compile it now rather than at the first call. Raises `InvalidInput` if the module does not have it so."""
         self._prepare()
