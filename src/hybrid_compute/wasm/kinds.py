@@ -13,6 +13,7 @@ back text, bytes or an array as two i32, or as one i64: where it begins in the u
 
 from __future__ import annotations
 
+import ctypes
 import operator
 import typing
 from abc import ABC, abstractmethod
@@ -69,8 +70,8 @@ class Buffer(ABC):
         """What is to be written to the memory; None if it is no such value."""
 
     @abstractmethod
-    def from_bytes(self, data: bytes) -> Any:
-        """The value that these bytes are, which are ours."""
+    def copied(self, address: int, size: int) -> Any:
+        """The value that so many bytes at this address are: a copy of them, of our own."""
 
 
 class Text(Buffer):
@@ -80,8 +81,8 @@ class Text(Buffer):
     def to_bytes(self, value: Any) -> bytes | None:
         return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else None
 
-    def from_bytes(self, data: bytes) -> str:
-        return data.decode()
+    def copied(self, address: int, size: int) -> str:
+        return ctypes.string_at(address, size).decode()
 
 
 class Bytes(Buffer):
@@ -91,8 +92,8 @@ class Bytes(Buffer):
     def to_bytes(self, value: Any) -> bytes | memoryview | None:
         return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else None
 
-    def from_bytes(self, data: bytes) -> bytes:
-        return data
+    def copied(self, address: int, size: int) -> bytes:
+        return ctypes.string_at(address, size)
 
 
 class Array(Buffer):
@@ -116,10 +117,12 @@ class Array(Buffer):
             return None
         return np.ascontiguousarray(value).data.cast("B") if value.size else b""
 
-    def from_bytes(self, data: bytes) -> Any:
+    def copied(self, address: int, size: int) -> Any:
         import numpy as np
 
-        return np.frombuffer(bytearray(data), self.dtype)
+        array = np.empty(size // self.item, self.dtype)
+        ctypes.memmove(array.ctypes.data, address, size)
+        return array
 
 
 Kind = Number | Buffer

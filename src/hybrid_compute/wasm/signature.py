@@ -141,9 +141,9 @@ def read(what: str, guest: Guest, kind: Buffer, offset: int, length: int) -> Any
     offset, size = offset & 0xFFFFFFFF, (length & 0xFFFFFFFF) * kind.item
     if size > guest.limits.output:
         raise exceeded(what, "output", f"{guest.limits.output} bytes", f"gave {size} bytes")
-    data = guest.read(offset, size)
+    address = guest.view(offset, size) if size else 0
     try:
-        return kind.from_bytes(data)
+        return kind.copied(address, size)
     except UnicodeDecodeError as error:
         raise Trap(f"{what} gave a text that is no UTF-8: {error}") from error
 
