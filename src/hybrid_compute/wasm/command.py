@@ -62,7 +62,8 @@ class WasmCommand(Contained):
 
     def prepare(self) -> None:
         """Compile it now rather than at the first call. Raises `InvalidInput` if it is no program."""
-        self._prepare()
+        if not self.is_ready:
+            self._prepare()
 
     def _run(self, leash: Leash | None, args: Sequence[str] = (), stdin: bytes = b"") -> Output:
         program = self._compiled or self._prepare()

@@ -77,6 +77,24 @@ class Reader:
         self.position += size
 
 
+def count_of_functions(source: bytes, *, component: bool = False) -> int:
+    """How many functions there are in a module, or in all modules of a component; 0 in what cannot be read."""
+    try:
+        return _count(source, component)
+    except UNREADABLE:
+        return 0
+
+
+def _count(source: bytes, component: bool) -> int:
+    count = 0
+    for id, _, start, end in sections(source):
+        if component and id in (1, 4):  # a module, another component
+            count += _count(source[start:end], id == 4)
+        elif not component and id == FUNCTIONS:
+            count += Reader(source, start, end).number()
+    return count
+
+
 # What stands in sections.
 
 

@@ -83,7 +83,8 @@ class WasmFunction(Contained, Generic[P, R]):
 
     def prepare(self) -> None:
         """Compile it now rather than at the first call. Raises `InvalidInput` if the module does not have it so."""
-        self._prepare()
+        if not self.is_ready:
+            self._prepare()
 
     def _prepare(self) -> Ready:
         try:

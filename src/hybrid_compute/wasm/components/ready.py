@@ -83,6 +83,12 @@ def link(what: str, granted: Mapping[str, Any], program: ComponentProgram) -> No
     for (space, name), type in program.imports().items():
         full = f"{space}#{name}" if space else name
         grant = granted.get(full, granted.get(name))
+        if grant is None and space.startswith("wasi:"):
+            raise InvalidInput(
+                f"{what}: the component imports {full}, so it expects an operating system (WASI 0.2), which components "
+                f"are not given here: build it without WASI, or for wasm32-wasip1, as a module: "
+                f"WasmModule(...).task(..., wasi=Wasi()) runs that"
+            )
         if grant is None:
             raise InvalidInput(
                 f"{what}: the component imports {full}, which it was not granted: grants={{{name!r}: ...}} would"
