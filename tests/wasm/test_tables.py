@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid_compute.errors import LimitExceeded
-from hybrid_compute.wasm import Limits, Trap, WasmModule
+from hybrid_compute.wasm import Limits, Trap, WasmModule, tables
 from hybrid_compute.wasm.encoding import PREFIX, UNREADABLE, Reader, sections
 from hybrid_compute.wasm.instructions import instructions
 from hybrid_compute.wasm.tables import telling
@@ -155,6 +155,12 @@ def is_valid(source: bytes) -> bool:
 def test_modules_without_it_are_compiled_as_they_are(text: str) -> None:
     source = bytes(wasmtime.wat2wasm(text))
     assert telling(source) is source
+
+
+def test_a_great_deal_of_code_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take as long as its author likes; then a denial is a trap, as it is for a component."""
+    monkeypatch.setattr(tables, "_MOST", 20)
+    assert telling(GROWING.source.data) is GROWING.source.data
 
 
 def test_all_instructions_of_the_plug_ins_are_known() -> None:

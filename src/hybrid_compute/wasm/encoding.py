@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+_MOST_SECTIONS, _DEEPEST = 20_000, 50
 PREFIX = "hybrid_compute:"
 """What the names of our own exports begin with."""
 TYPES, IMPORTS, FUNCTIONS, TABLES, MEMORIES, GLOBALS, EXPORTS, CODE = 1, 2, 3, 4, 5, 6, 7, 10
@@ -25,6 +26,10 @@ UNREADABLE = (Unreadable, IndexError, UnicodeDecodeError)
 """What reading a module raises that is none, or one with something new."""
 
 
+class Endless(Unreadable):
+    """It has more sections, or deeper ones, than any compiler makes: to go on reading would take too long."""
+
+
 class Section(NamedTuple):
     """Its id, and where its head begins, its content begins, and its content ends."""
 
@@ -34,14 +39,18 @@ class Section(NamedTuple):
     end: int
 
 
-def sections(source: bytes) -> Iterator[Section]:
-    at = Reader(source, 8, len(source))
-    while at.position < at.end:
+def sections(source: bytes, start: int = 0, end: int | None = None) -> Iterator[Section]:
+    """Those of the module, or component, that begins and ends here. Raises `Unreadable`, `Endless` if that is why."""
+    at = Reader(source, start + 8, len(source) if end is None else end)
+    for _ in range(_MOST_SECTIONS):
+        if at.position >= at.end:
+            return
         head, id, size = at.position, at.byte(), at.number()
         if id and id not in _ORDER:
             raise Unreadable(f"a section {id}")
         yield Section(id, head, at.position, at.position + size)
         at.position += size
+    raise Endless(f"more than {_MOST_SECTIONS:,} sections")
 
 
 class Reader:
@@ -78,20 +87,27 @@ class Reader:
 
 
 def count_of_functions(source: bytes, *, component: bool = False) -> int:
-    """How many functions there are in a module, or in all modules of a component; 0 in what cannot be read."""
+    """How many functions there are in a module, or in all modules of a component; 0 in what cannot be read.
+
+    Raises `Endless`.
+    """
     try:
-        return _count(source, component)
+        return _count(source, 0, len(source), component, _DEEPEST)
+    except Endless:
+        raise
     except UNREADABLE:
         return 0
 
 
-def _count(source: bytes, component: bool) -> int:
+def _count(source: bytes, start: int, end: int, component: bool, depth: int) -> int:
+    if not depth:
+        raise Endless(f"components within components, {_DEEPEST} deep")
     count = 0
-    for id, _, start, end in sections(source):
+    for id, _, first, last in sections(source, start, end):
         if component and id in (1, 4):  # a module, another component
-            count += _count(source[start:end], id == 4)
+            count += _count(source, first, last, id == 4, depth - 1)
         elif not component and id == FUNCTIONS:
-            count += Reader(source, start, end).number()
+            count += Reader(source, first, last).number()
     return count
 
 

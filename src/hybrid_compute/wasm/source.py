@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.wasm.cache import cache
-from hybrid_compute.wasm.encoding import count_of_functions
+from hybrid_compute.wasm.encoding import Endless, count_of_functions
 
 MOST = 64 << 20
 """Bytes of code that is not trusted."""
@@ -69,12 +69,20 @@ class Source:
 
     def _insist_on_sizes(self) -> None:
         """Refuse what would take very long to compile, or very much memory: a megabyte can take both."""
-        size, functions = len(self.data), count_of_functions(self.data, component=self._component)
-        if size > MOST or functions > MOST_FUNCTIONS:
-            raise InvalidInput(
-                f"{self.name} has {size:,} bytes and {functions:,} functions; what is not trusted is compiled only up "
-                f"to {MOST:,} bytes and {MOST_FUNCTIONS:,} functions: load it with trusted=True if its author is"
-            )
+        if len(self.data) > MOST:
+            self._refuse(f"{len(self.data):,} bytes")
+        try:
+            functions = count_of_functions(self.data, component=self._component)
+        except Endless as error:
+            self._refuse(str(error))
+        if functions > MOST_FUNCTIONS:
+            self._refuse(f"{functions:,} functions")
+
+    def _refuse(self, much: str) -> NoReturn:
+        raise InvalidInput(
+            f"{self.name} has {much}; what is not trusted is compiled only up to {MOST:,} bytes and "
+            f"{MOST_FUNCTIONS:,} functions: load it with trusted=True if its author is"
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {

@@ -45,6 +45,8 @@ WANTED = f"{PREFIX}wanted"
 FORM = 1
 """Of the modules that are made here: compiled code of another form is not theirs."""
 _GROW = b"\xfc\x0f"
+_MOST = 1 << 20
+"""Bytes of functions that are looked at, which takes a second; those without `_GROW` are not."""
 _ANY = 1 << 33
 """As many as nobody can ask for at once."""
 
@@ -115,7 +117,7 @@ def _count_of_types(reader: Reader) -> int:
 
 def _changed(reader: Reader, first: int) -> bytes | None:
     """The code section, with calls from function `first` on in place of `table.grow`; None if there is none."""
-    found = False
+    found, read = False, 0
     count = reader.number()
     bodies = [leb(count)]
     for _ in range(count):
@@ -123,6 +125,9 @@ def _changed(reader: Reader, first: int) -> bytes | None:
         start, end = reader.position, reader.position + size
         body = reader.source[start:end]
         if _GROW in body:
+            read += size
+            if read > _MOST:
+                raise Unreadable("more code than it is worth to read")
             changed = _body(Reader(reader.source, start, end), first)
             found = found or changed != body
             body = changed
