@@ -165,17 +165,17 @@ def test_a_module_without_memory_says_so() -> None:
 
 
 def test_a_block_goes_to_the_next_guest_once_nobody_sees_it() -> None:
-    before = set(slots._used)
+    before = set(slots.used)
     instance = opened()
-    number = (set(slots._used) - before).pop()
+    number = (set(slots.used) - before).pop()
     values = instance.memory[5:10]
     instance.close()
     gc.collect()
-    assert number in slots._used
+    assert number in slots.used
     assert all(slot.number != number for slot in slots._free)
     del values
     gc.collect()
-    assert number not in slots._used
+    assert number not in slots.used
     assert any(slot.number == number for slot in slots._free)
 
 
@@ -375,7 +375,7 @@ def test_everybody_lets_go_of_the_memory_in_the_end(runtime: BlockingRuntime) ->
     for _ in range(3):  # what is given back travels with calls and replies
         runtime.run(looked_at, np.zeros(3))
     assert not commons
-    assert all(slot.common is None for slot in slots._used.values())
+    assert all(slot.common is None for slot in slots.used.values())
 
 
 def test_where_memory_has_names_it_is_copied() -> None:

@@ -11,7 +11,7 @@ from textwrap import dedent
 
 import pytest
 
-from hybrid_compute.wasm import Limits, WasmComponent, slots
+from hybrid_compute.wasm import Limits, WasmComponent, memories
 from hybrid_compute.wasm.function import WasmFunction
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.slots import Room
@@ -331,7 +331,7 @@ def test_an_interrupt_while_memory_grows_is_raised_where_the_guest_was_called(in
             interrupting()
             with pytest.raises(KeyboardInterrupt):
                 call()
-            assert not slots.signalled
+            assert not memories.signalled
             instance.restore(snapshot)
             assert ADD(1, 2) == 3
             assert instance["add"](1, 2) == 3

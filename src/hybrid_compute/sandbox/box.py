@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,7 +70,6 @@ class Box(Held, Caller):
         self._job = _FIRST
         self._host_calls = 0
         store: int = capi.store_new(interpreter.engine.pointer, self.number, None)
-        self._store: int | None = store
         try:
             self.hold(store, capi.store_context(store))
             capi.store_limiter(store, limits.memory, -1, -1, -1, -1)
@@ -103,14 +101,6 @@ class Box(Held, Caller):
         finally:
             self.end()
         return outcome_of(report, result, limits, job.name)
-
-    def close(self) -> None:
-        """Give everything back."""
-        store, self._store = self._store, None
-        if store is not None:
-            if self.process == os.getpid():  # else a thread of the parent may have been in the midst of it
-                capi.store_delete(store)
-            self.let_go()
 
     # What the program asks for, while it runs.
 

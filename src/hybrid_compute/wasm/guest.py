@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Callable
 from ctypes import addressof, c_void_p, create_string_buffer
 from typing import TYPE_CHECKING
 
 from hybrid_compute.errors import LimitExceeded
-from hybrid_compute.wasm import capi, slots, tables
+from hybrid_compute.wasm import capi, memories, slots, tables
 from hybrid_compute.wasm.denials import DeniedElements
 from hybrid_compute.wasm.held import Held, alive
 from hybrid_compute.wasm.leash import Leash
@@ -32,7 +31,6 @@ class Guest(Held):
 
     spoiled = False
     """Whether something went wrong in it: its memory may be half written."""
-    _store: int | None = None
 
     def __init__(self, program: Program, leash: Leash, system: Process | None = None, *, shared: bool = False) -> None:
         super().__init__(program.engine, program.limits, program.name)
@@ -48,15 +46,14 @@ class Guest(Held):
         self._exports: dict[bytes, tuple[object, int]] = {}
         self._instance = create_string_buffer(capi.INSTANCE_SIZE)
         store: int = capi.store_new(program.engine.pointer, self.number, None)
-        self._store = store
         try:
+            self.hold(store, capi.store_context(store))
             if system is None and program.wasi is not None:
                 self.system = Process(program.name, program.limits, program.wasi)
-            self.hold(store, capi.store_context(store))
             memory = -1 if slots.own else self.limits.memory
             capi.store_limiter(store, memory, self.limits.table, 1, MOST_TABLES, MOST_MEMORIES)
             self.begin(leash)
-            slots.making(self.room)
+            memories.making(self.room)
             self._enter(capi.pre_instantiate, program.pre, self.context, addressof(self._instance), self.trap_at)
             if program.tells:
                 at = self.export(tables.WANTED.encode(), capi.EXTERN_GLOBAL)
@@ -82,20 +79,10 @@ class Guest(Held):
         self._enter(capi.func_call, self.context, function, values, count, self.trap_at)
 
     def close(self) -> None:
-        """Give everything back."""
-        store, self._store = self._store, None
-        if store is not None:
-            if self.process == os.getpid():  # else a thread of the parent may have been in the midst of it
-                capi.store_delete(store)
-            self.let_go()
-            if self.system is not None:
-                self.system.close()
-
-    def finish(self) -> None:
-        """`close` it, and raise what the handler of a signal has raised meanwhile."""
-        self.close()
-        if interruption := slots.interruption():
-            raise interruption
+        was_there = self._store is not None
+        super().close()
+        if was_there and self.system is not None:
+            self.system.close()
 
     # What it exports.
 
@@ -142,7 +129,7 @@ class Guest(Held):
         if told is not None:  # before it began
             raise told
         error = enter(*arguments)
-        if error or self.trap.value or slots.signalled:
+        if error or self.trap.value or memories.signalled:
             self.check(error)
 
     def _hoards(self) -> None:
@@ -154,7 +141,7 @@ class Guest(Held):
         """Raise what went wrong, if anything did."""
         if error or self.trap.value:
             raise self.failure(error)
-        if interruption := slots.interruption():
+        if interruption := memories.interruption():
             self.spoiled = True
             raise interruption
 
@@ -169,7 +156,7 @@ class Guest(Held):
         return self.room.denial or (self._wanted.denial() if self._wanted is not None else None)
 
     def _failure(self, error: int | None) -> BaseException:
-        told = self.leash.taken() or slots.interruption()
+        told = self.leash.taken() or memories.interruption()
         trap = capi.taken_trap(self.trap.value) if self.trap.value else None
         self.trap.value = None
         failed = capi.taken_error(error) if error else None

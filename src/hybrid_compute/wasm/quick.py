@@ -17,9 +17,9 @@ from hybrid_compute.wasm import capi
 from hybrid_compute.wasm.entrance import NOT_HERE, Entrance
 from hybrid_compute.wasm.guest import Guest
 from hybrid_compute.wasm.leash import NEVER, Leash
+from hybrid_compute.wasm.memories import signalled
 from hybrid_compute.wasm.signals import taken_away
 from hybrid_compute.wasm.signature import Convention
-from hybrid_compute.wasm.slots import signalled
 from hybrid_compute.wasm.stack import occupied
 from hybrid_compute.wasm.traps import wanted_room
 from hybrid_compute.wasm.watch import leashes, watch

@@ -7,9 +7,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from hybrid_compute.errors import InvalidInput
 from hybrid_compute.tasks import Task
 from hybrid_compute.wasm import granted
+from hybrid_compute.wasm.arguments import by_position
 from hybrid_compute.wasm.code import Code
 from hybrid_compute.wasm.contained import Contained
 from hybrid_compute.wasm.leash import Leash
@@ -107,7 +107,7 @@ class ComponentFunction(Contained, Generic[P, R]):
         """Run it here; `leash` can stop it."""
         ready = self._ready or self._prepare()
         if kwargs or len(args) != ready.count:
-            args = self._by_position(args, kwargs)
+            args = by_position(self.stub.__name__, inspect.signature(self.stub), args, kwargs)
         return ready.call(leash, args)
 
     @property
@@ -134,14 +134,6 @@ class ComponentFunction(Contained, Generic[P, R]):
         ready.link(name, self.grants, program)
         self._ready = ready.ComponentReady(program, self.export, self.stub)
         return self._ready
-
-    def _by_position(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
-        try:
-            bound = inspect.signature(self.stub).bind(*args, **kwargs)
-        except TypeError as error:
-            raise InvalidInput(f"{self.stub.__name__}: {error}") from error
-        bound.apply_defaults()
-        return bound.args
 
     def __repr__(self) -> str:
         return f"<ComponentFunction {self.export!r}>"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from wasmtime import component
 
 from hybrid_compute.errors import InvalidInput, LimitExceeded
-from hybrid_compute.wasm import capi, slots
+from hybrid_compute.wasm import capi, memories, slots
 from hybrid_compute.wasm.components import api
 from hybrid_compute.wasm.engines import Engine, Profile, engine_for
 from hybrid_compute.wasm.guest import MOST_MEMORIES, MOST_TABLES
@@ -87,15 +86,12 @@ class ComponentProgram:
 class ComponentGuest(Held):
     """A component, instantiated, with a call under way. Nothing can be called after a trap. `close` it."""
 
-    _store: int | None = None
-
     def __init__(self, program: ComponentProgram, leash: Leash) -> None:
         super().__init__(program.engine, program.limits, program.name)
         self.room = Room(program.limits.memory, self._hoards)
         self.host_calls = 0
         self._instance = api.Instance()
         store: int = capi.store_new(program.engine.pointer, self.number, None)
-        self._store = store
         try:
             self.hold(store, capi.store_context(store))
             own = slots.own and not program.engine.profile.components
@@ -104,7 +100,7 @@ class ComponentGuest(Held):
             )
             self._at = api.context(self.context)
             self.begin(leash)
-            slots.making(self.room)
+            memories.making(self.room)
             self._enter(lambda: api.instantiate(program.linker, self._at, program.component, self._instance))
         except BaseException:
             self.close()
@@ -125,20 +121,6 @@ class ComponentGuest(Held):
             raise Trap(f"{self.name}: the component has no such function")
         self._enter(lambda: api.call(function, self._at, values, count, result))
 
-    def close(self) -> None:
-        """Give everything back."""
-        store, self._store = self._store, None
-        if store is not None:
-            if self.process == os.getpid():  # else a thread of the parent may have been in the midst of it
-                capi.store_delete(store)
-            self.let_go()
-
-    def finish(self) -> None:
-        """`close` it, and raise what the handler of a signal has raised meanwhile."""
-        self.close()
-        if interruption := slots.interruption():
-            raise interruption
-
     # What goes wrong.
 
     def _enter(self, enter: Callable[[], str | None]) -> None:
@@ -149,7 +131,7 @@ class ComponentGuest(Held):
         failed = enter()
         if failed is not None:
             raise self._failure(failed)
-        if interruption := slots.interruption():
+        if interruption := memories.interruption():
             raise interruption
 
     def _hoards(self) -> None:
@@ -157,7 +139,7 @@ class ComponentGuest(Held):
         self.leash.stop(exceeded(self.name, "memory", limit, f"asked for {wanted}, again and again"))
 
     def _failure(self, text: str) -> BaseException:
-        told = self.leash.taken() or slots.interruption()
+        told = self.leash.taken() or memories.interruption()
         if told is not None:
             return told
         if "too much data is being copied" in text:

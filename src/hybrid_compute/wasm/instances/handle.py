@@ -16,12 +16,13 @@ from typing import Any
 
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.wasm import capi
+from hybrid_compute.wasm.arguments import by_position
 from hybrid_compute.wasm.instances.gate import Gate
 from hybrid_compute.wasm.kinds import LETTERS
 from hybrid_compute.wasm.leash import NEVER
+from hybrid_compute.wasm.memories import signalled
 from hybrid_compute.wasm.signals import taken_away
 from hybrid_compute.wasm.signature import Convention, give_back
-from hybrid_compute.wasm.slots import signalled
 from hybrid_compute.wasm.stack import occupied
 from hybrid_compute.wasm.watch import watch
 
@@ -30,7 +31,7 @@ def handle(gate: Gate, export: bytes, convention: Convention, stub: Callable[...
     """The function that calls this export."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        given = by_position(convention, stub, args, kwargs)
+        given = args if not kwargs and len(args) == convention.count else bound(convention, stub, args, kwargs)
         values = create_string_buffer(convention.size)
         with gate.calling() as guest:
             taken = convention.put(guest, values, given)
@@ -53,20 +54,13 @@ def handle(gate: Gate, export: bytes, convention: Convention, stub: Callable[...
     return named
 
 
-def by_position(
+def bound(
     convention: Convention, stub: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, ...]:
     """The arguments in their order. Raises `InvalidInput` if they are not those that the function takes."""
-    if not kwargs and len(args) == convention.count:
-        return args
     if stub is None:
         raise InvalidInput(f"{convention.what} takes {convention.count} arguments by position, not {len(args)}")
-    try:
-        bound = inspect.signature(stub).bind(*args, **kwargs)
-    except TypeError as error:
-        raise InvalidInput(f"{convention.what}: {error}") from error
-    bound.apply_defaults()
-    return bound.args
+    return by_position(convention.what, inspect.signature(stub), args, kwargs)
 
 
 def _quickly(gate: Gate, export: bytes, convention: Convention, long: Callable[..., Any]) -> Callable[..., Any]:

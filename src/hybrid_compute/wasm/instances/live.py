@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hybrid_compute.wasm import capi, slots
+from hybrid_compute.wasm import capi, memories
 from hybrid_compute.wasm.guest import Guest
 from hybrid_compute.wasm.instances.suspended import FunctionType, Suspended
 from hybrid_compute.wasm.leash import Leash
@@ -54,7 +54,7 @@ class LiveGuest(Guest):
         suspended = self.suspended
         assert suspended is not None
         if not suspended.poll():
-            if interruption := slots.interruption():
+            if interruption := memories.interruption():
                 self.abandon()
                 raise interruption
             return False
