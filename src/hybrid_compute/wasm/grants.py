@@ -24,7 +24,6 @@ from hybrid_compute.wasm.guest import Guest, calling
 from hybrid_compute.wasm.kinds import Buffer, Kind
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.signature import Convention
-from hybrid_compute.wasm.traps import exceeded
 
 Call = Callable[[Leash, tuple[Any, ...], Mapping[str, Any]], Any]
 """What is granted, called for the guest that this leash holds."""
@@ -85,10 +84,7 @@ class HostFunction:
         return called
 
     def _answer(self, guest: Guest, values: int) -> None:
-        limit = guest.limits.host_calls
-        guest.host_calls += 1
-        if limit is not None and guest.host_calls > limit:
-            raise exceeded(guest.name, "host_calls", str(limit), "called functions of the host more often")
+        guest.count_host_call()
         given = self._arguments(guest, self._unpack((c_char * self._size).from_address(values)))
         result = self._call(guest.leash, tuple(given), {})
         kind = self._convention.signature.result

@@ -7,36 +7,28 @@ from collections.abc import Callable
 from ctypes import addressof, c_void_p, create_string_buffer
 from typing import TYPE_CHECKING
 
-from hybrid_compute.errors import LimitExceeded
 from hybrid_compute.wasm import capi, memories, slots, tables
 from hybrid_compute.wasm.denials import DeniedElements
-from hybrid_compute.wasm.held import Held, alive
+from hybrid_compute.wasm.held import alive
+from hybrid_compute.wasm.housed import MOST_MEMORIES, MOST_TABLES, Housed
 from hybrid_compute.wasm.leash import Leash
-from hybrid_compute.wasm.limits import in_units
 from hybrid_compute.wasm.preview1.process import Process
-from hybrid_compute.wasm.slots import Room
 from hybrid_compute.wasm.trap import Trap
-from hybrid_compute.wasm.traps import Denied, exceeded, explain
+from hybrid_compute.wasm.traps import Denied, explain
 
 if TYPE_CHECKING:
     from hybrid_compute.wasm.program import Program
 
 
-MOST_TABLES = MOST_MEMORIES = 8
-"""Of one guest. Compilers make one of each."""
-
-
-class Guest(Held):
+class Guest(Housed):
     """A program, instantiated, with a call under way. `close` it, or leave it to the garbage collector."""
 
     spoiled = False
     """Whether something went wrong in it: its memory may be half written."""
 
     def __init__(self, program: Program, leash: Leash, system: Process | None = None, *, shared: bool = False) -> None:
-        super().__init__(program.engine, program.limits, program.name)
+        super().__init__(program.engine, program.limits, program.name, shared=shared)
         self.program = program
-        self.room = Room(program.limits.memory, self._hoards, shared=shared)
-        self.host_calls = 0
         self.system = system
         """What it takes for its process, if it has WASI."""
         self.trap = c_void_p()
@@ -66,8 +58,6 @@ class Guest(Held):
             raise
 
     def begin(self, leash: Leash) -> None:
-        self.host_calls = 0
-        self.room.denied = None
         if self._wanted is not None:
             self._wanted.forget()
         if self.system is not None:
@@ -132,11 +122,6 @@ class Guest(Held):
         if error or self.trap.value or memories.signalled:
             self.check(error)
 
-    def _hoards(self) -> None:
-        wanted = in_units(self.room.denied or 0)
-        limit = in_units(self.limits.memory)
-        self.leash.stop(exceeded(self.name, "memory", limit, f"asked for {wanted}, again and again"))
-
     def check(self, error: int | None) -> None:
         """Raise what went wrong, if anything did."""
         if error or self.trap.value:
@@ -164,16 +149,8 @@ class Guest(Held):
             return told
         if trap is not None:
             return explain(trap, self.name, self.limits, self._denied())
-        if self.room.denied is not None:
-            wanted = in_units(self.room.denied)
-            return exceeded(self.name, "memory", in_units(self.limits.memory), f"asks for {wanted} from the beginning")
         text = str(failed)
-        if "table minimum size" in text:
-            return exceeded(self.name, "table", f"{self.limits.table} elements", "asks for more from the beginning")
-        if "count too high" in text:
-            reason = f"{self.name} asks for more than {MOST_TABLES} tables or {MOST_MEMORIES} memories"
-            return LimitExceeded(f"{reason}: {text.splitlines()[-1].strip()}", backend="wasm", started=True)
-        return Trap(f"{self.name} could not be instantiated: {text}")
+        return self.too_large(text) or Trap(f"{self.name} could not be instantiated: {text}")
 
 
 _KINDS = {0: "function", 1: "global", 2: "table", 3: "memory"}

@@ -11,15 +11,14 @@ from hybrid_compute.errors import InvalidInput, LimitExceeded
 from hybrid_compute.wasm import capi, memories, slots
 from hybrid_compute.wasm.components import api
 from hybrid_compute.wasm.engines import Engine, Profile, engine_for
-from hybrid_compute.wasm.guest import MOST_MEMORIES, MOST_TABLES
-from hybrid_compute.wasm.held import Held, alive
+from hybrid_compute.wasm.held import alive
+from hybrid_compute.wasm.housed import MOST_MEMORIES, MOST_TABLES, Housed
 from hybrid_compute.wasm.leash import Leash
-from hybrid_compute.wasm.limits import Limits, in_units
+from hybrid_compute.wasm.limits import Limits
 from hybrid_compute.wasm.program import shared
-from hybrid_compute.wasm.slots import Room
 from hybrid_compute.wasm.source import Source
 from hybrid_compute.wasm.trap import Trap
-from hybrid_compute.wasm.traps import exceeded, explain_text
+from hybrid_compute.wasm.traps import explain_text
 
 HostCall = Callable[["ComponentGuest", Any, Any], None]
 """A function of the host: from the guest that calls, the places of its arguments, and that of the result."""
@@ -83,13 +82,11 @@ class ComponentProgram:
         return found
 
 
-class ComponentGuest(Held):
+class ComponentGuest(Housed):
     """A component, instantiated, with a call under way. Nothing can be called after a trap. `close` it."""
 
     def __init__(self, program: ComponentProgram, leash: Leash) -> None:
         super().__init__(program.engine, program.limits, program.name)
-        self.room = Room(program.limits.memory, self._hoards)
-        self.host_calls = 0
         self._instance = api.Instance()
         store: int = capi.store_new(program.engine.pointer, self.number, None)
         try:
@@ -105,11 +102,6 @@ class ComponentGuest(Held):
         except BaseException:
             self.close()
             raise
-
-    def begin(self, leash: Leash) -> None:
-        self.host_calls = 0
-        self.room.denied = None
-        super().begin(leash)
 
     def call(self, index: component.ExportIndex, values: Any, count: int, result: Any) -> None:
         """Call the exported function with this index.
@@ -134,10 +126,6 @@ class ComponentGuest(Held):
         if interruption := memories.interruption():
             raise interruption
 
-    def _hoards(self) -> None:
-        wanted, limit = in_units(self.room.denied or 0), in_units(self.limits.memory)
-        self.leash.stop(exceeded(self.name, "memory", limit, f"asked for {wanted}, again and again"))
-
     def _failure(self, text: str) -> BaseException:
         told = self.leash.taken() or memories.interruption()
         if told is not None:
@@ -149,15 +137,8 @@ class ComponentGuest(Held):
                 backend="wasm",
                 started=True,
             )
-        if "count too high" in text:
-            reason = f"{self.name} asks for more than {MOST_TABLES} tables or {MOST_MEMORIES} memories"
-            return LimitExceeded(f"{reason}: {text.splitlines()[-1].strip()}", backend="wasm", started=True)
-        if "table minimum size" in text:
-            return exceeded(self.name, "table", f"{self.limits.table} elements", "asks for more from the beginning")
-        if self.room.denied is not None and "wasm trap" not in text:
-            wanted = in_units(self.room.denied)
-            return exceeded(self.name, "memory", in_units(self.limits.memory), f"asks for {wanted} from the beginning")
-        return explain_text(text, self.name, self.limits, self.room.denial)
+        too_large = self.too_large(text) if "wasm trap" not in text else None
+        return too_large or explain_text(text, self.name, self.limits, self.room.denial)
 
 
 def _define(instance: component.LinkerInstance, name: str, call: HostCall) -> Any:

@@ -20,7 +20,6 @@ from hybrid_compute.wasm.granted import Granted
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.preview1.files import Allowance
 from hybrid_compute.wasm.trap import GuestError
-from hybrid_compute.wasm.traps import exceeded
 
 
 class ComponentReady:
@@ -102,10 +101,7 @@ def _host_call(what: str, granted: Granted, type: FuncType) -> HostCall:
     parameters, shape = crossing(what, granted.task.fn, type)
 
     def call(guest: ComponentGuest, arguments: Any, results: Any) -> None:
-        limit = guest.limits.host_calls
-        guest.host_calls += 1
-        if limit is not None and guest.host_calls > limit:
-            raise exceeded(guest.name, "host_calls", str(limit), "called functions of the host more often")
+        guest.count_host_call()
         allowance = _allowance(what, guest)
         given = [each.take(arguments[index], allowance) for index, (_, each) in enumerate(parameters)]
         result = _called(granted, guest, given, shape)
