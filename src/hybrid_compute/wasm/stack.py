@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
+from threading import get_ident
 
 from hybrid_compute.errors import BackendUnavailable
 
@@ -24,6 +25,8 @@ class _Thread(threading.local):
 
 
 _thread = _Thread()
+occupied: set[int] = set()
+"""The threads in which guests are under way. In those, the short ways do not go: they do not ask for room."""
 
 
 def insist_on(needed: int) -> None:
@@ -43,10 +46,13 @@ def take(needed: int) -> None:
     """`insist_on` it, and keep it until it is given back."""
     insist_on(needed)
     _thread.taken += needed + _SPARE
+    occupied.add(get_ident())
 
 
 def give_back(needed: int) -> None:
     _thread.taken -= needed + _SPARE
+    if not _thread.taken:
+        occupied.discard(get_ident())
 
 
 def _stack_size() -> int:
