@@ -224,7 +224,9 @@ class FunctionWriter(ArithmeticWriter):
         """Push the address of an element that is there; what is to be written behind the instruction."""
         if self.known is not None and self.known.knows(node):
             return self.known.push(self, node)
-        places = [self._place(node, axis, index) for axis, index in enumerate(node.indexes)]
+        # Python has all indexes before it looks whether they are in range.
+        given = [self.held(index) for index in node.indexes]
+        places = [self._place(node, axis, index) for axis, index in enumerate(given)]
         self.say(f"local.get {local(node.array)}", f"local.get {places[0]}", "i32.wrap_i64")
         if len(places) == 2:
             self.say(f"local.get {length(node.array, 1)}", "i32.wrap_i64", "i32.mul")
@@ -232,12 +234,11 @@ class FunctionWriter(ArithmeticWriter):
         self.say(f"i32.const {node.of.element.shift}", "i32.shl", "i32.add")
         return ""
 
-    def _place(self, node: Load | Store, axis: int, index: Expr) -> str:
+    def _place(self, node: Load | Store, axis: int, given: str) -> str:
         """A local with the index, counted from the beginning, which is in range."""
         most = length(node.array, axis)
-        given = self.held(index)
         place = given
-        if not never_negative(index, self.function.nonnegative):
+        if not never_negative(node.indexes[axis], self.function.nonnegative):
             place = self.new("i64")
             self.say(f"local.get {given}", f"local.get {most}", f"local.get {given}", "i64.const 63", "i64.shr_s")
             self.say("i64.and", "i64.add", f"local.set {place}")

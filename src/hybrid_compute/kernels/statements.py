@@ -141,14 +141,15 @@ class Statements(Calls):
         if not isinstance(node.target, ast.Subscript):
             self.refuse(node, f"{ast.unparse(node.target)} cannot be assigned: a name can, and an element of an array")
         name, type = self.array(node.target.value)
-        before: list[Statement] = []
         indexes = self.indexes(node.target, type)
-        if any_of(indexes, lambda each: isinstance(each, Call)):  # it is called once, though the index is used twice
+        operand = self.expression(node.value)
+        before: list[Statement] = []
+        if _once(indexes, operand):
             before = [Assign(self.temporary(Scalar.INT), index) for index in indexes]
             indexes = tuple(Local(Scalar.INT, each.name) for each in before if isinstance(each, Assign))
         site = self.range_site(node.target, name)
         read = Load(type.element.scalar, name, type, indexes, site)
-        value = self.operation(node, node.op, read, self.expression(node.value))
+        value = self.operation(node, node.op, read, operand)
         value = self.coerced(node, value, type.element.scalar, f"an element of {name}")
         return [*before, Store(name, type, indexes, value, site)]
 
@@ -267,6 +268,17 @@ class Statements(Calls):
             self.refuse(node, f"a kernel raises exceptions that Python has, and {name} is none")
         self.known = None
         return [Fail(self.site(node, error, escaped(text)))]
+
+
+def _once(indexes: tuple[Expr, ...], operand: Expr) -> bool:
+    """Whether the second use of these could be another element, or be noticed.
+
+    It is, if they call a kernel, or read what one that the operand calls may change.
+    """
+    if any_of(indexes, lambda each: isinstance(each, Call)):
+        return True
+    changes = any_of(operand, lambda each: isinstance(each, Call))
+    return changes and any_of(indexes, lambda each: isinstance(each, Load))
 
 
 def escaped(text: str) -> str:
