@@ -218,7 +218,7 @@ for _ in range(1000):
     out[9] = 0.0
     try:
         armed = True
-        fill._program._idle.clear()  # so that each call makes an instance
+        fill._way.program._idle.clear()  # so that each call makes an instance
         fill(out)
         armed = False
         assert out[9] == 1.0

@@ -127,7 +127,8 @@ SUM = "def f(n: int, x: Array[f64]) -> float:\n    x[0] += n\n    return x[0]\n"
 @pytest.mark.parametrize("plain", [False, True], ids=["compiled", "plain"])
 def test_arguments_of_other_types_are_refused(arguments: tuple[Any, ...], reason: str, plain: bool) -> None:
     function = compiled(SUM)
-    function._plain = plain
+    if plain:
+        function._way = function._plain()
     with pytest.raises(KernelError, match=re.escape(f"f: {reason}" if reason[0] != "w" else reason)):
         function(*arguments)
 
