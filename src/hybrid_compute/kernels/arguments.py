@@ -24,6 +24,7 @@ class Signature:
         self.arrays = [
             (place, name, type) for place, (name, type) in enumerate(self.parameters) if isinstance(type, ArrayType)
         ]
+        self.stores = [name in function.written for _, name, _ in self.arrays]
         letters = [
             "I12x" + "q8x" * type.axes if isinstance(type, ArrayType) else _LETTERS[type] for _, type in self.parameters
         ]

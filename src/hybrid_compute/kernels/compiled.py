@@ -27,9 +27,9 @@ class Compiled:
         if not signature.arrays:
             return self._enter(given)
         views = signature.views(given)
-        visit = Visit(signature, self.program.machine.memory, views)
+        visit = Visit(signature, self.program.machine)
         try:
-            return self._enter(signature.spread(given, visit.offsets, views))
+            return self._enter(signature.spread(given, visit.begin(views), views))
         finally:
             visit.end()
 
@@ -40,9 +40,9 @@ class Compiled:
         if len(probe) != len(signature.parameters):
             signature.bind(probe, {})
         views = signature.views(probe)
-        visit = Visit(signature, self.program.machine.memory, views)
+        visit = Visit(signature, self.program.machine)
         try:
-            rest = list(signature.spread(probe, visit.offsets, views))[2:]
+            rest = list(signature.spread(probe, visit.begin(views), views))[2:]
             return parallel.side_by_side(lambda piece: self._enter((piece.start, piece.stop, *rest)), pieces, threads)
         finally:
             visit.end()

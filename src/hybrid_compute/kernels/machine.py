@@ -19,6 +19,7 @@ import wasmtime
 from wasmtime import _bindings as c
 
 from hybrid_compute.kernels import limits, stacks
+from hybrid_compute.kernels.copies import Copies
 from hybrid_compute.kernels.memory import SIZE, LinearMemory, Memory
 from hybrid_compute.wasm import signals
 from hybrid_compute.wasm.shield import shielded
@@ -55,6 +56,7 @@ class Machine:
 
     def __init__(self, memory: Memory | None = None) -> None:
         self.memory: Memory = memory if memory is not None else LinearMemory()
+        self.copies = Copies()
         self._engines: dict[Kind, wasmtime.Engine] = {}
         self._lock = threading.Lock()
         self._signalled: list[BaseException] = []
@@ -91,6 +93,7 @@ class Machine:
     def after_fork(self) -> None:
         """In a child: locks that some thread of the parent held are free."""
         self._lock = threading.Lock()
+        self.copies.after_fork()
         if isinstance(self.memory, LinearMemory):
             self.memory.after_fork()
 
