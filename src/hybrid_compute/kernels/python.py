@@ -283,11 +283,12 @@ class _Function:
 
 def _local(name: str) -> str:
     """A name of the kernel's: ours begin otherwise."""
-    return f"k{name[1:]}" if name[0] == "." else f"v_{name}"
+    given = name.lstrip(".")
+    return f"k{len(name) - len(given)}_{given}" if name[0] == "." else f"v_{name}"
 
 
 def _length(array: str, axis: int) -> str:
-    return f"n{axis}_{array}"
+    return f"n{axis}_{_local(array)}"
 
 
 def _literal(node: Const) -> str:
