@@ -20,6 +20,7 @@ from hybrid_compute.kernels import parallel, process
 from hybrid_compute.kernels.arguments import Signature
 from hybrid_compute.kernels.compiled import Compiled
 from hybrid_compute.kernels.frontend import translate
+from hybrid_compute.kernels.options import Options, checked
 from hybrid_compute.kernels.plain import Plain
 from hybrid_compute.kernels.source import KernelError, Source
 from hybrid_compute.kernels.tree import Function
@@ -47,14 +48,15 @@ class Kernel(Generic[P, R]):
         interruptible: bool = True,
         deterministic: bool = False,
         fast: bool = False,
+        fuel: int | None = None,
     ) -> None:
-        self.assemble(function, translate(Source(function), function_of, fast=fast), interruptible, deterministic)
+        options = checked(Options(interruptible, deterministic, fuel))
+        self.assemble(function, translate(Source(function), function_of, fast=fast), options)
 
-    def assemble(self, function: Callable[P, R], tree: Function, interruptible: bool, deterministic: bool) -> None:
+    def assemble(self, function: Callable[P, R], tree: Function, options: Options) -> None:
         """What is left to do when the source has been read, here or in another process."""
         functools.update_wrapper(self, function)
-        self.interruptible = interruptible
-        self.deterministic = deterministic
+        self.options = options
         self.function = tree
         self._signature = Signature(tree)
         self._way: Compiled | Plain | None = None
@@ -76,15 +78,13 @@ class Kernel(Generic[P, R]):
         machine = process.machine()
         if machine is None:
             return None
-        from hybrid_compute.kernels.machine import Kind
         from hybrid_compute.kernels.program import Program
 
-        kind = Kind(self.interruptible, self.deterministic)
-        program = Program(machine, self._module(), kind, self._signature.slots, self.__name__)
+        program = Program(machine, self._module(), self.options, self._signature.slots, self.__name__)
         return Compiled(program, self._signature)
 
     def _plain(self) -> Plain:
-        return Plain(self.function, self._signature, deterministic=self.deterministic)
+        return Plain(self.function, self._signature, self.options)
 
     def _module(self) -> Any:
         from hybrid_compute.kernels.emit import Module
@@ -153,15 +153,15 @@ class Kernel(Generic[P, R]):
                 return name
             if isinstance(found, Task) and found.fn is self:
                 return operator.attrgetter("fn"), (found,)
-        return _rebuild, (self.__wrapped__, self.function, self.interruptible, self.deterministic)
+        return _rebuild, (self.__wrapped__, self.function, self.options)
 
     def __repr__(self) -> str:
         return f"<kernel {self.__module__}.{self.__qualname__}>"
 
 
-def _rebuild(function: Callable[P, R], tree: Function, interruptible: bool, deterministic: bool) -> Kernel[P, R]:
+def _rebuild(function: Callable[P, R], tree: Function, options: Options) -> Kernel[P, R]:
     made: Kernel[P, R] = Kernel.__new__(Kernel)
-    made.assemble(function, tree, interruptible, deterministic)
+    made.assemble(function, tree, options)
     return made
 
 
@@ -177,7 +177,7 @@ def function_of(value: object) -> Function | None:
 def kernel(function: Callable[P, R], /) -> Kernel[P, R]: ...
 @overload
 def kernel(
-    *, interruptible: bool = True, deterministic: bool = False, fast: bool = False
+    *, interruptible: bool = True, deterministic: bool = False, fast: bool = False, fuel: int | None = None
 ) -> Callable[[Callable[P, R]], Kernel[P, R]]: ...
 def kernel(
     function: Callable[P, R] | None = None,
@@ -186,12 +186,14 @@ def kernel(
     interruptible: bool = True,
     deterministic: bool = False,
     fast: bool = False,
+    fuel: int | None = None,
 ) -> Kernel[P, R] | Callable[[Callable[P, R]], Kernel[P, R]]:
     """Make a kernel of a function. Raises `KernelError`, with file and line, if it is more than a kernel can be.
 
     `interruptible=False` leaves out the question after the time at each turn of a loop: quicker, but nothing stops it.
     `deterministic` gives every NaN the same bits on all processors. `fast` may regroup sums of floats, and multiplies
-    for `x ** 2`, which can change the last bits.
+    for `x ** 2`, which can change the last bits. A call that needs more than its `fuel`, about one unit for each
+    instruction, ends with `LimitExceeded`: at the same place each time, on every machine.
 
         >>> @kernel
         ... def dot(x: Array[f64], y: Array[f64]) -> float:
@@ -202,6 +204,6 @@ def kernel(
     """
 
     def make(function: Callable[P, R]) -> Kernel[P, R]:
-        return Kernel(function, interruptible=interruptible, deterministic=deterministic, fast=fast)
+        return Kernel(function, interruptible=interruptible, deterministic=deterministic, fast=fast, fuel=fuel)
 
     return make if function is None else make(function)

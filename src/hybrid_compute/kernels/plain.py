@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+from hybrid_compute.errors import BackendUnavailable
 from hybrid_compute.kernels import limits
 from hybrid_compute.kernels.arguments import Signature
+from hybrid_compute.kernels.options import Options
 from hybrid_compute.kernels.python import python
 from hybrid_compute.kernels.tree import Function
 from hybrid_compute.kernels.types import ArrayType, Element
@@ -24,10 +26,15 @@ _ELEMENTS: dict[str, Any] = {
 class Plain:
     """Calls the Python that was made of a kernel. It works on the memory of arrays, as the compiled one does."""
 
-    def __init__(self, function: Function, signature: Signature, *, deterministic: bool) -> None:
+    def __init__(self, function: Function, signature: Signature, options: Options) -> None:
+        if options.fuel is not None:
+            raise BackendUnavailable(
+                f"the fuel of the kernel {function.name} is counted in wasmtime, and there is none of use here: "
+                f"pip install 'hybrid-compute[wasm]', or make it without fuel"
+            )
         self._name = function.name
         self._signature = signature
-        self._function = python(function, deterministic=deterministic)
+        self._function = python(function, deterministic=options.deterministic)
 
     def call(self, given: tuple[Any, ...]) -> Any:
         limits.ticks(self._name)  # raises if there is no time left
