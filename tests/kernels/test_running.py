@@ -351,7 +351,7 @@ def test_where_wasmtime_is_of_no_use_it_is_python_and_says_so(tmp_path: Any) -> 
     ran_as, warned = ran.stdout.splitlines()
     assert ran_as == "6 False (2,) 8"
     assert warned.startswith("1 RuntimeWarning kernels run as Python here, which is slow: wasmtime is installed, but")
-    assert "kernels need 4 GiB of address space, not of memory" in warned
+    assert "no 4 GiB of addresses (not of memory) for kernels" in warned
 
 
 def test_a_bool_is_a_bool() -> None:
