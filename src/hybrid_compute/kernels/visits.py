@@ -1,8 +1,8 @@
 """Arrays, for the time of a call, where the kernel finds them.
 
 Those that lie in the kernels' memory are used where they are. Others are copied in before the call, and those that the
-kernel stores into are copied back, whether it succeeds or not. Arrays that share memory share their copy too, also with
-calls in other threads (see `copies`) if either stores into it.
+kernel stores into are copied back, whether it succeeds or not. Arrays that share memory share their copy too, and calls
+in several threads that store into one share it with each other (see `copies`).
 """
 
 from __future__ import annotations
