@@ -29,7 +29,7 @@ occupied: set[int] = set()
 """The threads in which guests are under way. In those, the short ways do not go: they do not ask for room."""
 
 
-def insist_on(needed: int) -> None:
+def insist_on(needed: int, otherwise: str = ", or lower Limits.stack") -> None:
     """Refuse to run a guest that may use so many bytes where this thread has too few."""
     if _thread.size is None:
         _thread.size = _stack_size()
@@ -37,7 +37,7 @@ def insist_on(needed: int) -> None:
         taken = f", of which others that call it may use {_thread.taken >> 10}" if _thread.taken else ""
         raise BackendUnavailable(
             f"this thread has a stack of {_thread.size >> 10} KiB{taken}, and the guest may use {needed >> 10}: call "
-            f"threading.stack_size({THREAD}) before the thread is started, or lower Limits.stack",
+            f"threading.stack_size({THREAD}) before the thread is started{otherwise}",
             backend="wasm",
         )
 
