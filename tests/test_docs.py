@@ -30,7 +30,7 @@ from types import FunctionType, ModuleType
 import pytest
 
 import hybrid_compute
-from hybrid_compute import errors, events, kernels, policy, sandbox, schema, server, strategies, testing, wasm
+from hybrid_compute import errors, events, gpu, kernels, policy, sandbox, schema, server, strategies, testing, wasm
 from hybrid_compute.backends import wrappers
 
 REPOSITORY = Path(__file__).parents[1]
@@ -134,6 +134,7 @@ def test_a_page_runs_and_prints_what_it_says(page: Path, tmp_path: Path) -> None
     """Who copies the blocks of a page into a file, one after the other, sees what the page shows."""
     running = program(of(page))
     insist_on_sandbox(running)
+    insist_on_gpu(running)
     put_files(of(page), tmp_path)
     copy = tmp_path / f"{page.stem.replace('-', '_')}.py"
     copy.write_text(script(running))
@@ -181,6 +182,18 @@ def with_free_port(page: list[Block]) -> list[Block]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
     return [replace(block, text=block.text.replace("8000", port)) for block in page]
+
+
+def insist_on_gpu(running: list[Block]) -> None:
+    """Skip what needs an adapter where there is none."""
+    if any("GpuBackend" in block.text for block in running):
+        from hybrid_compute.errors import BackendUnavailable
+        from hybrid_compute.gpu.adapters import choose
+
+        try:
+            choose()
+        except BackendUnavailable as error:
+            pytest.skip(str(error))
 
 
 def insist_on_sandbox(running: list[Block]) -> None:
@@ -296,6 +309,7 @@ def test_the_reference_lists_every_verb_of_a_runtime() -> None:
 
 
 LISTED = {
+    "Gpu": set(gpu.__all__),
     "Kernels": set(kernels.__all__),
     "Sandbox": set(sandbox.__all__),
     "WebAssembly": set(wasm.__all__),

@@ -25,11 +25,6 @@ def echo(value: Any) -> Any:
     return value
 
 
-@task(sandbox=True, name="contract.nothing")
-def nothing() -> None:
-    pass
-
-
 @task(sandbox=True, name="contract.fail")
 def fail(text: str) -> None:
     try:
@@ -81,8 +76,12 @@ REACHING = WasmModule.from_wat("""
   (global $next (mut i32) (i32.const 64))
   (func (export "add") (param i64 i64) (result i64) (i64.add (local.get 0) (local.get 1)))
   (func (export "alloc") (param i32) (result i32)
+    (drop (memory.grow (i32.add (i32.const 1) (i32.shr_u (local.get 0) (i32.const 16)))))
     (global.get $next)
     (global.set $next (i32.add (global.get $next) (local.get 0))))
+  (func (export "nothing"))
+  (func (export "same_float") (param f64) (result f64) (local.get 0))
+  (func (export "same") (param i32 i32) (result i32 i32) (local.get 0) (local.get 1))
   (func (export "hold") (param i32 i32) (result i64)
     (call $begin (local.get 0) (local.get 1))
     (loop $wait (br_if $wait (i32.eqz (call $may_go (local.get 0) (local.get 1)))))
@@ -111,6 +110,26 @@ GRANTS = {"begin": begin, "may_go": may_go, "append": append_line}
 
 @REACHING.task(grants=GRANTS, name="contract.add", pure=True)
 def add(a: int, b: int = 0) -> int: ...  # type: ignore[empty-body]
+
+
+@REACHING.task(grants=GRANTS, name="contract.nothing")
+def nothing() -> None: ...
+
+
+@REACHING.task(grants=GRANTS, export="same", name="contract.echo")
+def echo_text(value: str) -> str: ...  # type: ignore[empty-body]
+
+
+@REACHING.task(grants=GRANTS, export="same", name="contract.echo")
+def echo_bytes(value: bytes) -> bytes: ...  # type: ignore[empty-body]
+
+
+@REACHING.task(grants=GRANTS, export="same_float", name="contract.echo")
+def echo_float(value: float) -> float: ...  # type: ignore[empty-body]
+
+
+ECHOES = {str: echo_text, bytes: echo_bytes, float: echo_float}
+"""What a module can take, it echoes; the rest Python does."""
 
 
 @REACHING.task(grants=GRANTS, name="contract.hold")
@@ -184,7 +203,10 @@ class Twins(WasmBackend):
 
 
 def _twin(call: Call) -> Call:
-    twin = Call(TWINS[call.task.name], call.args, call.kwargs)
+    task = TWINS[call.task.name]
+    if task is echo and call.args:
+        task = ECHOES.get(type(call.args[0]), task)
+    twin = Call(task, call.args, call.kwargs)
     twin.timeout, twin.deadline = call.timeout, call.deadline
     return twin
 

@@ -14,7 +14,7 @@ from hybrid_compute.backends.base import Backend
 from hybrid_compute.backends.remote.backend import RemoteBackend
 from hybrid_compute.backends.wrappers import Limited, Recording, Retrying
 from hybrid_compute.calls import Call
-from hybrid_compute.errors import InvalidInput, TaskFailed
+from hybrid_compute.errors import InvalidInput
 from hybrid_compute.tasks import TaskRegistry
 from hybrid_compute.testing import BackendContract, tasks
 from tests.server.serving import Served, serving
@@ -46,25 +46,12 @@ class RemoteContract(BackendContract):
         {"a": None, 2: "b"},
     )
     invalid_input = InvalidInput
+    keeps_causes = False
     server: ClassVar[Served]
 
     @pytest.fixture(autouse=True)
     def _reached(self, served: Served) -> None:
         type(self).server = served
-
-    async def test_what_a_task_raises_becomes_task_failed(self) -> None:
-        """The original is the cause, of its type and with its arguments; notes and causes are in the traceback."""
-        async with self.opened() as backend:
-            with pytest.raises(TaskFailed) as caught:
-                await backend.run_call(Call(tasks.fail, ("odd",)))
-            failed, cause = caught.value, caught.value.__cause__
-            assert "ValueError: odd" in str(failed)
-            assert isinstance(cause, ValueError)
-            assert cause.args == ("odd",)
-            assert "in fail" in failed.remote_traceback
-            assert "a note for the reader" in failed.remote_traceback
-            assert "KeyError: 'the cause'" in failed.remote_traceback
-            await self.still_works(backend)
 
 
 class TestRemoteOverHttp(RemoteContract):

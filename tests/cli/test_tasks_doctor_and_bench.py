@@ -72,7 +72,7 @@ def test_the_doctor_measures_every_place_with_real_calls() -> None:
 def test_the_doctor_can_be_read() -> None:
     """A person gets tables, with a mark for each thing looked at."""
     told = hybrid_compute("doctor").stdout
-    for words in ("This machine", "The fast path", "Optional libraries", "✓ worker", "✓ local, in a thread"):
+    for words in ("This machine", "The fast path", "Optional libraries", "Gpus", "✓ worker", "✓ local, in a thread"):
         assert words in told
 
 

@@ -99,6 +99,26 @@ class Numbers:
         self.of[index] = value
 
 
+class Grid(Numbers):
+    """An array with two axes."""
+
+    def __init__(self, of: Any, width: int) -> None:
+        super().__init__(of)
+        self.shape = wrap(len(of) // width), wrap(width)
+
+    def _place(self, index: tuple[int, int]) -> int:
+        for each, most in zip(index, self.shape, strict=True):
+            if not -most <= each < most:
+                raise IndexError
+        return (index[0] % self.shape[0]) * self.shape[1] + index[1] % self.shape[1]
+
+    def __getitem__(self, index: Any) -> Any:
+        return super().__getitem__(self._place(index))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        super().__setitem__(self._place(index), value)
+
+
 class Literals(ast.NodeTransformer):
     """Has the literals wrap around too."""
 
@@ -109,7 +129,8 @@ class Literals(ast.NodeTransformer):
 
 
 def python(text: str, name: str = "f") -> Any:
-    """The function as CPython has it."""
+    """The function as CPython has it, and all functions beside it."""
+    text = text.replace("@kernel\n", "")
     rounding = {name: _whole(getattr(math, name)) for name in ("floor", "ceil", "trunc")}
     module = SimpleNamespace(**{**vars(math), **rounding})
     text = ast.unparse(Literals().visit(ast.parse(text)))

@@ -88,9 +88,11 @@ def recursive(n: int) -> int:
 def third(n: int) -> int:
     return n // LOCAL
 
-@kernel
+@kernel(deterministic=True, fuel=1_000_000)
 def sixth(n: int) -> int:
-    return third(n) // 2 + recursive(n)
+    def half(m: int) -> int:
+        return third(n) // m
+    return half(2) + recursive(n)
 """
     sixth = defined(text, "sixth", LOCAL=3)
     named = task(name="a-sixth")(sixth)
@@ -101,7 +103,7 @@ def sixth(n: int) -> int:
     copied = pickle.loads(cloudpickle.dumps(sixth))
     assert copied is not sixth
     assert (copied(60), copied.__wrapped__(60), copied.wat) == (10, 10, sixth.wat)
-    assert (copied.interruptible, copied.deterministic) == (True, False)
+    assert copied.options == sixth.options == (True, True, 1_000_000)
 
 
 def test_a_kernel_crosses_by_name_where_it_has_one() -> None:

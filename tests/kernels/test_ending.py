@@ -79,6 +79,7 @@ def _in_a_call(thread: int | None) -> bool:
 
 def test_a_kernel_is_stopped_when_its_time_is_up() -> None:
     """And is as good as new afterwards."""
+    spin(1)  # to compile it takes time, too
     began = time.monotonic()
     with time_limit(0.05), pytest.raises(TaskTimeout, match="spin: the kernel was not done when its time was up"):
         spin(FOREVER)
@@ -120,18 +121,49 @@ def test_a_kernel_that_is_not_interruptible_is_asked_before_it_begins() -> None:
 
 def test_the_ticks_end_when_nobody_needs_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread that raises the epoch goes soon after the last kernel, and comes back with the next."""
-    monkeypatch.setattr(limits, "_KEPT", 0.02)
+    monkeypatch.setattr(limits, "_KEPT", 4)
     spin(1)
 
     def ticking() -> list[threading.Thread]:
         return [each for each in threading.enumerate() if each.name == "hybrid-compute-kernel-epochs"]
 
     for thread in ticking():
-        limits._needed = min(limits._needed, time.monotonic() + 0.02)
+        limits._left = min(limits._left, 4)
         thread.join()
     assert not ticking()
     with time_limit(0.05), pytest.raises(TaskTimeout):
         spin(FOREVER)
+
+
+def test_a_kernel_ends_though_the_thread_that_ticks_was_not_run_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes on where it was, for longer than it would have been kept: who waits for a tick gets it."""
+    caught: list[BaseException] = []
+    stalled = threading.Event()
+    monkeypatch.setattr(limits, "_KEPT", 40)
+    monkeypatch.setattr(limits, "_left", 0)
+    before = list(limits._tickers)
+
+    def stall() -> None:
+        if not stalled.is_set():
+            time.sleep(50 * limits.TICK)
+            stalled.set()
+
+    def work() -> None:
+        try:
+            with time_limit(0.05):
+                spin(FOREVER)
+        except BaseException as error:
+            caught.append(error)
+
+    spin(1)
+    limits.on_tick(stall)
+    try:
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(20)
+    finally:
+        limits._tickers[:] = before
+    assert [type(each) for each in caught] == [TaskTimeout]
 
 
 # By a signal.
@@ -189,6 +221,7 @@ def test_ctrl_c_ends_all_threads_of_a_parallel_call() -> None:
 PESTERED = """
 import array, os, random, signal, sys, threading, time
 from hybrid_compute.kernels import Array, f64, kernel
+from hybrid_compute.kernels.process import machine
 
 @kernel
 def fill(out: Array[f64]) -> None:
@@ -218,7 +251,7 @@ for _ in range(1000):
     out[9] = 0.0
     try:
         armed = True
-        fill._program._idle.clear()  # so that each call makes an instance
+        fill._way.program._idle.clear()  # so that each call makes an instance
         fill(out)
         armed = False
         assert out[9] == 1.0
@@ -226,17 +259,20 @@ for _ in range(1000):
         pass
 over = True
 thread.join()
-print(raised > 100, [each for each in lost if "callback" in str(each.err_msg)])
+print(raised > 100, machine().copies.active, [each for each in lost if "callback" in str(each.err_msg)])
 """
 
 
 @in_the_main_thread
 def test_a_signal_while_an_instance_is_made_is_not_lost(tmp_path: Path) -> None:
-    """Nor does it leave an instance without its memory: those functions do their work all the same."""
+    """Nor does it leave an instance without its memory: those functions do their work all the same.
+
+    Nor a copy of an array that the next call would take for the array.
+    """
     file = tmp_path / "pestered.py"
     file.write_text(PESTERED)
     ran = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, timeout=50, check=False)
-    assert (ran.returncode, ran.stdout) == (0, "True []\n"), ran.stderr
+    assert (ran.returncode, ran.stdout) == (0, "True [] []\n"), ran.stderr
 
 
 def test_a_table_of_exceptions_gets_an_entry_in_front() -> None:

@@ -70,10 +70,60 @@ REFUSED = {
         5,
         "has no else",
     ),
-    "a function within": (
-        "def f(n: int) -> None:\n    def g() -> None:\n        pass",
+    "a name that a function within changes": (
+        "def f(n: int) -> int:\n    def g() -> None:\n        nonlocal n\n        n = 1\n    g()\n    return n",
+        3,
+        "a function in a kernel changes only names of its own",
+    ),
+    "a function within that reads what is not there yet": (
+        "def f(n: int) -> int:\n    def g() -> int:\n        return k\n    k = 1\n    return g()",
         2,
-        "FunctionDef is no statement",
+        "k, which g reads, may have no value here",
+    ),
+    "a function within that may not be defined": (
+        "def f(n: int) -> int:\n    if n:\n        def g() -> int:\n            return 1\n    return g()",
+        5,
+        "g may not be defined here",
+    ),
+    "a function within that is decorated": (
+        "def f(n: int) -> int:\n    @kernel\n    def g() -> int:\n        return 1\n    return g()",
+        2,
+        "leave out what decorates it",
+    ),
+    "a function within as a value": (
+        "def f(n: int) -> int:\n    def g() -> int:\n        return 1\n    return n + g",
+        4,
+        "g is a function, which can only be called",
+    ),
+    "another value for a function within": (
+        "def f(n: int) -> int:\n    def g() -> int:\n        return 1\n    g = n\n    return g",
+        4,
+        "g is a function here, and stays one",
+    ),
+    "a function within twice": (
+        "def f(n: int) -> int:\n    def g() -> int:\n        return 1\n    def g() -> int:\n        pass\n    g()",
+        4,
+        "g has a meaning already",
+    ),
+    "a wrong call of a function within": (
+        "def f(n: int) -> int:\n    def g(k: int) -> int:\n        return n + k\n    return g()",
+        4,
+        "g takes 1 arguments, and is given 0",
+    ),
+    "no annotation within": (
+        "def f(n: int) -> int:\n    def g(k) -> int:\n        return n + k\n    return g(1)",
+        2,
+        "the parameter k has no annotation",
+    ),
+    "a function within that cannot be": (
+        "def f(n: int) -> int:\n    def g(k: int) -> int:\n        print(k)\n        return k\n    return g(1)",
+        3,
+        "print is no kernel",
+    ),
+    "a function that nothing comes to": (
+        "def f(n: int) -> int:\n    return n\n    def g() -> int:\n        return 1",
+        3,
+        "g is never defined: nothing comes here",
     ),
     "bits of a float": ("def f(x: float) -> float:\n    return x << 1", 2, "a float has no bits"),
     "any power": ("def f(n: int) -> int:\n    return n ** n", 2, "float(x) ** y"),
@@ -90,7 +140,8 @@ REFUSED = {
 def test_a_refusal_says_where_and_why(text: str, line: int, reason: str) -> None:
     with pytest.raises(KernelError, match=re.escape(reason)) as caught:
         compiled(text + "\n")
-    assert f":{line}, in f: `{text.splitlines()[line - 1].strip()}`: " in str(caught.value)
+    assert re.search(rf":{line}, in f(\.g)?: ", str(caught.value))
+    assert f": `{text.splitlines()[line - 1].strip()}`: " in str(caught.value)
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, InvalidInput)
 
@@ -127,7 +178,8 @@ SUM = "def f(n: int, x: Array[f64]) -> float:\n    x[0] += n\n    return x[0]\n"
 @pytest.mark.parametrize("plain", [False, True], ids=["compiled", "plain"])
 def test_arguments_of_other_types_are_refused(arguments: tuple[Any, ...], reason: str, plain: bool) -> None:
     function = compiled(SUM)
-    function._plain = plain
+    if plain:
+        function._way = function._plain()
     with pytest.raises(KernelError, match=re.escape(f"f: {reason}" if reason[0] != "w" else reason)):
         function(*arguments)
 

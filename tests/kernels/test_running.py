@@ -249,7 +249,8 @@ WITHOUT = """
 import sys
 sys.modules["wasmtime"] = None
 import numpy as np
-from hybrid_compute.kernels import Array, KernelError, empty, f64, kernel
+from hybrid_compute.errors import TaskTimeout
+from hybrid_compute.kernels import Array, KernelError, empty, f32, f64, i32, kernel, time_limit
 
 @kernel
 def double(start: int, stop: int, x: Array[f64]) -> float:
@@ -258,6 +259,15 @@ def double(start: int, stop: int, x: Array[f64]) -> float:
     return x[0]
 
 x = empty(4); x[:] = 1
+@kernel
+def wrapping(n: i32, y: f32) -> float:
+    return (n + 1) * y
+
+try:
+    with time_limit(0):
+        print(wrapping(2**31 - 1, 0.1))
+except TaskTimeout:
+    print(wrapping(2**31 - 1, 0.1))
 print(double.compiled, double(0, 3, x), x.tolist(), double.parallel(2, x))
 try:
     double(0, 3, [1.0])
@@ -280,6 +290,7 @@ def test_without_wasmtime_it_is_python(tmp_path: Any) -> None:
     file.write_text(WITHOUT)
     ran = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines() == [
+        str(float(np.float32(-(2**31)) * np.float32(0.1))),
         "False 2.0 [2.0, 2.0, 2.0, 1.0] [4.0, 4.0]",
         "double: x is an Array[float], and not a list: an array of numpy will do, or of the module array",
         "IndexError",
@@ -340,7 +351,7 @@ def test_where_wasmtime_is_of_no_use_it_is_python_and_says_so(tmp_path: Any) -> 
     ran_as, warned = ran.stdout.splitlines()
     assert ran_as == "6 False (2,) 8"
     assert warned.startswith("1 RuntimeWarning kernels run as Python here, which is slow: wasmtime is installed, but")
-    assert "kernels need 4 GiB of address space, not of memory" in warned
+    assert "no 4 GiB of addresses (not of memory) for kernels" in warned
 
 
 def test_a_bool_is_a_bool() -> None:

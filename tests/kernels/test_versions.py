@@ -119,7 +119,7 @@ def compare(
     assert quick.compiled
     careful = compiled(text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loops, "_plans", lambda _loop: {})
+        patch.setattr(loops, "planned", lambda _loop: {})
         patch.setattr(loops, "_unrolls", lambda _loop: False)
         assert careful.compiled
     ended = []

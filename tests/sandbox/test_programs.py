@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from hybrid_compute.errors import BackendClosed, NotTransferable, TaskFailed
 from hybrid_compute.links.threads import start
 from hybrid_compute.sandbox import Limits, Sandbox
+from hybrid_compute.sandbox.box import Box
+from hybrid_compute.sandbox.worlds import fixed
 from hybrid_compute.wasm import stack
 
 pytestmark = pytest.mark.timeout(180)  # the first one may have to make the interpreter
@@ -319,6 +321,40 @@ def test_closing_stops_what_runs(prepared: None) -> None:
         assert len(failures) == 1
         with pytest.raises(BackendClosed):
             sandbox.run("result = 1")
+
+
+@pytest.mark.parametrize("when", ["before it is given an interpreter", "after that", "as it ends"])
+def test_closing_at_any_moment_leaves_nothing_running(
+    prepared: None, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In each gap between two steps of a call: the program does not begin, and its interpreter is given back."""
+    sandbox = Sandbox(ready=1)
+    assert sandbox.run("result = 1") == 1
+    took: list[Box] = []
+    spare, step = sandbox._spare, ("take", "replace")[when == "as it ends"]
+    original = getattr(spare, step)
+
+    def closing(*given: Box) -> Any:
+        if when == "before it is given an interpreter":
+            sandbox.close()
+        result = original(*given)
+        took.extend(given or [result])
+        if when != "before it is given an interpreter":
+            sandbox.close()
+        return result
+
+    monkeypatch.setattr(spare, step, closing)
+    if when == "as it ends":
+        assert sandbox.run("result = 2") == 2
+    else:
+        with pytest.raises(BackendClosed):
+            sandbox.run("while True: pass", timeout=20.0)
+    assert [box._store for box in took] == [None]
+    assert (sandbox.ready, len(spare._used), len(sandbox._running)) == (0, 0, 0)
+    monkeypatch.undo()
+    monkeypatch.setattr(sandbox, "_world", lambda: (sandbox.close(), fixed(0))[1])
+    with pytest.raises(BackendClosed, match="this sandbox is closed"):
+        sandbox.run("result = 1")
 
 
 @pytest.mark.parametrize("wrong", [{"memory": 1 << 20}, {"time": 0}, {"output": -1}, {"time": True}])

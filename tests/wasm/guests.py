@@ -44,6 +44,7 @@ GOOD = """
   (func (export "peek") (param i32) (result i32) (i32.load (local.get 0)))
   (func (export "poke") (param i32 i32) (i32.store (local.get 0) (local.get 1)))
   (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0)))
+  (func (export "grow_and_spin") (drop (memory.grow (i32.const 1))) (loop (br 0)))
 )
 """
 

@@ -4,6 +4,7 @@ import gc
 import os
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ pytest.importorskip("wasmtime")
 
 from hybrid_compute import BlockingRuntime, WorkerBackend, task
 from hybrid_compute.errors import BackendUnavailable, InvalidInput, LimitExceeded
+from hybrid_compute.links.arena import address_of
 from hybrid_compute.links.commons import commons
-from hybrid_compute.wasm import Limits, Trap, WasmModule, slots
+from hybrid_compute.wasm import Limits, Trap, WasmModule, kinds, slots
 from hybrid_compute.wasm.instances.instance import Instance
 from tests.wasm.kept import double, opened
 
@@ -163,17 +165,17 @@ def test_a_module_without_memory_says_so() -> None:
 
 
 def test_a_block_goes_to_the_next_guest_once_nobody_sees_it() -> None:
-    before = set(slots._used)
+    before = set(slots.used)
     instance = opened()
-    number = (set(slots._used) - before).pop()
+    number = (set(slots.used) - before).pop()
     values = instance.memory[5:10]
     instance.close()
     gc.collect()
-    assert number in slots._used
+    assert number in slots.used
     assert all(slot.number != number for slot in slots._free)
     del values
     gc.collect()
-    assert number not in slots._used
+    assert number not in slots.used
     assert any(slot.number == number for slot in slots._free)
 
 
@@ -277,6 +279,60 @@ def test_a_worker_writes_to_the_memory_of_the_guest(runtime: BlockingRuntime) ->
         assert runtime.run(looked_at, values) == (84.0 * LARGE, False)
 
 
+def backing(array: npt.NDArray[Any]) -> tuple[int, int]:
+    """What an array lies in, as the system says: the file behind those addresses, 0 for none, and where in it."""
+    at = address(array)
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, _, offset, _, inode, *_ = line.split(maxsplit=5)
+        first, last = (int(each, 16) for each in span.split("-"))
+        if first <= at < last:
+            return int(inode), int(offset, 16) + at - first
+    raise AssertionError("an array must lie somewhere")
+
+
+@task
+def backed_there(values: Any) -> tuple[Any, tuple[int, int]]:
+    values += 1
+    return values, backing(values)
+
+
+@needs_memfd
+def test_a_worker_has_the_very_pages_of_the_guest(runtime: BlockingRuntime) -> None:
+    """From a guest to a worker and back nothing is copied: the array lies in the same place of the same file."""
+    with opened(shared=True) as instance:
+        values = instance.empty(LARGE, "float32")
+        values[:] = 1
+        slot = instance._block.slot
+        assert slot is not None
+        assert slot.common is not None
+        expected = os.fstat(slot.common.fd).st_ino, address(values) - slot.base
+        assert backing(values) == expected
+        back, there = runtime.run(backed_there, values)
+        assert there == backing(back) == expected
+        instance["grow"](50)
+        back, there = runtime.run(backed_there, values[1:])
+        assert there == backing(back) == (expected[0], expected[1] + 4)
+        instance.close()
+        assert runtime.run(backed_there, values)[1] == expected
+        assert values[5] == 4
+
+
+@needs_memfd
+def test_from_a_worker_to_a_guest_there_is_one_copy(runtime: BlockingRuntime) -> None:
+    """Of the pages that the worker wrote to, into the memory of the guest. Nothing stands between the two."""
+    made, there = runtime.run(backed_there, np.full(LARGE, 1, "float32"))
+    assert backing(made) == there
+    assert there[0] != 0
+    taken = kinds.Array("float32").to_bytes(made)
+    assert address_of(taken) == address(made)
+    with opened() as instance:
+        at = instance["alloc"](0)
+        instance.function(double)(made)
+        assert instance.view(at, LARGE, "float32").tolist() == [4.0] * LARGE
+        assert backing(instance.view(at, LARGE, "float32"))[0] != there[0]
+    assert made[0] == 2
+
+
 @needs_memfd
 def test_after_the_memory_has_grown_a_worker_sees_the_new_part(runtime: BlockingRuntime) -> None:
     with opened(shared=True) as instance:
@@ -319,7 +375,7 @@ def test_everybody_lets_go_of_the_memory_in_the_end(runtime: BlockingRuntime) ->
     for _ in range(3):  # what is given back travels with calls and replies
         runtime.run(looked_at, np.zeros(3))
     assert not commons
-    assert all(slot.common is None for slot in slots._used.values())
+    assert all(slot.common is None for slot in slots.used.values())
 
 
 def test_where_memory_has_names_it_is_copied() -> None:

@@ -245,12 +245,28 @@ async def test_what_is_quick_does_not_wait_behind_what_is_not() -> None:
         assert await backend.run_call(Call(add, (1, 2))) == 3
         hogs = [asyncio.ensure_future(backend.run_call(Call(spin))) for _ in range(10)]
         await until(lambda: len(watch.running) >= 2)
-        backend._seen[add].trusted = False  # not in the event loop
+        seen = backend._seen[add]
+        seen.trusted = False  # not in the event loop
         for _ in range(20):
+            seen.calls, seen.mean = 1, 0.0  # on a machine that is busy it may have taken long: then it would wait
+            assert seen.is_quick
             assert await backend.run_call(Call(add, (1, 2))) == 3
         for hog in hogs:
             hog.cancel()
         await asyncio.gather(*hogs, return_exceptions=True)
+
+
+async def test_what_it_took_to_compile_is_not_held_against_a_task() -> None:
+    """The first call says nothing of how long the others take; nothing is known after it, as before."""
+    async with opened() as backend:
+        twice = GOOD.task("add")
+        seen = backend._seen[twice]
+        assert await backend.run_call(Call(twice, (1, 2))) == 3
+        assert (seen.calls, seen.mean, seen.begun, seen.is_quick) == (0, 0.0, 0, True)
+        assert await backend.run_call(Call(twice, (1, 2))) == 3
+        assert (seen.calls, seen.begun) == (1, 1)
+        seen.mean = 1.0
+        assert not seen.is_quick
 
 
 # Hostile and good ones, mixed.

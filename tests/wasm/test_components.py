@@ -273,6 +273,23 @@ ASKING = WasmComponent.from_wat(
 )
 
 
+def test_a_component_that_expects_an_operating_system_is_told_what_to_do() -> None:
+    """To grant one function of it would help nobody."""
+    expecting = WasmComponent.from_wat("""
+        (component
+          (import "wasi:cli/exit@0.2.6" (instance (export "exit" (func (param "code" s32)))))
+          (core module $code (func (export "run")))
+          (core instance $i (instantiate $code))
+          (func (export "run") (canon lift (core func $i "run"))))
+    """)
+
+    @expecting.task
+    def run() -> None: ...
+
+    with pytest.raises(InvalidInput, match=r"imports wasi:cli/exit@0.2.6#exit, so it expects .* for wasm32-wasip1"):
+        run()
+
+
 def test_what_a_component_imports_must_be_granted() -> None:
     """It is told the name of it."""
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from hybrid_compute import Task, WorkerBackend
 from hybrid_compute.calls import Call
 from hybrid_compute.errors import InvalidInput
-from hybrid_compute.wasm import Trap, WasmModule, task
+from hybrid_compute.wasm import Trap, WasmComponent, WasmModule, task
+from hybrid_compute.wasm.encoding import leb, section
 from tests.wasm.guests import bad, good
 
 GOOD = good()
@@ -249,6 +250,42 @@ def test_what_is_no_module_is_refused(tmp_path: Any) -> None:
         WasmModule.from_bytes(b"\0asm\1\0\0\0\x7f").task("f")()
     with pytest.raises(FileNotFoundError):
         WasmModule.from_file(tmp_path / "missing.wasm")
+
+
+def many(count: int) -> bytes:
+    """A module of so many functions, in which there is nothing."""
+    return (
+        b"\0asm\1\0\0\0"
+        + section(1, b"\1\x60\0\0")
+        + section(3, leb(count) + bytes(count))
+        + section(10, leb(count) + b"\2\0\x0b" * count)
+    )
+
+
+def test_what_would_take_for_ever_to_compile_is_refused(tmp_path: Any) -> None:
+    """A few megabytes could take a minute and all memory. It is said how many there are, and how to load it anyway."""
+    large = many(100_001)
+    with pytest.raises(InvalidInput, match=r"module has 100,001 functions; .* up to 67,108,864 bytes and"):
+        WasmModule.from_bytes(large)
+    (tmp_path / "large.wasm").write_bytes(large)
+    with pytest.raises(InvalidInput, match=r"large.wasm has .* trusted=True if its author is"):
+        WasmModule.from_file(tmp_path / "large.wasm").task("f")()
+    component = b"\0asm\x0d\0\1\0" + section(1, many(60_000))
+    nested = component + section(4, component)
+    with pytest.raises(InvalidInput, match="component has 120,000 functions"):
+        WasmComponent.from_bytes(nested)
+    assert WasmModule.from_bytes(large, trusted=True).source.digest
+    assert pickle.loads(pickle.dumps(WasmModule.from_bytes(large, trusted=True))).source.digest
+    with pytest.raises(InvalidInput, match="has 67,108,872 bytes; what is not trusted"):
+        WasmModule.from_bytes(b"\0asm\1\0\0\0" + bytes(64 << 20))
+    with pytest.raises(InvalidInput, match="has more than 20,000 sections"):
+        WasmModule.from_bytes(b"\0asm\1\0\0\0" + bytes(32 << 20))
+    deep = b""
+    for _ in range(100):
+        deep = b"\0asm\x0d\0\1\0" + section(4, deep)
+    with pytest.raises(InvalidInput, match="has components within components, 50 deep"):
+        WasmComponent.from_bytes(deep)
+    assert WasmModule.from_bytes(many(3)).task("f").name == "f"
 
 
 @pytest.mark.parametrize("export", ["elsewhere", "endless", "no_text"])

@@ -215,17 +215,17 @@ def test_a_closed_instance_says_so(instance: Instance) -> None:
 
 
 def test_one_that_nobody_holds_gives_its_memory_back() -> None:
-    before = set(slots._used)
+    before = set(slots.used)
     instance = opened()
-    number = (set(slots._used) - before).pop()
+    number = (set(slots.used) - before).pop()
     call = instance["nothing"]
     del instance
     gc.collect()
     call()  # a function holds its instance
-    assert number in slots._used
+    assert number in slots.used
     del call
     gc.collect()
-    assert number not in slots._used
+    assert number not in slots.used
 
 
 def test_without_wasmtime_it_names_the_extra() -> None:

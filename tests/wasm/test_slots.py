@@ -62,16 +62,16 @@ def test_the_last_byte_is_reached_and_the_next_is_not() -> None:
 def test_memories_are_used_again() -> None:
     """A guest that has gone leaves its block to the next; blocks of guests that are alive are their own."""
     stain(0)
-    before = len(slots._free), set(slots._used)
+    before = len(slots._free), set(slots.used)
     for _ in range(100):
         stain(0)
-    assert (len(slots._free), set(slots._used)) == before
+    assert (len(slots._free), set(slots.used)) == before
 
 
 def test_several_at_a_time_have_each_their_own() -> None:
     """More than are kept: what is beyond is given back to the system."""
     peek(0, 0)
-    before = set(slots._used)
+    before = set(slots.used)
     program = peek.fn._ready.program  # type: ignore[attr-defined]
     guests: list[Guest] = []
     for _ in range(slots.KEPT + 3):
@@ -84,7 +84,7 @@ def test_several_at_a_time_have_each_their_own() -> None:
         guest.close()
         guest.close()
     assert len(slots._free) == slots.KEPT
-    assert set(slots._used) == before
+    assert set(slots.used) == before
 
 
 def test_what_was_denied_once_is_not_held_against_a_later_call() -> None:

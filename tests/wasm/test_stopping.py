@@ -6,14 +6,15 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from textwrap import dedent
 
 import pytest
 
-from hybrid_compute.wasm import Limits
+from hybrid_compute.wasm import Limits, WasmComponent, memories
 from hybrid_compute.wasm.function import WasmFunction
 from hybrid_compute.wasm.leash import Leash
+from hybrid_compute.wasm.slots import Room
 from hybrid_compute.wasm.watch import leashes, overdue, watch
 from tests.faults.watching import wait_until
 from tests.wasm.guests import bad, good
@@ -254,6 +255,87 @@ def test_a_thread_with_a_small_stack_is_refused() -> None:
     assert out.startswith("BackendUnavailable this thread has a stack of ")
     assert " and the guest may use 256: call threading.stack_size(8388608) before" in out
     assert (err, running.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize("how", ["kept", "instance"])
+def test_a_deep_call_within_a_deep_call_is_refused(how: str) -> None:
+    """On the short way too: there a host function, called deep in one guest, could end the process by another."""
+    running = program(f"""
+        nested = '(if (result i64) (i64.eqz (local.get 0)) (then {{}} (i64.const 0)) (else (i64.add (i64.const 1)'
+        nested += ' (call $deeper (i64.sub (local.get 0) (i64.const 1))))))'
+        head = '(func $deeper (export "run") (param i64) (result i64) '
+        deep = WasmModule.from_wat('(module ' + head + nested.format("") + '))')
+        outer = WasmModule.from_wat('(module (import "host" "f" (func $f)) ' + head + nested.format("(call $f)") + '))')
+        limits = Limits(stack=1 << 20)
+
+        def work():
+            kept = "{how}" == "kept"
+            inner = deep.task("run", limits=limits, reuse=True) if kept else deep.open(limits=limits)["run"]
+
+            def f() -> None:
+                inner(1 << 40)
+
+            print(inner(5), inner(5))
+            try:
+                outer.task("run", limits=limits, grants={{"f": f}})(25_000)
+            except Exception as error:
+                print(type(error).__name__, "of which others that call it may use" in str(error))
+            print(inner(5), inner(5))
+
+        threading.stack_size(1536 << 10)
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    """)
+    out, err = running.communicate(timeout=30)
+    assert (out, err, running.returncode) == ("5 5\nBackendUnavailable True\n5 5\n", "", 0)
+
+
+@pytest.fixture
+def interrupting(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From now on Ctrl-C comes while a guest's memory grows; its handler raises in there."""
+
+    def take(_room: Room, _size: int) -> bool:
+        monkeypatch.undo()
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the handler was to raise")
+
+    return lambda: monkeypatch.setattr(Room, "take", take)
+
+
+COMPONENT = WasmComponent.from_wat("""
+    (component
+      (core module $code (memory 1) (func (export "grow") (result i32) (memory.grow (i32.const 1))))
+      (core instance $i (instantiate $code))
+      (func (export "grow") (result s32) (canon lift (core func $i "grow"))))
+""")
+
+
+@COMPONENT.task
+def grow() -> int: ...  # type: ignore[empty-body]
+
+
+def test_an_interrupt_while_memory_grows_is_raised_where_the_guest_was_called(interrupting: Callable[[], None]) -> None:
+    """In the next call of whatever guest it would be somebody else's."""
+    fresh, kept, instance = good().task("grow"), good().task("grow", reuse=True), good().open(deterministic=True)
+    for call in (
+        lambda: fresh(1),
+        lambda: kept(1),
+        lambda: instance["grow"](1),
+        grow,
+        lambda: instance.begin("grow", 1, slice=10_000).step(),
+        lambda: [run.step() for run in [instance.begin("grow_and_spin", slice=1000)] for _ in range(3)],
+    ):
+        for _ in range(2):
+            snapshot = instance.snapshot()
+            interrupting()
+            with pytest.raises(KeyboardInterrupt):
+                call()
+            assert not memories.signalled
+            instance.restore(snapshot)
+            assert ADD(1, 2) == 3
+            assert instance["add"](1, 2) == 3
+    instance.close()
 
 
 def test_a_program_ends_while_a_guest_runs() -> None:

@@ -14,7 +14,7 @@ import platform
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median, quantiles
 from time import perf_counter
 from typing import Any
@@ -65,6 +65,7 @@ class Diagnosis:
     fast_path: list[Finding]
     libraries: list[Finding]
     places: list[Place]
+    gpus: list[Finding] = field(default_factory=list)
 
 
 @task(cost="trivial")
@@ -96,7 +97,8 @@ async def examine() -> Diagnosis:
     ]
     if has_fast_path():
         places.append(await measure("worker, portable path", WorkerBackend(portable=True), where))
-    return Diagnosis(list(_machine()), list(_fast_path()), list(_libraries()), places)
+    # Only now: drivers of gpus start threads, and a process that has some is no good to fork workers from.
+    return Diagnosis(list(_machine()), list(_fast_path()), list(_libraries()), places, list(_gpus()))
 
 
 async def measure(name: str, backend: Backend, where: AnyTask) -> Place:
@@ -169,6 +171,22 @@ def _libraries() -> Iterator[Finding]:
             yield Finding(name, True, importlib.metadata.version(name))
 
 
+def _gpus() -> Iterator[Finding]:
+    """Those that tasks could run on. Not to have one is no fault."""
+    from hybrid_compute.errors import BackendUnavailable
+    from hybrid_compute.gpu.adapters import adapters as known
+    from hybrid_compute.gpu.adapters import choose
+
+    try:
+        choose()
+    except BackendUnavailable as error:
+        yield Finding("none", None, str(error))
+        return
+    for each in known():
+        slow = ", slower than the processor itself: for tests" if each.is_software else ""
+        yield Finding(each.api, None if each.is_software else True, f"{each.name}, {each.kind}, {each.driver}{slow}")
+
+
 def show(found: Diagnosis) -> None:
     """Print it for a person."""
     console = screen.console()
@@ -176,6 +194,7 @@ def show(found: Diagnosis) -> None:
         ("This machine", found.machine),
         ("The fast path", found.fast_path),
         ("Optional libraries", found.libraries),
+        ("Gpus", found.gpus),
     ):
         console.print(f"\n{title}", style="bold")
         for each in findings:

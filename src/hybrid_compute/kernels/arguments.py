@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hybrid_compute.kernels.source import KernelError
@@ -24,6 +24,7 @@ class Signature:
         self.arrays = [
             (place, name, type) for place, (name, type) in enumerate(self.parameters) if isinstance(type, ArrayType)
         ]
+        self.stores = [name in function.written for _, name, _ in self.arrays]
         letters = [
             "I12x" + "q8x" * type.axes if isinstance(type, ArrayType) else _LETTERS[type] for _, type in self.parameters
         ]
@@ -50,6 +51,12 @@ class Signature:
             raise self._misfit(values) or KernelError(f"{self.name}: {error}") from None
         if self._bools and not all(_is_bool(values[place]) for place in self._bools):  # struct takes anything for one
             raise self._misfit(values) or AssertionError(values)
+
+    def typed(self, values: Sequence[Any]) -> list[Any]:
+        """The values as the kernel has them: a number of numpy's is one of Python's, and an f32 is rounded."""
+        slots = bytearray(self._struct.size)
+        self.pack(slots, values)
+        return list(self._struct.unpack(slots))
 
     def result(self, slots: Any) -> Any:
         return None if self._result is None else self._result.unpack_from(slots)[0]
@@ -80,6 +87,17 @@ class Signature:
     def views(self, arguments: Sequence[Any]) -> list[memoryview]:
         """The memory of each array, if it is one of the right type."""
         return [self._view(arguments[place], name, type) for place, name, type in self.arrays]
+
+    def spread(self, arguments: Sequence[Any], offsets: Sequence[int], views: list[memoryview]) -> Iterator[Any]:
+        """The arguments as the kernel has them: for an array where it begins, and its lengths."""
+        arrays = iter(zip(offsets, views, strict=True))
+        for value, (_, type) in zip(arguments, self.parameters, strict=True):
+            if isinstance(type, ArrayType):
+                offset, view = next(arrays)
+                yield offset
+                yield from view.shape or ()
+            else:
+                yield value
 
     def _view(self, value: Any, name: str, type: ArrayType) -> memoryview:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from hybrid_compute.kernels.conversions import arithmetic, common, convert, truth
@@ -32,19 +33,18 @@ class Calls(Operators):
     """Translates calls."""
 
     def _call(self, node: ast.Call) -> Expr:
-        if node.keywords:
-            self.refuse(node, "what a kernel calls takes its arguments by position")
         if isinstance(node.func, ast.Name) and node.func.id == self.source.name:
-            return self._kernel(node, self.function)
+            return self.kernel(node, self.function)
         called = self.reference(node.func)
         name = ast.unparse(node.func)
         if called is len:
             self._arity(node, 1)
             return Length(self.array(node.args[0])[0], 0)
+        self._by_position(node)
         if called is not MISSING:
             function = self._resolve(called)
             if function is not None:
-                return self._kernel(node, function)
+                return self.kernel(node, function)
             if called in (min, max) and len(node.args) > 1:
                 return self._extreme(node, "min" if called is min else "max")
             known = self._builtin(node, called)
@@ -55,6 +55,10 @@ class Calls(Operators):
         self.refuse(
             node, f"{name} cannot be called here: a kernel calls kernels, functions of `math`, and a few of Python"
         )
+
+    def _by_position(self, node: ast.Call) -> None:
+        if node.keywords:
+            self.refuse(node, "what a kernel calls takes its arguments by position")
 
     def _arity(self, node: ast.Call, count: int) -> None:
         if len(node.args) != count or any(isinstance(argument, ast.Starred) for argument in node.args):
@@ -132,13 +136,14 @@ class Calls(Operators):
             result = Binary(type, op, convert(result, type), convert(value, type))
         return result
 
-    def _kernel(self, node: ast.Call, function: Function) -> Expr:
-        if len(node.args) != len(function.parameters):
-            self.refuse(
-                node, f"{function.name} takes {len(function.parameters)} arguments, and is given {len(node.args)}"
-            )
+    def kernel(self, node: ast.Call, function: Function, passed: Sequence[Expr | str] = ()) -> Expr:
+        """A call of a kernel, which is given what is `passed` after the arguments that are written."""
+        self._by_position(node)
+        own = list(function.parameters.items())[: len(function.parameters) - len(passed)]
+        if len(node.args) != len(own):
+            self.refuse(node, f"{function.name} takes {len(own)} arguments, and is given {len(node.args)}")
         arguments: list[Expr | str] = []
-        for argument, (name, type) in zip(node.args, function.parameters.items(), strict=True):
+        for argument, (name, type) in zip(node.args, own, strict=True):
             if isinstance(type, ArrayType):
                 given, of = self.array(argument)
                 if of != type:
@@ -150,4 +155,4 @@ class Calls(Operators):
                 arguments.append(self.coerced(argument, value, type, f"the argument {name} of {function.name}"))
         if function not in self.function.calls:
             self.function.calls.append(function)
-        return Call(function.result, function, tuple(arguments))
+        return Call(function.result, function, (*arguments, *passed))

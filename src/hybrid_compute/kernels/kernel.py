@@ -3,8 +3,8 @@
     the source of a function ──> a tree with types ──> text of WASM ──> wasmtime
       at the `def`: KernelError if it is no kernel      at the first call, in milliseconds
 
-Where wasmtime is missing or of no use, the function itself runs, as Python. It takes and refuses the same, and gives
-the same as long as no integer leaves 64 bits; it is only slower.
+Where wasmtime is missing or of no use, the tree is made into Python instead. It takes and refuses the same, and gives
+the same to the last bit; it is only slower.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ import functools
 import operator
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from hybrid_compute.kernels import parallel, process
 from hybrid_compute.kernels.arguments import Signature
+from hybrid_compute.kernels.compiled import Compiled
 from hybrid_compute.kernels.frontend import translate
+from hybrid_compute.kernels.options import Options, checked
+from hybrid_compute.kernels.plain import Plain
 from hybrid_compute.kernels.source import KernelError, Source
 from hybrid_compute.kernels.tree import Function
-from hybrid_compute.kernels.types import ArrayType, Scalar
-from hybrid_compute.kernels.visits import Visit
+from hybrid_compute.kernels.types import Scalar
 from hybrid_compute.tasks import Task, is_importable
 
 if TYPE_CHECKING:
     from types import CodeType
-
-    from hybrid_compute.kernels.program import Program
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,69 +48,43 @@ class Kernel(Generic[P, R]):
         interruptible: bool = True,
         deterministic: bool = False,
         fast: bool = False,
+        fuel: int | None = None,
     ) -> None:
-        self.assemble(function, translate(Source(function), function_of, fast=fast), interruptible, deterministic)
+        options = checked(Options(interruptible, deterministic, fuel))
+        self.assemble(function, translate(Source(function), function_of, fast=fast), options)
 
-    def assemble(self, function: Callable[P, R], tree: Function, interruptible: bool, deterministic: bool) -> None:
+    def assemble(self, function: Callable[P, R], tree: Function, options: Options) -> None:
         """What is left to do when the source has been read, here or in another process."""
         functools.update_wrapper(self, function)
-        self.interruptible = interruptible
-        self.deterministic = deterministic
+        self.options = options
         self.function = tree
         self._signature = Signature(tree)
-        self._program: Program | None = None
+        self._way: Compiled | Plain | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run it, in this thread. Raises what the function would, and `KernelError` for arguments of other types."""
         given = self._signature.bind(args, kwargs) if kwargs else args
-        result: R = self._run(given)
+        result: R = (self._way or self._prepare()).call(given)
         return result
 
-    def _run(self, given: tuple[Any, ...]) -> Any:
-        program, signature = self._program or self._compile(), self._signature
-        if program is None:
-            signature.check(given)
-            return self._as_python(given)
-        if len(given) != len(signature.parameters):
-            signature.bind(given, {})
-        if not signature.arrays:
-            return self._call(program, given)
-        views = signature.views(given)
-        visit = Visit(signature, program.machine.memory, views)
-        try:
-            return self._call(program, _spread(given, signature, visit, views))
-        finally:
-            visit.end()
-
-    def _call(self, program: Program, values: Iterable[Any]) -> Any:
-        instance = program.lend()
-        try:
-            self._signature.pack(instance.slots, tuple(values))
-            instance.run()
-            result = self._signature.result(instance.slots)
-        except Exception:
-            program.put_back(instance)
-            raise
-        # What a signal has raised may have come in between anything: then nobody uses this instance again.
-        program.put_back(instance)
-        return result
-
-    def _as_python(self, given: tuple[Any, ...]) -> Any:
-        plain: Callable[..., Any] = self.__wrapped__
-        value = plain(*given)
-        result = self.function.result
-        return value if result is None else {"i64": int, "f64": float}.get(result.wasm, lambda each: each)(value)
-
-    def _compile(self) -> Program | None:
-        """The program, made at the first call; None where kernels run as Python."""
+    def _prepare(self) -> Compiled | Plain:
+        """How it runs in this process, which is decided at the first call."""
         with process.lock:
-            if self._program is None and (machine := process.machine()) is not None:
-                from hybrid_compute.kernels.machine import Kind
-                from hybrid_compute.kernels.program import Program
+            if self._way is None:
+                self._way = self._compile() or self._plain()
+            return self._way
 
-                kind = Kind(self.interruptible, self.deterministic)
-                self._program = Program(machine, self._module(), kind, self._signature.slots, self.__name__)
-            return self._program
+    def _compile(self) -> Compiled | None:
+        machine = process.machine()
+        if machine is None:
+            return None
+        from hybrid_compute.kernels.program import Program
+
+        program = Program(machine, self._module(), self.options, self._signature.slots, self.__name__)
+        return Compiled(program, self._signature)
+
+    def _plain(self) -> Plain:
+        return Plain(self.function, self._signature, self.options)
 
     def _module(self) -> Any:
         from hybrid_compute.kernels.emit import Module
@@ -120,7 +94,7 @@ class Kernel(Generic[P, R]):
     @property
     def compiled(self) -> bool:
         """Whether it runs as WebAssembly: false where there is no wasmtime, or none that can be used."""
-        return (self._program or self._compile()) is not None
+        return isinstance(self._way or self._prepare(), Compiled)
 
     @property
     def wat(self) -> str:
@@ -144,22 +118,8 @@ class Kernel(Generic[P, R]):
         pieces = list(parallel.parts(self._splittable(range(span) if isinstance(span, int) else span)))
         if threads is not None and threads < 1:
             raise ValueError(f"threads is {threads}: there has to be one")
-        program, signature = self._program or self._compile(), self._signature
-        if program is None:
-            return [self._run((piece.start, piece.stop, *args)) for piece in pieces]
-        probe = (0, 0, *args)
-        if len(probe) != len(signature.parameters):
-            signature.bind(probe, {})
-        count = min(len(pieces), threads if threads is not None else os.cpu_count() or 1)
-        views = signature.views(probe)
-        visit = Visit(signature, program.machine.memory, views)
-        try:
-            rest = list(_spread(probe, signature, visit, views))[2:]
-            return parallel.side_by_side(
-                lambda piece: self._call(program, (piece.start, piece.stop, *rest)), pieces, count
-            )
-        finally:
-            visit.end()
+        most = min(len(pieces), threads if threads is not None else os.cpu_count() or 1)
+        return (self._way or self._prepare()).split(pieces, args, most)
 
     def _splittable(self, span: range) -> range:
         types = list(self.function.parameters.values())[:2]
@@ -193,27 +153,15 @@ class Kernel(Generic[P, R]):
                 return name
             if isinstance(found, Task) and found.fn is self:
                 return operator.attrgetter("fn"), (found,)
-        return _rebuild, (self.__wrapped__, self.function, self.interruptible, self.deterministic)
+        return _rebuild, (self.__wrapped__, self.function, self.options)
 
     def __repr__(self) -> str:
         return f"<kernel {self.__module__}.{self.__qualname__}>"
 
 
-def _spread(given: tuple[Any, ...], signature: Signature, visit: Visit, views: list[memoryview]) -> Iterator[Any]:
-    """The arguments as the kernel has them: for an array where it begins, and its lengths."""
-    arrays = iter(zip(visit.offsets, views, strict=True))
-    for value, (_, type) in zip(given, signature.parameters, strict=True):
-        if isinstance(type, ArrayType):
-            offset, view = next(arrays)
-            yield offset
-            yield from view.shape or ()
-        else:
-            yield value
-
-
-def _rebuild(function: Callable[P, R], tree: Function, interruptible: bool, deterministic: bool) -> Kernel[P, R]:
+def _rebuild(function: Callable[P, R], tree: Function, options: Options) -> Kernel[P, R]:
     made: Kernel[P, R] = Kernel.__new__(Kernel)
-    made.assemble(function, tree, interruptible, deterministic)
+    made.assemble(function, tree, options)
     return made
 
 
@@ -229,7 +177,7 @@ def function_of(value: object) -> Function | None:
 def kernel(function: Callable[P, R], /) -> Kernel[P, R]: ...
 @overload
 def kernel(
-    *, interruptible: bool = True, deterministic: bool = False, fast: bool = False
+    *, interruptible: bool = True, deterministic: bool = False, fast: bool = False, fuel: int | None = None
 ) -> Callable[[Callable[P, R]], Kernel[P, R]]: ...
 def kernel(
     function: Callable[P, R] | None = None,
@@ -238,12 +186,14 @@ def kernel(
     interruptible: bool = True,
     deterministic: bool = False,
     fast: bool = False,
+    fuel: int | None = None,
 ) -> Kernel[P, R] | Callable[[Callable[P, R]], Kernel[P, R]]:
     """Make a kernel of a function. Raises `KernelError`, with file and line, if it is more than a kernel can be.
 
     `interruptible=False` leaves out the question after the time at each turn of a loop: quicker, but nothing stops it.
     `deterministic` gives every NaN the same bits on all processors. `fast` may regroup sums of floats, and multiplies
-    for `x ** 2`, which can change the last bits.
+    for `x ** 2`, which can change the last bits. A call that needs more than its `fuel`, about one unit for each
+    instruction, ends with `LimitExceeded`: at the same place each time, on every machine.
 
         >>> @kernel
         ... def dot(x: Array[f64], y: Array[f64]) -> float:
@@ -254,6 +204,6 @@ def kernel(
     """
 
     def make(function: Callable[P, R]) -> Kernel[P, R]:
-        return Kernel(function, interruptible=interruptible, deterministic=deterministic, fast=fast)
+        return Kernel(function, interruptible=interruptible, deterministic=deterministic, fast=fast, fuel=fuel)
 
     return make if function is None else make(function)

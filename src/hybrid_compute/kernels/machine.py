@@ -1,40 +1,21 @@
 """Where compiled kernels run: the engines of wasmtime in a process, and the memory that all their code works on.
 
-The C functions and their types come from `wasmtime._bindings`, which is part of the package but not of its promises:
-the tests notice when it changes.
+The C functions come from `wasm.capi`.
 """
 
-# What wasmtime keeps to itself is used here.
-# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import atexit
-import ctypes
 import threading
 import weakref
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import wasmtime
-from wasmtime import _bindings as c
 
 from hybrid_compute.kernels import limits, stacks
+from hybrid_compute.kernels.copies import Copies
 from hybrid_compute.kernels.memory import SIZE, LinearMemory, Memory
-from hybrid_compute.wasm import signals
-from hybrid_compute.wasm.shield import shielded
-
-NOTHING: Any = ctypes.cast(0, ctypes.CFUNCTYPE(None, ctypes.c_void_p))
-"""A finaliser that is none."""
-new_error: Any = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p)(("wasmtime_error_new", vars(c)["dll"]))
-
-
-def callback(type: Any) -> Callable[[Callable[..., object]], Any]:
-    """A function of Python's that C can call. It must catch all exceptions, `BaseException` that is."""
-
-    def make(function: Callable[..., object]) -> Any:
-        return type(shielded(function))
-
-    return make
+from hybrid_compute.wasm import capi, signals
 
 
 class Kind(NamedTuple):
@@ -42,6 +23,7 @@ class Kind(NamedTuple):
 
     interruptible: bool = True
     deterministic: bool = False
+    metered: bool = False
 
 
 class Closes(Protocol):
@@ -55,6 +37,7 @@ class Machine:
 
     def __init__(self, memory: Memory | None = None) -> None:
         self.memory: Memory = memory if memory is not None else LinearMemory()
+        self.copies = Copies()
         self._engines: dict[Kind, wasmtime.Engine] = {}
         self._lock = threading.Lock()
         self._signalled: list[BaseException] = []
@@ -91,12 +74,14 @@ class Machine:
     def after_fork(self) -> None:
         """In a child: locks that some thread of the parent held are free."""
         self._lock = threading.Lock()
+        self.copies.after_fork()
         if isinstance(self.memory, LinearMemory):
             self.memory.after_fork()
 
     def _start(self, kind: Kind) -> wasmtime.Engine:
         config = wasmtime.Config()
         config.epoch_interruption = kind.interruptible
+        config.consume_fuel = kind.metered
         config.cranelift_nan_canonicalization = kind.deterministic
         config.wasm_relaxed_simd = False
         config.max_wasm_stack = stacks.MOST
@@ -105,7 +90,7 @@ class Machine:
         config.memory_may_move = False
         config.memory_init_cow = False
         config.parallel_compilation = False  # a kernel is small: threads would take longer to start
-        c.wasmtime_config_host_memory_creator_set(config.ptr(), ctypes.byref(self._creator))
+        capi.set_memory_creator(config, self._creator)
         signals.about_to_be_handled()
         engine = wasmtime.Engine(config)
         if kind.interruptible:
@@ -120,7 +105,7 @@ class Machine:
         """
         base, signalled = self.memory.base, self._signalled
 
-        @callback(c.wasmtime_memory_get_callback_t)
+        @capi.callback(capi.GetMemory)
         def get(_env: Any, size: Any, most: Any) -> int:
             try:
                 size[0] = most[0] = SIZE
@@ -129,26 +114,26 @@ class Machine:
                 size[0] = most[0] = SIZE
             return base
 
-        @callback(c.wasmtime_memory_grow_callback_t)
+        @capi.callback(capi.GrowMemory)
         def grow(_env: Any, _size: int) -> int:
             try:
-                refusal: int = new_error(b"the memory of kernels does not grow")
+                refusal: int = capi.error_new(b"the memory of kernels does not grow")
             except BaseException as error:
                 signalled.append(error)
-                refusal = new_error(b"the memory of kernels does not grow")
+                refusal = capi.error_new(b"the memory of kernels does not grow")
             return refusal
 
-        @callback(c.wasmtime_new_memory_callback_t)
+        @capi.callback(capi.NewMemory)
         def new(_env: Any, _type: Any, _least: int, _most: int, _reserved: int, _guard: int, result: Any) -> int:
             try:
                 made = result[0]
             except BaseException as error:
                 signalled.append(error)
                 made = result[0]
-            made.env, made.get_memory, made.grow_memory, made.finalizer = None, get, grow, NOTHING
+            made.env, made.get_memory, made.grow_memory, made.finalizer = None, get, grow, capi.NO_FINALIZER
             return 0
 
-        creator: Any = c.wasmtime_memory_creator()
-        creator.env, creator.new_memory, creator.finalizer = None, new, NOTHING
+        creator: Any = capi.MemoryCreator()
+        creator.env, creator.new_memory, creator.finalizer = None, new, capi.NO_FINALIZER
         self._kept = (get, grow, new)  # they are called as long as there is an engine
         return creator

@@ -11,7 +11,6 @@ kernels a `Memory` that finds them there.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import math
 import mmap
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from hybrid_compute.errors import BackendUnavailable, LimitExceeded
 from hybrid_compute.kernels.regions import Regions
 from hybrid_compute.kernels.sharing import Sharing
+from hybrid_compute.wasm import mappings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,23 +66,11 @@ class LinearMemory:
     def __init__(self) -> None:
         if sys.platform == "win32":
             raise BackendUnavailable("kernels have no memory of their own on Windows yet")
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | (0x4000 if sys.platform == "linux" else 0)  # MAP_NORESERVE
-        try:
-            self._map = mmap.mmap(-1, SIZE + GUARD, flags=flags)
-        except OSError as error:
-            raise BackendUnavailable(
-                f"kernels need {SIZE >> 30} GiB of address space, not of memory: {error}"
-            ) from error
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            # Copies into large pages take a fifth less time. A system that has none says so, and that is all.
-            with contextlib.suppress(OSError):
-                self._map.madvise(mmap.MADV_HUGEPAGE)
-        self._pin = ctypes.c_char.from_buffer(self._map)  # as long as it is there, the map cannot be closed
-        self.base = ctypes.addressof(self._pin)
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-        if libc.mprotect(self.base + SIZE, GUARD, 0):
-            raise BackendUnavailable("kernels cannot guard their memory: mprotect refuses")
+        self.base = mappings.reserve(SIZE + GUARD, "kernels")
+        weakref.finalize(self, mappings.release, self.base, SIZE + GUARD).atexit = False
+        if not mappings.protect(self.base, SIZE, usable=True):
+            raise BackendUnavailable("kernels get no memory: mprotect refuses")
+        mappings.prefer_large_pages(self.base, SIZE)
         self._lock = threading.Lock()
         self._released: deque[int] = deque()
         self._regions = Regions(_LOWEST, SIZE)
@@ -127,7 +115,7 @@ class LinearMemory:
             size = self._regions.give_back(offset)
             if size > _KEPT:
                 start = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
-                self._map.madvise(mmap.MADV_DONTNEED, start, (offset + size) // mmap.PAGESIZE * mmap.PAGESIZE - start)
+                mappings.empty(self.base + start, (offset + size) // mmap.PAGESIZE * mmap.PAGESIZE - start)
 
 
 def array_in(memory: Memory, shape: int | tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray[Any, np.dtype[Any]]:

@@ -14,35 +14,33 @@ from typing import TYPE_CHECKING, Any
 import wasmtime
 from wasmtime import _bindings as c
 
+from hybrid_compute.errors import LimitExceeded
 from hybrid_compute.kernels import limits, stacks
-from hybrid_compute.kernels.machine import NOTHING, Kind, Machine, callback, new_error
+from hybrid_compute.kernels.machine import Kind, Machine
+from hybrid_compute.kernels.options import Options
 from hybrid_compute.kernels.prelude import HOST
-from hybrid_compute.wasm import signals
+from hybrid_compute.wasm import capi, signals
 
 if TYPE_CHECKING:
     from hybrid_compute.kernels.emit import Module
 
-_library: Any = vars(c)["dll"]
-_call: Any = _library["wasmtime_func_call_unchecked"]  # a function of our own: others may give theirs other types
-_call.restype = ctypes.c_void_p
-_call.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_size_t, ctypes.c_void_p]
-_new_trap: Any = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t)(("wasmtime_trap_new", _library))
-_set_look: Any = c._wasmtime_store_epoch_deadline_callback
-
-_OVERFLOW = 0  # of wasmtime_trap_code_enum
+# Of wasmtime_trap_code_enum.
+_OVERFLOW = 0
+_OUT_OF_FUEL = 11
 
 
 class Program:
     """One kernel, compiled."""
 
-    def __init__(self, machine: Machine, module: Module, kind: Kind, parameters: int, name: str) -> None:
+    def __init__(self, machine: Machine, module: Module, options: Options, parameters: int, name: str) -> None:
         self.machine = machine
         self.name = name
         self.sites = module.sites
         self.hosts = module.hosts
-        self.interruptible = kind.interruptible
+        self.interruptible = options.interruptible
+        self.fuel = options.fuel
         self.size = 16 * max(1, parameters)
-        self.engine = machine.engine(kind)
+        self.engine = machine.engine(Kind(options.interruptible, options.deterministic, options.fuel is not None))
         self.module = wasmtime.Module(self.engine, bytes(wasmtime.wat2wasm(module.text)))
         self._idle: list[Instance] = []
         machine.add(self)
@@ -99,7 +97,9 @@ class Instance:
         ticks = limits.ticks(self._program.name)
         if self._program.interruptible:
             self._wind(ticks)
-        error = _call(*self._arguments)
+        if self._program.fuel is not None:
+            capi.check(capi.set_fuel(self._arguments[0], self._program.fuel))
+        error = capi.func_call(*self._arguments)
         if error or self._trap.value:
             raise self._failure(error)
 
@@ -122,18 +122,18 @@ class Instance:
     def _look_up_in_time(self) -> None:
         name = self._program.name
 
-        @callback(_set_look.argtypes[1])
+        @capi.callback(capi.EpochCallback)
         def look(_context: Any, _data: Any, ticks: Any, _kind: Any) -> int:
             try:
                 ticks[0] = limits.ticks(name, begun=True)
                 limits.keep_ticking()
             except BaseException as error:  # also what the handler of a signal raises, and where it does
                 self._error = error
-                refusal: int = new_error(b"stopped")
+                refusal: int = capi.error_new(b"stopped")
                 return refusal
             return 0
 
-        c.wasmtime_store_epoch_deadline_callback(self._store.ptr(), look, None, NOTHING)
+        capi.epoch_callback(capi.pointer(self._store), look, None, capi.NO_FINALIZER)
         self._callbacks.append(look)
 
     # Failures.
@@ -142,7 +142,7 @@ class Instance:
         """The exception for what has gone wrong."""
         raised, self._error = self._error, None
         if error:  # a function of ours has failed, or else nobody knows what
-            unknown = wasmtime.WasmtimeError._from_ptr(ctypes.cast(error, ctypes.POINTER(c.wasmtime_error_t)))
+            unknown = capi.taken_error(error)
             if raised is None:
                 return unknown
             raised.add_note(f"in the kernel {self._program.name}")
@@ -155,6 +155,10 @@ class Instance:
         if known and code.value == _OVERFLOW:
             return RecursionError(
                 f"the kernel {self._program.name} calls itself too deeply: it has {stacks.MOST >> 10} KiB"
+            )
+        if known and code.value == _OUT_OF_FUEL:
+            return LimitExceeded(
+                f"the kernel {self._program.name} used up its fuel, {self._program.fuel} units", started=True
             )
         return self._blamed(code.value)
 
@@ -180,19 +184,21 @@ class Instance:
         """A function of Python's that the kernel may call. What it raises waits until the kernel has been left."""
         fields = ["f64" if letter == "f" else "i64" for letter in letters]
 
-        @callback(c.wasmtime_func_unchecked_callback_t)
+        @capi.callback(c.wasmtime_func_unchecked_callback_t)
         def call(_env: Any, _caller: Any, values: Any, _count: int) -> int:
             try:
                 values[0].f64 = function(*[getattr(values[index], field) for index, field in enumerate(fields)])
             except BaseException as error:
                 self._error = error
-                trap: int = _new_trap(b"host", 4)
+                trap: int = capi.trap_new(b"host", 4)
                 return trap
             return 0
 
         types = {"f": wasmtime.ValType.f64, "i": wasmtime.ValType.i64}
         type = wasmtime.FuncType([types[letter]() for letter in letters], [wasmtime.ValType.f64()])
         made = c.wasmtime_func_t()
-        c.wasmtime_func_new_unchecked(self._store._context(), type.ptr(), call, None, NOTHING, ctypes.byref(made))
+        c.wasmtime_func_new_unchecked(
+            self._store._context(), type.ptr(), call, None, capi.NO_FINALIZER, ctypes.byref(made)
+        )
         self._callbacks.append(call)
         return wasmtime.Func._from_raw(made)

@@ -10,21 +10,18 @@ when an array of the segment is first met, and ends with the first one, whose la
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any
 
-from hybrid_compute.errors import LimitExceeded
+from hybrid_compute.errors import BackendUnavailable, LimitExceeded
 from hybrid_compute.links.arena import Arena, Segment, arenas
+from hybrid_compute.wasm import mappings
 
 MOST = 1 << 31
 """So many bytes of the four gigabytes: the rest is for copies, which always do instead."""
-_FIXED = 0x10  # MAP_FIXED of Linux, where there are segments with descriptors
-_NO_RESERVE = 0x4000
 
 
 class Sharing:
@@ -59,7 +56,7 @@ class Sharing:
         """This region is given up: if there is a mapping in it, that is private memory again."""
         if region in self._regions:
             place, size = self._regions.pop(region)
-            _map(self._base + place, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE, -1)
+            _place(self._base + place, size)
 
     def after_fork(self) -> None:
         """In a child nobody holds the lock."""
@@ -74,7 +71,7 @@ class Sharing:
                 return None
             try:
                 return self._map_descriptor(segment, descriptor)
-            except (OSError, LimitExceeded):
+            except (BackendUnavailable, LimitExceeded):
                 return None
             finally:
                 os.close(descriptor)
@@ -83,8 +80,8 @@ class Sharing:
         region = self._allocate(segment.size + mmap.PAGESIZE)
         place = -(-region // mmap.PAGESIZE) * mmap.PAGESIZE
         try:
-            _map(self._base + place, segment.size, mmap.MAP_SHARED, descriptor)
-        except OSError:
+            _place(self._base + place, segment.size, descriptor)
+        except BackendUnavailable:
             self._release(region)
             raise
         self._regions[region] = place, segment.size
@@ -98,11 +95,8 @@ class Sharing:
         self._release(region)
 
 
-def _map(address: int, size: int, flags: int, descriptor: int) -> None:
-    """Map something at exactly this place. Raises `OSError`."""
-    libc: Any = ctypes.CDLL(None, use_errno=True)
-    libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-    if libc.mmap(address, size, mmap.PROT_READ | mmap.PROT_WRITE, flags | _FIXED, descriptor, 0) != address:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+def _place(address: int, size: int, descriptor: int = -1) -> None:
+    """Have the memory of a file exactly there, or else private memory. Raises `BackendUnavailable`."""
+    mappings.place(address, size, descriptor)
+    if not mappings.protect(address, size, usable=True):
+        raise BackendUnavailable(f"{size} bytes of shared memory cannot be mapped for kernels: mprotect refuses")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import builtins
+import copy
 import inspect
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from types import CodeType
 from typing import Any, NoReturn
 
 from hybrid_compute.errors import InvalidInput
@@ -31,8 +33,9 @@ class Source:
         code = getattr(function, "__code__", None)
         if code is None:
             raise KernelError(f"{function!r} is not written in Python, so it cannot be a kernel")
+        self.code: CodeType = code
         self.file: str = code.co_filename
-        self.locals: frozenset[str] = frozenset(code.co_varnames)
+        self.locals = _names(code)
         try:
             lines, first = inspect.getsourcelines(function)
         except (OSError, TypeError) as error:
@@ -42,6 +45,7 @@ class Source:
             ) from error
         self.lines = textwrap.dedent("".join(lines)).splitlines()
         self.first = first
+        self.is_inner = False
         self.tree = self._parse()
         self.closure = dict(zip(code.co_freevars, [cell_of(cell) for cell in function.__closure__ or ()], strict=False))
 
@@ -66,10 +70,34 @@ class Source:
         return MISSING
 
     def annotations(self) -> dict[str, Any]:
+        if self.is_inner:  # there is no such function yet, of which they could be asked
+            given = {each.arg: each.annotation for each in [*self.tree.args.posonlyargs, *self.tree.args.args]}
+            given["return"] = self.tree.returns
+            return {name: self.evaluate(each) for name, each in given.items() if each is not None}
         try:
             return inspect.get_annotations(self.function, eval_str=True)
         except NameError as error:
             self.refuse(self.tree, f"an annotation cannot be read: {error}")
+
+    def inner(self, node: ast.FunctionDef) -> Source:
+        """A function that is defined in this one."""
+        found = copy.copy(self)
+        codes = [each for each in self.code.co_consts if isinstance(each, CodeType)]
+        first = self.line(node)
+        code = next((each for each in codes if (each.co_name, each.co_firstlineno) == (node.name, first)), None)
+        if code is None:
+            self.refuse(node, f"{node.name} is never defined: nothing comes here")
+        found.tree, found.code, found.locals = node, code, _names(code)
+        found.name = f"{self.name}.{node.name}"
+        found.is_inner = True
+        return found
+
+    def evaluate(self, annotation: ast.expr) -> Any:
+        """What an annotation within the function stands for."""
+        try:
+            return eval(ast.unparse(annotation), self.function.__globals__, self.closure)
+        except Exception as error:  # an annotation may be any expression
+            self.refuse(annotation, f"the annotation cannot be read: {error}")
 
     def where(self, node: ast.AST) -> str:
         """`file:line`, for people."""
@@ -84,6 +112,11 @@ class Source:
 
     def refuse(self, node: ast.AST, reason: str) -> NoReturn:
         raise KernelError(f"{self.file}:{self.line(node)}, in {self.name}: `{self.text(node)}`: {reason}")
+
+
+def _names(code: CodeType) -> frozenset[str]:
+    """The locals of a function, also those that functions in it read."""
+    return frozenset(code.co_varnames + code.co_cellvars)
 
 
 def cell_of(cell: Any) -> Any:

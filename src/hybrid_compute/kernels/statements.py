@@ -8,13 +8,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from hybrid_compute.kernels.calls import Calls
+from hybrid_compute.kernels.assignments import Assignments
 from hybrid_compute.kernels.conversions import convert
 from hybrid_compute.kernels.source import Source
 from hybrid_compute.kernels.tree import (
-    Assign,
     Break,
-    Call,
     Const,
     Continue,
     Do,
@@ -23,18 +21,15 @@ from hybrid_compute.kernels.tree import (
     For,
     Function,
     If,
-    Load,
     Local,
     Return,
     Statement,
-    Store,
     While,
-    any_of,
 )
-from hybrid_compute.kernels.types import ArrayType, Scalar, read_annotation
+from hybrid_compute.kernels.types import Scalar
 
 
-class Statements(Calls):
+class Statements(Assignments):
     """Translates the statements of one function."""
 
     def __init__(self, source: Source, function: Function, resolve: Callable[[Any], Function | None]) -> None:
@@ -59,98 +54,6 @@ class Statements(Calls):
             )
         found: list[Statement] = method(node)
         return found
-
-    def bind(self, node: ast.AST, name: str, value: Expr) -> Assign:
-        """Give a name a value: the first one decides upon its type."""
-        if isinstance(self.function.parameters.get(name), ArrayType):
-            self.refuse(node, f"{name} is an array, and stays the one that was given")
-        type = self._scalar(value, node)
-        known = self.function.locals.setdefault(name, type)
-        statement = Assign(name, self.coerced(node, value, known, f"{name}, by its first value or its annotation,"))
-        if self.known is not None:
-            self.known.add(name)
-        return statement
-
-    # Assignments.
-
-    def _assign(self, node: ast.Assign) -> list[Statement]:
-        target = node.targets[0]
-        if len(node.targets) == 1 and isinstance(target, ast.Tuple):
-            return self._several(node, target)
-        value = self.expression(node.value)
-        if len(node.targets) == 1:
-            return [self._into(node, target, value)]
-        done: list[Statement] = [Assign(self.temporary(self._scalar(value, node)), value)]
-        assert isinstance(done[0], Assign)
-        again = Local(self._scalar(value, node), done[0].name)
-        return done + [self._into(node, target, again) for target in node.targets]
-
-    def _several(self, node: ast.Assign, target: ast.Tuple) -> list[Statement]:
-        """`a, b = b, a + b`: all values first, then all names."""
-        if not (isinstance(node.value, ast.Tuple) and len(node.value.elts) == len(target.elts)):
-            self.refuse(node, "a tuple is only taken apart as it is written: a, b = b, a")
-        values: list[Expr] = []
-        first: list[Statement] = []
-        for each in node.value.elts:
-            value = self.expression(each)
-            if isinstance(value, Const):
-                values.append(value)
-                continue
-            name = self.temporary(self._scalar(value, node))
-            first.append(Assign(name, value))
-            values.append(Local(self._scalar(value, node), name))
-        return first + [self._into(node, each, value) for each, value in zip(target.elts, values, strict=True)]
-
-    def _into(self, node: ast.AST, target: ast.expr, value: Expr) -> Statement:
-        if isinstance(target, ast.Name):
-            return self.bind(node, target.id, value)
-        if isinstance(target, ast.Subscript):
-            return self._store(node, target, value)
-        self.refuse(node, f"{ast.unparse(target)} cannot be assigned: a name can, and an element of an array")
-
-    def _store(self, node: ast.AST, target: ast.Subscript, value: Expr) -> Store:
-        name, type = self.array(target.value)
-        indexes = self.indexes(target, type)
-        scalar = type.element.scalar
-        value = self.coerced(node, value, scalar, f"an element of {name}")
-        return Store(name, type, indexes, value, self.range_site(target, name))
-
-    def _annassign(self, node: ast.AnnAssign) -> list[Statement]:
-        name = node.target
-        if not isinstance(name, ast.Name) or node.value is None:
-            self.refuse(node, "an annotation stands where a name gets its first value: total: f32 = 0.0")
-        try:
-            annotation = eval(  # as Python does with every annotation outside of a function
-                ast.unparse(node.annotation), self.source.function.__globals__, self.source.closure
-            )
-        except Exception as error:  # an annotation may be any expression
-            self.refuse(node, f"the annotation cannot be read: {error}")
-        type = read_annotation(annotation)
-        if not isinstance(type, Scalar):
-            self.refuse(
-                node, f"{ast.unparse(node.annotation)} is no type of a local: those are int, float, bool, i32, f32"
-            )
-        if self.function.locals.setdefault(name.id, type) is not type:
-            self.refuse(node, f"{name.id} is of type {self.function.locals[name.id].value} already")
-        return [self.bind(node, name.id, self.expression(node.value))]
-
-    def _augassign(self, node: ast.AugAssign) -> list[Statement]:
-        if isinstance(node.target, ast.Name):
-            read = self.expression(ast.copy_location(ast.Name(node.target.id), node.target))
-            return [self.bind(node, node.target.id, self.operation(node, node.op, read, self.expression(node.value)))]
-        if not isinstance(node.target, ast.Subscript):
-            self.refuse(node, f"{ast.unparse(node.target)} cannot be assigned: a name can, and an element of an array")
-        name, type = self.array(node.target.value)
-        before: list[Statement] = []
-        indexes = self.indexes(node.target, type)
-        if any_of(indexes, lambda each: isinstance(each, Call)):  # it is called once, though the index is used twice
-            before = [Assign(self.temporary(Scalar.INT), index) for index in indexes]
-            indexes = tuple(Local(Scalar.INT, each.name) for each in before if isinstance(each, Assign))
-        site = self.range_site(node.target, name)
-        read = Load(type.element.scalar, name, type, indexes, site)
-        value = self.operation(node, node.op, read, self.expression(node.value))
-        value = self.coerced(node, value, type.element.scalar, f"an element of {name}")
-        return [*before, Store(name, type, indexes, value, site)]
 
     # Branches and loops.
 

@@ -9,21 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hybrid_compute.kernels.addresses import Fast, key
-from hybrid_compute.kernels.shapes import FLOAT_OPS, NotVectors, Shape
+from hybrid_compute.kernels.addresses import Fast
+from hybrid_compute.kernels.lanes import Lanes
+from hybrid_compute.kernels.shapes import NotVectors, Shape
 from hybrid_compute.kernels.tree import (
     Assign,
     Binary,
-    Choose,
-    Compare,
-    Const,
-    Convert,
     Expr,
     For,
     Load,
     Local,
     Store,
-    Unary,
     walk,
 )
 from hybrid_compute.kernels.types import Scalar
@@ -44,21 +40,9 @@ def write(writer: Writer, loop: For, fast: Fast, counter: str, stop: str) -> Non
 
 
 @dataclass(slots=True)
-class _Vectors:
+class _Vectors(Lanes):
     """Writes the loop."""
 
-    writer: Writer
-    loop: For
-    fast: Fast
-    shape: Shape
-    counter: str
-    lanes: int = 0
-    kind: str = ""
-    out: str = ""
-    splats: dict[str, str] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)
-    """The vectors that locals of the kernel are, in the turns that are being written."""
-    stored: dict[str, str] = field(default_factory=dict)
     later: list[list[str]] = field(default_factory=list)
     """What is done when nothing can fail any more."""
 
@@ -133,16 +117,13 @@ class _Vectors:
                 self._constant(each)
 
     def _constant(self, value: Expr) -> None:
-        name = self._name(value)
+        name = self.name(value)
         if name not in self.splats:
             if isinstance(value, Local) and value.name in self.shape.sums:
                 return
             self.splats[name] = self.writer.new("v128")
             self.writer.expression(value)
             self.writer.say(f"{self.kind}.splat", f"local.set {self.splats[name]}")
-
-    def _name(self, value: Expr) -> str:
-        return self.fast.plans[id(value)].key if isinstance(value, Load) else key(value)
 
     def _turns(self, sums: dict[str, str]) -> None:
         """One vector of turns."""
@@ -155,19 +136,14 @@ class _Vectors:
                 self.writer.say(f"local.get {total}")
                 self.vector(self.shape.term(statement.value, statement.name))
                 self.writer.say(f"{self.kind}.add")
-                self.later.append([f"local.get {self._kept()}", f"local.set {total}"])
+                self.later.append([f"local.get {self.kept()}", f"local.set {total}"])
                 continue
             self.vector(statement.value)
-            kept = self._kept()
+            kept = self.kept()
             if isinstance(statement, Assign):
                 self.names[statement.name] = kept
             else:
                 self._store(statement, kept)
-
-    def _kept(self) -> str:
-        name = self.writer.new("v128")
-        self.writer.say(f"local.set {name}")
-        return name
 
     def _store(self, statement: Store, value: str) -> None:
         plan = self.fast.plans[id(statement)]
@@ -178,98 +154,13 @@ class _Vectors:
         self.later.append(self.writer.out)
         self.writer.out = before
 
-    def vector(self, node: Expr) -> None:
-        """Push the values of this expression in the turns of one vector."""
-        say, kind = self.writer.say, self.kind
-        if self._name(node) in self.splats:
-            say(f"local.get {self.splats[self._name(node)]}")
-            return
-        match node:
-            case Local(name=name) if name == self.loop.name:
-                self._numbers(["i64x2.splat"], "i64x2")
-            case Local(name=name):
-                say(f"local.get {self.names[name]}")
-            case Load():
-                plan = self.fast.plans[id(node)]
-                if plan.key in self.stored:
-                    say(f"local.get {self.stored[plan.key]}")
-                else:
-                    say(f"v128.load{self.fast.push(self.writer, node)}")
-            case Convert():
-                self._numbers(["f64.convert_i64_s", "f64x2.splat"], "f64x2")
-            case Unary():
-                self._unary(node)
-            case Binary():
-                self._binary(node)
-            case Choose(test=test, yes=yes, no=no):
-                self.vector(yes)
-                self.vector(no)
-                self._mask(test)
-                say("v128.bitselect")
-            case _:
-                raise AssertionError(kind)
-
-    def _numbers(self, splat: list[str], kind: str) -> None:
-        """The numbers of these turns."""
-        self.writer.say(f"local.get {self.counter}", f"i64.const {self.fast.ahead}", "i64.add", *splat)
-        self.writer.say(f"v128.const {kind} 0 1", f"{kind}.add")
-
-    def _unary(self, node: Unary) -> None:
-        self.vector(node.operand)
-        if node.op == "sqrt" and node.site is not None:
-            value = self._kept()
-            self.writer.say(f"local.get {value}", "v128.const i64x2 0 0", f"{self.kind}.lt")
-            self.writer.say("v128.any_true", f"br_if {self.out}", f"local.get {value}")
-        self.writer.say("v128.not" if node.op == "invert" else f"{self.kind}.{node.op}")
-
-    def _binary(self, node: Binary) -> None:
-        self.vector(node.left)
-        if node.op in {"shl", "shr"}:
-            assert isinstance(node.right, Const)
-            self.writer.say(
-                f"i32.const {int(node.right.value)}", f"{self.kind}.{'shl' if node.op == 'shl' else 'shr_s'}"
-            )
-            return
-        self.vector(node.right)
-        if node.op == "truediv" and node.site is not None:
-            divisor = self._kept()
-            self.writer.say(f"local.get {divisor}", "v128.const i64x2 0 0", f"{self.kind}.eq")
-            self.writer.say("v128.any_true", f"br_if {self.out}", f"local.get {divisor}")
-        if node.type.is_float:
-            self.writer.say(f"{self.kind}.{FLOAT_OPS[node.op]}")
-        elif node.op in {"and", "or", "xor"}:
-            self.writer.say(f"v128.{node.op}")
-        else:
-            self.writer.say(f"{self.kind}.{node.op}{'_s' if node.op in {'min', 'max'} else ''}")
-
-    def _mask(self, test: Expr) -> None:
-        """Push a vector with all bits set where this holds."""
-        say = self.writer.say
-        match test:
-            case Compare(op=op, left=left, right=right):
-                self.vector(left)
-                self.vector(right)
-                say(f"{self.kind}.{op}{'' if self.shape.type.is_float or op in {'eq', 'ne'} else '_s'}")
-            case Choose(test=first, yes=yes, no=no):
-                self._mask(yes)
-                self._mask(no)
-                self._mask(first)
-                say("v128.bitselect")
-            case Unary(operand=operand):
-                self._mask(operand)
-                say("v128.not")
-            case Const(value=value):
-                say(f"v128.const i64x2 {-bool(value)} {-bool(value)}")
-            case _:
-                raise AssertionError(test)
-
     def _add_up(self, name: str, group: list[str]) -> None:
         """Add the sums of all lanes to the total."""
         first, *others = group
         self.writer.say(f"local.get {first}")
         for other in others:
             self.writer.say(f"local.get {other}", f"{self.kind}.add")
-        whole = self._kept()
+        whole = self.kept()
         type = self.shape.type.wasm
         for lane in range(self.lanes):
             self.writer.say(f"local.get {local(name)}", f"local.get {whole}", f"{self.kind}.extract_lane {lane}")

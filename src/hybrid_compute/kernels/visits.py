@@ -1,17 +1,23 @@
 """Arrays, for the time of a call, where the kernel finds them.
 
 Those that lie in the kernels' memory are used where they are. Others are copied in before the call, and those that the
-kernel stores into are copied back, whether it succeeds or not. Arrays that share memory share their copy too.
+kernel stores into are copied back, whether it succeeds or not. Arrays that share memory share their copy too, and calls
+in several threads that store into one share it with each other (see `copies`).
 """
 
 from __future__ import annotations
 
 import ctypes
-from typing import NamedTuple
+import threading
+from typing import TYPE_CHECKING
 
 from hybrid_compute.kernels.arguments import Signature
-from hybrid_compute.kernels.memory import Memory
+from hybrid_compute.kernels.copies import Copy, Piece, Region
 from hybrid_compute.kernels.regions import padded
+from hybrid_compute.wasm.shield import shielded
+
+if TYPE_CHECKING:
+    from hybrid_compute.kernels.machine import Machine
 
 
 class _PyBuffer(ctypes.Structure):
@@ -23,63 +29,118 @@ class _PyBuffer(ctypes.Structure):
     )
 
 
-class Block(NamedTuple):
-    """The bytes of an array."""
-
-    address: int
-    size: int
-    written: bool
-
-
 class Visit:
-    """Arrays, while they are in the memory of kernels."""
+    """Arrays, while they are in the memory of kernels: from `begin` to `end`, which has to come in any case."""
 
-    def __init__(self, signature: Signature, memory: Memory, views: list[memoryview]) -> None:
-        self._memory = memory
-        self._region: int | None = None
+    def __init__(self, signature: Signature, machine: Machine) -> None:
+        self._signature = signature
+        self._memory = machine.memory
+        self._among = machine.copies
+        self.thread = 0
+        self.copies: list[Copy] = []
         self._back: list[tuple[int, int, int]] = []
         """(to, from, size), in addresses."""
-        blocks = [
-            Block(address_of(view), view.nbytes, name in signature.written)
-            for view, (_, name, _) in zip(views, signature.arrays, strict=True)
-        ]
-        found = [memory.find(block.address, block.size) if block.size else 0 for block in blocks]
-        away = [block for block, offset in zip(blocks, found, strict=True) if offset is None]
-        moved = self._move(away) if away else {}
-        self.offsets = [moved[block] if offset is None else offset for block, offset in zip(blocks, found, strict=True)]
 
-    def _move(self, blocks: list[Block]) -> dict[Block, int]:
-        """Copy them in; where they are then."""
-        pieces = union(blocks)
-        self._region = start = self._memory.allocate(sum(padded(size) for _, size in pieces))
-        base, moved = self._memory.base, {}
-        for address, size in pieces:
+    def begin(self, views: list[memoryview]) -> list[int]:
+        """Where each array is."""
+        memory, offsets = self._memory, [0] * len(views)
+        away: dict[int, Piece] = {}
+        for number, view in enumerate(views):
+            size = view.nbytes
+            if size:
+                address = address_of(view)
+                offset = memory.find(address, size)
+                if offset is None:
+                    away[number] = address, size, self._signature.stores[number]
+                else:
+                    offsets[number] = offset
+        if away:
+            self._move(union(list(away.values())))
+            for number, block in away.items():
+                offsets[number] = self._place(block)
+        return offsets
+
+    def _move(self, pieces: list[Piece]) -> None:
+        """Copy them in, unless they are there."""
+        if not any(written for _, _, written in pieces):
+            self._copy(pieces)
+            return
+        among = self._among
+        with among.lock:
+            if among.active:
+                self.copies = among.find(pieces, self._signature.name)
+                found = [piece for piece, _, _ in self.copies]
+                pieces = [piece for piece in pieces if piece not in found]
+            if pieces:
+                self._copy(pieces)
+            self.thread = threading.get_ident()
+            among.active.append(self)
+
+    def _copy(self, pieces: list[Piece]) -> None:
+        """Have copies of our own."""
+        memory = self._memory
+        start = memory.allocate(sum([padded(size) for _, size, _ in pieces]))
+        region, base = Region(start), memory.base
+        for piece in pieces:
+            address, size, _ = piece
             ctypes.memmove(base + start, address, size)
-            for block in blocks:
-                if address <= block.address < address + size:
-                    moved[block] = start + block.address - address
-                    if block.written:
-                        self._back.append((block.address, base + moved[block], block.size))
+            self.copies.append((piece, start, region))
             start += padded(size)
-        return moved
 
+    def _place(self, block: Piece) -> int:
+        """Where an array is in the copy of its piece. If it is stored into, it is to be copied back."""
+        address, size, written = block
+        for (first, all, _), start, _ in self.copies:
+            if first <= address < first + all:
+                place = start + address - first
+                if written:
+                    self._back.append((address, self._memory.base + place, size))
+                return place
+        raise AssertionError(block)
+
+    @shielded
     def end(self) -> None:
         """Copy back what was written, and make room."""
-        for to, start, size in self._back:
-            ctypes.memmove(to, start, size)
-        if self._region is not None:
-            self._memory.release(self._region)
+        try:
+            self._end()
+        except BaseException:  # of a signal, say: a copy that stays would be what the next call works on
+            self._end()
+            raise
+
+    def _end(self) -> None:
+        """Each step may be done twice."""
+        if not self.thread:
+            self._give_back()
+            return
+        with self._among.lock:
+            for to, start, size in self._back:
+                ctypes.memmove(to, start, size)
+            self._back = []
+            self._among.leave(self)
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Give back what nobody else uses."""
+        for _, _, region in self.copies:
+            start = region.start
+            if start is not None and not self._among.use(region):
+                region.start = None
+                self._memory.release(start)
 
 
-def union(blocks: list[Block]) -> list[tuple[int, int]]:
-    """The pieces of memory, address and size, in which all these lie, without any overlap."""
-    pieces: list[tuple[int, int]] = []
-    for address, size, _ in sorted(blocks):
-        if pieces and address < sum(pieces[-1]):
-            start = pieces[-1][0]
-            pieces[-1] = start, max(sum(pieces[-1]), address + size) - start
+def union(blocks: list[Piece]) -> list[Piece]:
+    """The pieces of memory in which all these lie, without any overlap."""
+    if len(blocks) == 1:
+        return blocks
+    pieces: list[Piece] = []
+    end = 0
+    for address, size, written in sorted(blocks):
+        if pieces and address < end:
+            start, before, also = pieces[-1]
+            pieces[-1] = start, max(before, address + size - start), also or written
         else:
-            pieces.append((address, size))
+            pieces.append((address, size, written))
+        end = max(end, address + size)
     return pieces
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from hybrid_compute.errors import LimitExceeded, TaskFailed
 from hybrid_compute.sandbox.limits import Limits
+from hybrid_compute.wasm import traps
 from hybrid_compute.wasm.limits import in_units
 
 E = TypeVar("E", bound=BaseException)
@@ -72,7 +73,7 @@ def exceeded(name: str, limit: str, limits: Limits) -> LimitExceeded:
         "result": ("left a larger result", f"{value} characters"),
         "host_calls": ("called what it was granted more often", f"{value} times"),
     }[limit]
-    return LimitExceeded(f"{name} {did}: its limit of {limit} is {much} (Limits.{limit})", backend="wasm", started=True)
+    return traps.exceeded(name, limit, much, did)
 
 
 def with_output(error: E, output: str) -> E:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-import wasmtime
 
 from hybrid_compute.errors import LimitExceeded, TaskFailed
 from hybrid_compute.sandbox import components, grants
@@ -73,7 +70,6 @@ class Box(Held, Caller):
         self._job = _FIRST
         self._host_calls = 0
         store: int = capi.store_new(interpreter.engine.pointer, self.number, None)
-        self._store: int | None = store
         try:
             self.hold(store, capi.store_context(store))
             capi.store_limiter(store, limits.memory, -1, -1, -1, -1)
@@ -94,22 +90,17 @@ class Box(Held, Caller):
         insist_on_handlers()
         self.begin(leash)
         try:
+            told = leash.taken()
+            if told is not None:  # before it began
+                raise told
             report, result = self._run(encoded, (_REPORT + _ESCAPED * limits.output, limits.result))
         except components.TooLong as long:
             raise exceeded(self.name, ("output", "result")[long.index], limits) from None
-        except wasmtime.WasmtimeError as error:
+        except components.Failed as error:
             raise self._failure(error) from None
         finally:
             self.end()
         return outcome_of(report, result, limits, job.name)
-
-    def close(self) -> None:
-        """Give everything back."""
-        store, self._store = self._store, None
-        if store is not None:
-            if self.process == os.getpid():  # else a thread of the parent may have been in the midst of it
-                capi.store_delete(store)
-            self.let_go()
 
     # What the program asks for, while it runs.
 
@@ -127,10 +118,6 @@ class Box(Held, Caller):
         if len(arguments) > self.limits_of_program.result:
             raise exceeded(self.name, "result", self.limits_of_program)
         return grants.answer(self._job.grants, name, arguments)
-
-    def failed(self, error: BaseException) -> None:
-        """Something that the program asked for has ended it."""
-        self.leash.stop(error)
 
     def _failure(self, error: Exception) -> BaseException:
         told = self.leash.taken()

@@ -34,10 +34,6 @@ class Caller(Protocol):
     def call_grant(self, name: str, arguments: str) -> str:
         """The answer, as JSON."""
 
-    @abstractmethod
-    def failed(self, error: BaseException) -> None:
-        """What was asked for has raised this, which ends the program."""
-
 
 def link(linker: component.Linker, compiled: component.Component) -> None:
     """Define what the component imports."""
@@ -45,16 +41,13 @@ def link(linker: component.Linker, compiled: component.Component) -> None:
     def box_of(number: int) -> Caller:
         return cast("Caller", alive[number])
 
-    def failed(number: int, error: BaseException) -> None:
-        box_of(number).failed(error)
-
     with linker.root() as root:
         for name, function in _of_ours(box_of).items():
-            components.define(root, name, function, failed)
+            components.define(root, name, function)
         for name, functions in _of_the_system(box_of).items():
             with root.add_instance(f"wasi:{name}@{_WASI}") as instance:
                 for each, function in functions.items():
-                    components.define(instance, each, function, failed)
+                    components.define(instance, each, function)
     linker.define_unknown_imports_as_traps(compiled)
 
 

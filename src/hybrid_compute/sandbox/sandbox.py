@@ -81,8 +81,7 @@ class Sandbox:
         leash: Leash | None = None,
     ) -> Outcome:
         """The same, with what it printed as `output`. `leash` can stop it from any thread."""
-        if self._closed:
-            raise BackendClosed("this sandbox is closed", backend="wasm")
+        self._insist_on_open()
         leash = leash if leash is not None else Leash()
         if timeout is not None:
             _limit(leash, timeout, name)
@@ -99,13 +98,20 @@ class Sandbox:
         interpreter()
 
     def _run(self, job: Job, leash: Leash) -> Outcome:
-        box = self._spare.take()
-        self._running.add(leash)
+        self._running.add(leash)  # first of all: whoever closes stops it now, or has closed before and is seen
         try:
-            return box.run(job, leash)
+            self._insist_on_open()
+            box = self._spare.take()
+            try:
+                return box.run(job, leash)
+            finally:
+                self._spare.replace(box)
         finally:
             self._running.discard(leash)
-            self._spare.replace(box)
+
+    def _insist_on_open(self) -> None:
+        if self._closed:
+            raise BackendClosed("this sandbox is closed", backend="wasm")
 
     def _world(self) -> World:
         return fixed(self._seed) if self._deterministic else real()
@@ -166,6 +172,8 @@ class Spare:
         else:
             self._used.append(used)
         self._wanted.set()
+        if self._closed:  # meanwhile, and nobody comes any more to clear it away
+            self._clear()
 
     def _fill(self) -> None:
         while not self._closed:
@@ -187,9 +195,16 @@ class Spare:
         if thread is not None and thread is not threading.current_thread() and self._process == os.getpid():
             thread.join()
         self._thread = None
+        self._clear()
+
+    def _clear(self) -> None:
         for boxes in (self._boxes, self._used):
             while boxes:
-                boxes.popleft().close()
+                try:
+                    box = boxes.popleft()
+                except IndexError:  # another thread was quicker
+                    break
+                box.close()
 
 
 def _limit(leash: Leash, timeout: float, name: str) -> None:

@@ -2,8 +2,8 @@
 
 They come from the library that the wheel ships. Pointers are plain integers, and an error is a pointer that is not
 None. The wheel promises none of this, hence the version in `pyproject.toml` is held still, and
-`tests/wasm/test_capi.py` tries every one of those here. What components and kernels use besides, by the wheel's own
-bindings, their tests try.
+`tests/wasm/test_capi.py` tries every one of those here and of `components/api.py`. What kernels use besides, by the
+wheel's own bindings, their tests try.
 
 `quick` functions keep the interpreter lock: they take less time than giving it up. Whatever may run code of a guest
 gives it up.

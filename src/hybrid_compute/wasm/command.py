@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hybrid_compute.errors import InvalidInput
+from hybrid_compute.wasm import granted
 from hybrid_compute.wasm.contained import Contained
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import Limits
@@ -43,6 +44,7 @@ class WasmCommand(Contained):
         self.wasi = wasi.deterministic() if deterministic else wasi
         self.limits = limits
         self.grants = dict(grants)
+        granted.check(self.grants)
         self.deterministic = deterministic
         self.restartable = not (grants or wasi.has_effects or wasi.has_folders)
         self._compiled: Program | None = None
@@ -54,9 +56,14 @@ class WasmCommand(Contained):
         """Run it here; `leash` can stop it."""
         return self._run(leash, *args, **kwargs)
 
+    @property
+    def is_ready(self) -> bool:
+        return self._compiled is not None
+
     def prepare(self) -> None:
         """Compile it now rather than at the first call. Raises `InvalidInput` if it is no program."""
-        self._prepare()
+        if not self.is_ready:
+            self._prepare()
 
     def _run(self, leash: Leash | None, args: Sequence[str] = (), stdin: bytes = b"") -> Output:
         program = self._compiled or self._prepare()

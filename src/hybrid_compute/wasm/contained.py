@@ -16,6 +16,11 @@ class Contained(ABC):
     restartable: bool = False
     """Whether it may be stopped and run again from the beginning, because it touches nothing outside its sandbox."""
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether nothing is left to `prepare`."""
+        return True
+
     @abstractmethod
     def run(self, leash: Leash | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run it in this thread; `leash` can stop it from any other."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import wasmtime
 
-from hybrid_compute.wasm import capi, signals, slots, stack
+from hybrid_compute.wasm import capi, memories, signals, slots, stack
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _config(profile: Profile) -> wasmtime.Config:
         config.memory_guard_size = slots.GUARD
         config.memory_may_move = False
         config.memory_init_cow = False
-        capi.set_memory_creator(config, slots.creator)
+        capi.set_memory_creator(config, memories.creator)
     return config
 
 

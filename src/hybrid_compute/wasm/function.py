@@ -7,7 +7,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from hybrid_compute.errors import InvalidInput
+from hybrid_compute.wasm import granted
+from hybrid_compute.wasm.arguments import by_position
 from hybrid_compute.wasm.contained import Contained
 from hybrid_compute.wasm.entrance import NOT_HERE, Entrance
 from hybrid_compute.wasm.limits import Limits
@@ -54,6 +55,7 @@ class WasmFunction(Contained, Generic[P, R]):
         self.stub = stub
         self.limits = limits
         self.grants = dict(grants)
+        granted.check(self.grants)
         self.deterministic = deterministic
         self.reuse = reuse
         self.wasi = wasi.deterministic() if wasi is not None and deterministic else wasi
@@ -72,12 +74,17 @@ class WasmFunction(Contained, Generic[P, R]):
         """Run it here; `leash` can stop it."""
         ready = self._ready or self._prepare()
         if kwargs or len(args) != ready.convention.count:
-            args = self._by_position(args, kwargs)
+            args = by_position(self.__name__, self.__signature__, args, kwargs)
         return ready.call(leash, args)
+
+    @property
+    def is_ready(self) -> bool:
+        return self._ready is not None
 
     def prepare(self) -> None:
         """Compile it now rather than at the first call. Raises `InvalidInput` if the module does not have it so."""
-        self._prepare()
+        if not self.is_ready:
+            self._prepare()
 
     def _prepare(self) -> Ready:
         try:
@@ -96,14 +103,6 @@ class WasmFunction(Contained, Generic[P, R]):
         else:
             self._ready = Ready(program, self.export, convention)
         return self._ready
-
-    def _by_position(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
-        try:
-            bound = self.__signature__.bind(*args, **kwargs)
-        except TypeError as error:
-            raise InvalidInput(f"{self.__name__}: {error}") from error
-        bound.apply_defaults()
-        return bound.args
 
     @functools.cached_property
     def __signature__(self) -> inspect.Signature:

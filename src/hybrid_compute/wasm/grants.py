@@ -9,7 +9,6 @@ name, a list of tasks: then the guest calls one by its name, with its input as J
 
 from __future__ import annotations
 
-import asyncio
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from ctypes import c_char, c_void_p, memmove
@@ -19,12 +18,15 @@ import wasmtime
 
 from hybrid_compute.errors import InvalidInput, NotPermitted
 from hybrid_compute.schema import bind_json, encode_json
-from hybrid_compute.tasks import AnyTask, Task, as_task
 from hybrid_compute.wasm import capi, signature
+from hybrid_compute.wasm.granted import Granted
 from hybrid_compute.wasm.guest import Guest, calling
 from hybrid_compute.wasm.kinds import Buffer, Kind
+from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.signature import Convention
-from hybrid_compute.wasm.traps import exceeded
+
+Call = Callable[[Leash, tuple[Any, ...], Mapping[str, Any]], Any]
+"""What is granted, called for the guest that this leash holds."""
 
 
 def link(what: str, grants: Mapping[str, Any], linker: wasmtime.Linker, module: wasmtime.Module) -> list[HostFunction]:
@@ -45,7 +47,7 @@ def link(what: str, grants: Mapping[str, Any], linker: wasmtime.Linker, module: 
                 f"{what}: the module imports {space}.{name}{_shown(type)}, which it was not granted: "
                 f"grants={{{name!r}: ...}} would"
             )
-        host = HostFunction(f"{what}: {space}.{name}", _function(grant), type)
+        host = HostFunction(f"{what}: {space}.{name}", *_function(grant), type)
         _define(linker, space, name, type, host)
         defined.append(host)
     return defined
@@ -54,11 +56,12 @@ def link(what: str, grants: Mapping[str, Any], linker: wasmtime.Linker, module: 
 class HostFunction:
     """One function that guests may call. What it raises ends the call of the guest, and is raised there."""
 
-    def __init__(self, what: str, function: Callable[..., Any], type: wasmtime.FuncType) -> None:
+    def __init__(self, what: str, stub: Callable[..., Any], call: Call, type: wasmtime.FuncType) -> None:
+        """`stub` has the type hints."""
         parameters, results = tuple(map(str, type.params)), tuple(map(str, type.results))
-        declared = signature.of_stub(function)
+        declared = signature.of_stub(stub)
         self._what = what
-        self._function = function
+        self._call = call
         self._convention = Convention(what, declared, parameters, results)
         self._unpack = struct.Struct("<" + "".join(map(signature.slot, parameters))).unpack
         self._pack = struct.Struct("<" + "".join(map(signature.slot, results))).pack
@@ -81,17 +84,14 @@ class HostFunction:
         return called
 
     def _answer(self, guest: Guest, values: int) -> None:
-        limit = guest.limits.host_calls
-        guest.host_calls += 1
-        if limit is not None and guest.host_calls > limit:
-            raise exceeded(guest.name, "host_calls", str(limit), "called functions of the host more often")
-        result = self._function(*self._arguments(guest, self._unpack((c_char * self._size).from_address(values))))
+        guest.count_host_call()
+        given = self._arguments(guest, self._unpack((c_char * self._size).from_address(values)))
+        result = self._call(guest.leash, tuple(given), {})
         kind = self._convention.signature.result
         if kind is None:
             return
-        given = self._given(guest, kind, result)
         try:
-            packed = self._pack(*given)
+            packed = self._pack(*self._given(guest, kind, result))
         except (struct.error, OverflowError) as error:
             raise TypeError(f"{self._what} gave {result!r}, which does not fit: {error}") from error
         memmove(values, packed, self._results * capi.SLOT)
@@ -108,9 +108,10 @@ class HostFunction:
 
     def _given(self, guest: Guest, kind: Kind, result: Any) -> Sequence[Any]:
         if not isinstance(kind, Buffer):
-            if not kind.fits(result):
+            number = kind.of(result)
+            if number is None:
                 raise TypeError(f"{self._what} gave {result!r}, which is no {kind}")
-            return [self._fitted(result)] if self._fitted is not None else []
+            return [self._fitted(number)] if self._fitted is not None else []
         data = kind.to_bytes(result)
         if data is None:
             raise TypeError(f"{self._what} gave {type(result).__name__}, which is no {kind}")
@@ -120,32 +121,29 @@ class HostFunction:
         return [_signed(offset << 32 | length, 64)]
 
 
-def _function(grant: Any) -> Callable[..., Any]:
-    if isinstance(grant, Task):
-        return grant.fn
-    return grant if callable(grant) else _runner(grant)
+def _function(grant: Any) -> tuple[Callable[..., Any], Call]:
+    """What says the types by its hints, and what is called."""
+    if callable(grant):
+        granted = Granted(grant)
+        return granted.task.fn, granted.call
+    return _run, _runner(grant)
 
 
-def _runner(tasks: Sequence[Callable[..., Any]]) -> Callable[[str, str], str]:
-    """A function that runs one of these tasks, by its name."""
-    known = {each.name: each for each in map(as_task, tasks)}
-    for each in known.values():
-        if each.streams:
-            raise TypeError(f"task {each.name!r} gives a stream, which cannot be granted to a guest")
+def _run(name: str, input: str) -> str: ...  # type: ignore[empty-body]
 
-    def run(name: str, input: str) -> str:
-        task = known.get(name)
-        if task is None:
+
+def _runner(tasks: Sequence[Callable[..., Any]]) -> Call:
+    """What runs one of these tasks, by its name."""
+    known = {each.task.name: each for each in map(Granted, tasks)}
+
+    def run(leash: Leash, args: tuple[str, str], _kwargs: Mapping[str, Any]) -> str:
+        name, input = args
+        granted = known.get(name)
+        if granted is None:
             raise NotPermitted(f"a guest asked for task {name!r}, and was granted {', '.join(sorted(known)) or 'none'}")
-        args, kwargs = bind_json(task, input.encode())
-        return encode_json(_result_of(task, args, kwargs)).decode()
+        return encode_json(granted.call(leash, *bind_json(granted.task, input.encode()))).decode()
 
     return run
-
-
-def _result_of(task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    result = task.fn(*args, **kwargs)
-    return asyncio.run(result) if task.is_async else result
 
 
 def _define(linker: wasmtime.Linker, space: str, name: str, type: wasmtime.FuncType, host: HostFunction) -> None:

@@ -3,59 +3,53 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Callable
 from ctypes import addressof, c_void_p, create_string_buffer
 from typing import TYPE_CHECKING
 
-from hybrid_compute.errors import LimitExceeded
-from hybrid_compute.wasm import capi, slots
-from hybrid_compute.wasm.held import Held, alive
+from hybrid_compute.wasm import capi, memories, slots, tables
+from hybrid_compute.wasm.denials import DeniedElements
+from hybrid_compute.wasm.held import alive
+from hybrid_compute.wasm.housed import MOST_MEMORIES, MOST_TABLES, Housed
 from hybrid_compute.wasm.leash import Leash
-from hybrid_compute.wasm.limits import in_units
 from hybrid_compute.wasm.preview1.process import Process
-from hybrid_compute.wasm.slots import Room
 from hybrid_compute.wasm.trap import Trap
-from hybrid_compute.wasm.traps import exceeded, explain
+from hybrid_compute.wasm.traps import Denied, explain
 
 if TYPE_CHECKING:
     from hybrid_compute.wasm.program import Program
 
 
-MOST_TABLES = MOST_MEMORIES = 8
-"""Of one guest. Compilers make one of each."""
-
-
-class Guest(Held):
+class Guest(Housed):
     """A program, instantiated, with a call under way. `close` it, or leave it to the garbage collector."""
 
     spoiled = False
     """Whether something went wrong in it: its memory may be half written."""
-    _store: int | None = None
 
     def __init__(self, program: Program, leash: Leash, system: Process | None = None, *, shared: bool = False) -> None:
-        super().__init__(program.engine, program.limits, program.name)
+        super().__init__(program.engine, program.limits, program.name, shared=shared)
         self.program = program
-        self.room = Room(program.limits.memory, self._hoards, shared=shared)
-        self.host_calls = 0
         self.system = system
         """What it takes for its process, if it has WASI."""
         self.trap = c_void_p()
         self.trap_at = addressof(self.trap)
         self._memory: int | None = None
+        self._wanted: DeniedElements | None = None
         self._exports: dict[bytes, tuple[object, int]] = {}
         self._instance = create_string_buffer(capi.INSTANCE_SIZE)
         store: int = capi.store_new(program.engine.pointer, self.number, None)
-        self._store = store
         try:
+            self.hold(store, capi.store_context(store))
             if system is None and program.wasi is not None:
                 self.system = Process(program.name, program.limits, program.wasi)
-            self.hold(store, capi.store_context(store))
             memory = -1 if slots.own else self.limits.memory
             capi.store_limiter(store, memory, self.limits.table, 1, MOST_TABLES, MOST_MEMORIES)
             self.begin(leash)
-            slots.making(self.room)
+            memories.making(self.room)
             self._enter(capi.pre_instantiate, program.pre, self.context, addressof(self._instance), self.trap_at)
+            if program.tells:
+                at = self.export(tables.WANTED.encode(), capi.EXTERN_GLOBAL)
+                self._wanted = DeniedElements(self.context, at, self.limits.table)
             if program.initializes:
                 nothing = create_string_buffer(capi.SLOT)
                 self.call(self.export(b"_initialize", capi.EXTERN_FUNC), addressof(nothing), 1)
@@ -64,8 +58,8 @@ class Guest(Held):
             raise
 
     def begin(self, leash: Leash) -> None:
-        self.host_calls = 0
-        self.room.denied = None
+        if self._wanted is not None:
+            self._wanted.forget()
         if self.system is not None:
             self.system.begin()
         super().begin(leash)
@@ -75,20 +69,10 @@ class Guest(Held):
         self._enter(capi.func_call, self.context, function, values, count, self.trap_at)
 
     def close(self) -> None:
-        """Give everything back."""
-        store, self._store = self._store, None
-        if store is not None:
-            if self.process == os.getpid():  # else a thread of the parent may have been in the midst of it
-                capi.store_delete(store)
-            self.let_go()
-            if self.system is not None:
-                self.system.close()
-
-    def finish(self) -> None:
-        """`close` it, and raise what the handler of a signal has raised meanwhile."""
-        self.close()
-        if interruption := slots.interruption():
-            raise interruption
+        was_there = self._store is not None
+        super().close()
+        if was_there and self.system is not None:
+            self.system.close()
 
     # What it exports.
 
@@ -135,19 +119,14 @@ class Guest(Held):
         if told is not None:  # before it began
             raise told
         error = enter(*arguments)
-        if error or self.trap.value or slots.signalled:
+        if error or self.trap.value or memories.signalled:
             self.check(error)
-
-    def _hoards(self) -> None:
-        wanted = in_units(self.room.denied or 0)
-        limit = in_units(self.limits.memory)
-        self.leash.stop(exceeded(self.name, "memory", limit, f"asked for {wanted}, again and again"))
 
     def check(self, error: int | None) -> None:
         """Raise what went wrong, if anything did."""
         if error or self.trap.value:
             raise self.failure(error)
-        if interruption := slots.interruption():
+        if interruption := memories.interruption():
             self.spoiled = True
             raise interruption
 
@@ -157,25 +136,21 @@ class Guest(Held):
         failed = self._failure(error)
         return failed if self.system is None else self.system.explain(failed)
 
+    def _denied(self) -> Denied | None:
+        """What it asked for in vain, before it failed."""
+        return self.room.denial or (self._wanted.denial() if self._wanted is not None else None)
+
     def _failure(self, error: int | None) -> BaseException:
-        told = self.leash.taken() or slots.interruption()
+        told = self.leash.taken() or memories.interruption()
         trap = capi.taken_trap(self.trap.value) if self.trap.value else None
         self.trap.value = None
         failed = capi.taken_error(error) if error else None
         if told is not None:
             return told
         if trap is not None:
-            return explain(trap, self.name, self.limits, self.room)
-        if self.room.denied is not None:
-            wanted = in_units(self.room.denied)
-            return exceeded(self.name, "memory", in_units(self.limits.memory), f"asks for {wanted} from the beginning")
+            return explain(trap, self.name, self.limits, self._denied())
         text = str(failed)
-        if "table minimum size" in text:
-            return exceeded(self.name, "table", f"{self.limits.table} elements", "asks for more from the beginning")
-        if "count too high" in text:
-            reason = f"{self.name} asks for more than {MOST_TABLES} tables or {MOST_MEMORIES} memories"
-            return LimitExceeded(f"{reason}: {text.splitlines()[-1].strip()}", backend="wasm", started=True)
-        return Trap(f"{self.name} could not be instantiated: {text}")
+        return self.too_large(text) or Trap(f"{self.name} could not be instantiated: {text}")
 
 
 _KINDS = {0: "function", 1: "global", 2: "table", 3: "memory"}

@@ -6,14 +6,13 @@ import itertools
 import os
 import threading
 import weakref
-from abc import ABC, abstractmethod
 from ctypes import addressof, c_uint64
 from functools import partial
 from threading import get_ident
 from time import monotonic
 
 from hybrid_compute.errors import LimitExceeded
-from hybrid_compute.wasm import capi, signals, stack
+from hybrid_compute.wasm import capi, memories, signals, stack
 from hybrid_compute.wasm.engines import Engine
 from hybrid_compute.wasm.leash import NEVER, Leash
 from hybrid_compute.wasm.limits import Limits
@@ -27,8 +26,10 @@ _main = threading.main_thread()
 _ALL_FUEL = (1 << 63) - 1
 
 
-class Held(ABC):
+class Held:
     """A store that is held by a leash between `begin` and `end`, in one thread. `store` and `context` are pointers."""
+
+    _store: int | None = None
 
     def __init__(self, engine: Engine, limits: Limits, name: str) -> None:
         self.engine = engine
@@ -43,7 +44,7 @@ class Held(ABC):
 
     def hold(self, store: int, context: int) -> None:
         """Once, before anything runs in the store: from now on it asks."""
-        self.context = context
+        self._store, self.context = store, context
         alive[self.number] = self
         leashes[self.number] = self.leash
         capi.epoch_callback(store, asked, self.number, capi.NO_FINALIZER)
@@ -80,17 +81,23 @@ class Held(ABC):
             self._under_way = False
             stack.give_back(self.limits.stack)
 
-    @abstractmethod
     def close(self) -> None:
-        """Give the store back, and `let_go`. Harmless when repeated."""
+        """Give everything back. Harmless when repeated."""
+        store, self._store = self._store, None
+        if store is not None:
+            if self.process == os.getpid():  # else a thread of the parent may have been in the midst of it
+                capi.store_delete(store)
+            self.end()
+            leashes.pop(self.number, None)
+
+    def finish(self) -> None:
+        """`close` it, and raise what the handler of a signal has raised meanwhile."""
+        self.close()
+        if interruption := memories.interruption():
+            raise interruption
 
     def __del__(self) -> None:
         self.close()
-
-    def let_go(self) -> None:
-        """The store is gone."""
-        self.end()
-        leashes.pop(self.number, None)
 
     @property
     def fuel(self) -> int:

@@ -13,6 +13,8 @@ back text, bytes or an array as two i32, or as one i64: where it begins in the u
 
 from __future__ import annotations
 
+import ctypes
+import operator
 import typing
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
@@ -37,8 +39,24 @@ class Number:
     def __str__(self) -> str:
         return self.type.__name__
 
-    def fits(self, value: object) -> bool:
-        return isinstance(value, int | float if self.type is float else self.type)
+    def of(self, value: Any) -> int | float | None:
+        """The number that the value is; None if it is none of this kind.
+
+        The short ways into a guest leave that to `struct`. So it is a number here what is one there: an int is what can
+        be an index, as numpy's integers can, a float is what can be made one. No text can, and no float is an int.
+        """
+        if self.type is bool:
+            return value if isinstance(value, bool) else None
+        try:
+            if self.type is int:
+                return operator.index(value)
+            return value if isinstance(value, int | float) else float(value) if _is_number(value) else None
+        except Exception:  # of an object that only looks like a number
+            return None
+
+
+def _is_number(value: object) -> bool:
+    return hasattr(type(value), "__float__") or hasattr(type(value), "__index__")
 
 
 class Buffer(ABC):
@@ -52,8 +70,8 @@ class Buffer(ABC):
         """What is to be written to the memory; None if it is no such value."""
 
     @abstractmethod
-    def from_bytes(self, data: bytes) -> Any:
-        """The value that these bytes are, which are ours."""
+    def copied(self, address: int, size: int) -> Any:
+        """The value that so many bytes at this address are: a copy of them, of our own."""
 
 
 class Text(Buffer):
@@ -63,8 +81,8 @@ class Text(Buffer):
     def to_bytes(self, value: Any) -> bytes | None:
         return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else None
 
-    def from_bytes(self, data: bytes) -> str:
-        return data.decode()
+    def copied(self, address: int, size: int) -> str:
+        return ctypes.string_at(address, size).decode()
 
 
 class Bytes(Buffer):
@@ -74,8 +92,8 @@ class Bytes(Buffer):
     def to_bytes(self, value: Any) -> bytes | memoryview | None:
         return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else None
 
-    def from_bytes(self, data: bytes) -> bytes:
-        return data
+    def copied(self, address: int, size: int) -> bytes:
+        return ctypes.string_at(address, size)
 
 
 class Array(Buffer):
@@ -99,10 +117,12 @@ class Array(Buffer):
             return None
         return np.ascontiguousarray(value).data.cast("B") if value.size else b""
 
-    def from_bytes(self, data: bytes) -> Any:
+    def copied(self, address: int, size: int) -> Any:
         import numpy as np
 
-        return np.frombuffer(bytearray(data), self.dtype)
+        array = np.empty(size // self.item, self.dtype)
+        ctypes.memmove(array.ctypes.data, address, size)
+        return array
 
 
 Kind = Number | Buffer

@@ -27,7 +27,7 @@ class Limits:
     """Bytes of linear memory, all memories of the guest together. `memory.grow` beyond it gives -1; a guest that fails
     after that has exceeded this limit."""
     table: int = 10_000
-    """Elements of each of its tables, of which it may have eight."""
+    """Elements of each of its tables, of which it may have eight. `table.grow` beyond it gives -1, as for memory."""
     stack: int = 256 << 10
     """Bytes of stack; 4 MiB at most. What it needs depends on the compiler: a recursion of some thousand calls fits."""
     output: int = 16 << 20

@@ -23,12 +23,12 @@ if sys.platform != "win32":
     _libc.madvise.argtypes = [c_void_p, c_size_t, c_int]
 
 
-def reserve(size: int) -> int:
+def reserve(size: int, what: str = "a sandbox") -> int:
     """The first of so many addresses, behind which there is nothing. Raises `BackendUnavailable`."""
     base = _libc.mmap(None, size, _NOTHING, _PRIVATE, -1, 0)
     if base == _FAILED:
         raise BackendUnavailable(
-            f"no {size >> 30} GiB of addresses (not of memory) for a sandbox: {_reason()}; see `ulimit -v`"
+            f"no {size >> 30} GiB of addresses (not of memory) for {what}: {_reason()}; see `ulimit -v`"
         )
     return int(base)
 
@@ -51,6 +51,12 @@ def protect(base: int, size: int, *, usable: bool) -> bool:
 def empty(base: int, size: int) -> None:
     """Give private memory back to the system, on Linux; it reads as zeros from now on."""
     _libc.madvise(base, size, mmap.MADV_DONTNEED)
+
+
+def prefer_large_pages(base: int, size: int) -> None:
+    """Have memory in large pages, where the system has any: copies into them take a fifth less time."""
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        _libc.madvise(base, size, mmap.MADV_HUGEPAGE)
 
 
 def release(base: int, size: int) -> None:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from hybrid_compute.errors import BackendUnavailable
 from hybrid_compute.tasks import Task
+from hybrid_compute.wasm.code import Code
 from hybrid_compute.wasm.command import WasmCommand
 from hybrid_compute.wasm.function import WasmFunction
 from hybrid_compute.wasm.limits import Limits
-from hybrid_compute.wasm.source import Source
-from hybrid_compute.wasm.text import binary
 from hybrid_compute.wasm.wasi import Output, Wasi
 
 if TYPE_CHECKING:
@@ -27,7 +25,7 @@ _WASI = Wasi()
 _NONE: dict[str, Any] = {}
 
 
-class WasmModule:
+class WasmModule(Code):
     """WebAssembly to be run in a sandbox. It can reach nothing but its own memory, and what a task grants it.
 
     Nothing is compiled before the first call. Compiled code is kept on disk, in a folder of this user.
@@ -40,30 +38,6 @@ class WasmModule:
         >>> add(2, 3)
         5
     """
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.name = source.name
-
-    @classmethod
-    def from_file(cls, path: str | PathLike[str]) -> WasmModule:
-        """The module in a file, in the binary format or (`.wat`) as text. It is read when it is first needed."""
-        file = Path(path)
-        if file.suffix == ".wat":
-            return cls.from_wat(file.read_text(), file.name)
-        return cls(Source(file.name, path=file))
-
-    @classmethod
-    def from_bytes(cls, source: bytes, name: str = "module") -> WasmModule:
-        """The module in the binary format. Raises `InvalidInput` if it is none."""
-        made = cls(Source(name, bytes(source)))
-        made.source.digest  # noqa: B018  # to say so now
-        return made
-
-    @classmethod
-    def from_wat(cls, text: str, name: str = "module") -> WasmModule:
-        """The module as text. Raises `InvalidInput` that points to what is wrong in it."""
-        return cls.from_bytes(binary(text, name), name)
 
     @overload
     def task(self, export: str, /, **options: Any) -> Task[..., Any]: ...
@@ -163,9 +137,6 @@ class WasmModule:
                 backend="wasm",
             ) from error
         return opened(self.source, limits, grants, deterministic=deterministic, shared=shared)
-
-    def __repr__(self) -> str:
-        return f"<WasmModule {self.name}>"
 
 
 def task(path: str | PathLike[str], export: str, /, stub: Callable[P, R] | None = None, **options: Any) -> Task[P, R]:

@@ -15,7 +15,7 @@ import wasmtime
 import wasmtime.component
 
 from hybrid_compute.errors import InvalidInput
-from hybrid_compute.wasm import capi
+from hybrid_compute.wasm import capi, tables
 from hybrid_compute.wasm.cache import cache, compiled
 from hybrid_compute.wasm.engines import Engine, Profile, end_engines, engine_for
 from hybrid_compute.wasm.held import alive
@@ -50,7 +50,12 @@ class Program:
         self.module = self._shared.code
         self.hosts = len(self.module.imports) > 0
         """Whether it may call anything of ours."""
-        self.initializes = any(each.name == "_initialize" for each in self.module.exports)
+        exports: dict[str | None, object] = {each.name: each.type for each in self.module.exports}
+        self.tells = tables.WANTED in exports
+        """Whether it leaves a word where it was denied a larger table."""
+        self.takes_back = _is_dealloc(exports.get("dealloc"))
+        """Whether what its `alloc` gave can be given back to it."""
+        self.initializes = "_initialize" in exports
         """Whether it has something to do before its functions are called, as WASI's "reactors" have."""
         linker = wasmtime.Linker(self.engine.engine)
         try:
@@ -77,6 +82,14 @@ class Program:
         raise InvalidInput(
             f"{self.name}: the module exports no function {export!r}; it has {', '.join(names) or 'none'}"
         )
+
+
+def _is_dealloc(type: object) -> bool:
+    return isinstance(type, wasmtime.FuncType) and (*map(str, type.params), "", *map(str, type.results)) == (
+        "i32",
+        "i32",
+        "",
+    )
 
 
 class Shared(Generic[Code]):
@@ -109,15 +122,18 @@ def shared(kind: type[Code], source: Source, engine: Engine) -> Shared[Code]:
 
 def load(kind: type[Code], source: Source, engine: Engine) -> Code:
     """Code of this kind, from the cache, or compiled and put there. Raises `InvalidInput` if it cannot be."""
+    changes = kind is wasmtime.Module
+    digest = f"{source.digest} {tables.FORM}" if changes else source.digest
 
     def compile() -> bytes:
         try:
-            return bytes(kind(engine.engine, source.data).serialize())
+            data = tables.telling(source.data) if changes else source.data
+            return bytes(kind(engine.engine, data).serialize())
         except wasmtime.WasmtimeError as error:
             raise InvalidInput(f"{source.name} is no {kind.__name__.lower()} that can be run: {error}") from error
 
     kept = cache()
-    code = compiled(source.digest, engine.profile, compile, kept)
+    code = compiled(digest, engine.profile, compile, kept)
     try:
         return _deserialized(kind, engine.engine, code)
     except wasmtime.WasmtimeError:  # of another build of wasmtime, or none of wasmtime at all

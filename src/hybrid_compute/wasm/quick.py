@@ -6,20 +6,22 @@ a trap, a call that takes milliseconds) is left to the long way.
 
 from __future__ import annotations
 
-import struct
 import threading
 from ctypes import addressof, create_string_buffer
 from threading import get_ident
 from time import monotonic
 from typing import Any
 
+from hybrid_compute.errors import LimitExceeded
 from hybrid_compute.wasm import capi
 from hybrid_compute.wasm.entrance import NOT_HERE, Entrance
 from hybrid_compute.wasm.guest import Guest
 from hybrid_compute.wasm.leash import NEVER, Leash
+from hybrid_compute.wasm.memories import signalled
 from hybrid_compute.wasm.signals import taken_away
 from hybrid_compute.wasm.signature import Convention
-from hybrid_compute.wasm.slots import signalled
+from hybrid_compute.wasm.stack import occupied
+from hybrid_compute.wasm.traps import wanted_room
 from hybrid_compute.wasm.watch import leashes, watch
 
 
@@ -33,19 +35,20 @@ def open_entrance(entrance: Entrance, guest: Guest, export: bytes, convention: C
     address, slots, trap, trap_at = addressof(values), convention.slots, guest.trap, guest.trap_at
     pack, unpack, gives = convention.pack_into, convention.unpack_from, convention.signature.result is not None
 
-    running, number, seconds = watch.running, guest.number, guest.limits.time or NEVER
+    room, running, number, seconds = guest.room, watch.running, guest.number, guest.limits.time or NEVER
     guest.leash = leashes[number] = leash = Leash()
     leash.tick, leash.late = guest.engine.tick, guest.late
     leash.in_main = get_ident() == threading.main_thread().ident
 
     def enter(*args: Any) -> Any:
-        if taken_away():
+        if taken_away() or (occupied and get_ident() in occupied):
             return NOT_HERE
         try:
             pack(values, 0, *args)
-        except (struct.error, OverflowError):
+        except Exception:  # whatever it is, the long way says what is wrong
             return NOT_HERE
         leash.until = monotonic() + seconds
+        room.denied = None
         try:
             running[number] = leash
             if watch.asleep:
@@ -58,7 +61,12 @@ def open_entrance(entrance: Entrance, guest: Guest, export: bytes, convention: C
             running.pop(number, None)
         if error or trap.value or signalled:
             entrance.enter = None
-            guest.check(error)
+            try:
+                guest.check(error)
+            except LimitExceeded as exceeded:
+                if wanted_room(exceeded):  # which it had used up before: a new one has more
+                    return NOT_HERE
+                raise
         return unpack(values)[0] if gives else None
 
     entrance.enter = enter

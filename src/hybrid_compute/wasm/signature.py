@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from hybrid_compute.wasm.guest import Guest
 
 
+Taken = tuple[int, int]
+"""Where something begins that a guest's `alloc` gave, and how many bytes it is."""
+
+
 class Parameter(NamedTuple):
     name: str
     kind: Kind
@@ -85,28 +89,30 @@ class Convention:
         self._fitted = [FITTED[type] for type in parameters]
         self.unpack_from = struct.Struct("<" + "".join(map(slot, results))).unpack_from
 
-    def put(self, guest: Guest, values: ctypes.Array[ctypes.c_char], args: tuple[Any, ...]) -> list[tuple[int, int]]:
-        """Write the arguments to the slots, and some to the guest's memory; gives what of that was taken for them."""
-        taken: list[tuple[int, int]] = []
+    def put(self, guest: Guest, values: ctypes.Array[ctypes.c_char], args: tuple[Any, ...]) -> list[Taken]:
+        """Write the arguments to the slots, and some to the guest's memory; gives what its `alloc` gave for them."""
+        taken: list[Taken] = []
         numbers: list[Any] = []
         for (name, kind), value in zip(self.parameters, args, strict=True):
             if isinstance(kind, Number):
-                if not kind.fits(value):
+                number = kind.of(value)
+                if number is None:
                     raise kinds.refuse(self.what, name, kind, value)
-                numbers.append(value)
+                numbers.append(number)
             else:
                 data = kind.to_bytes(value)
                 if data is None:
                     raise kinds.refuse(self.what, name, kind, value)
-                offset = self.place(guest, data) if len(data) else 0
-                taken.append((offset, len(data)))
+                offset = self.place(guest, data, taken) if len(data) else 0
                 numbers += offset, len(data) // kind.item
         self.pack(values, numbers)
         return taken
 
-    def place(self, guest: Guest, data: bytes | memoryview) -> int:
-        """Where in the guest's memory the data is, having been put there."""
-        return written(guest, data)
+    def place(self, guest: Guest, data: bytes | memoryview, taken: list[Taken]) -> int:
+        """Where in the guest's memory the data is, having been put there, in what was `taken` for it."""
+        offset = written(guest, data)
+        taken.append((offset, len(data)))
+        return offset
 
     def pack(self, values: ctypes.Array[ctypes.c_char], numbers: Sequence[Any]) -> None:
         """Write numbers to the slots. What is unsigned in the guest may be given so."""
@@ -135,9 +141,9 @@ def read(what: str, guest: Guest, kind: Buffer, offset: int, length: int) -> Any
     offset, size = offset & 0xFFFFFFFF, (length & 0xFFFFFFFF) * kind.item
     if size > guest.limits.output:
         raise exceeded(what, "output", f"{guest.limits.output} bytes", f"gave {size} bytes")
-    data = guest.read(offset, size)
+    address = guest.view(offset, size) if size else 0
     try:
-        return kind.from_bytes(data)
+        return kind.copied(address, size)
     except UnicodeDecodeError as error:
         raise Trap(f"{what} gave a text that is no UTF-8: {error}") from error
 
@@ -179,6 +185,7 @@ FITTED: dict[str, Callable[[Any], Any]] = {
     "f64": float,
 }
 _ALLOC = struct.Struct("<i12x")
+_DEALLOC = struct.Struct("<I12xI12x")
 
 
 def written(guest: Guest, data: bytes | memoryview) -> int:
@@ -195,3 +202,12 @@ def allocated(guest: Guest, size: int) -> int:
     guest.call(guest.export(b"alloc", capi.EXTERN_FUNC), ctypes.addressof(values), 1)
     offset: int = _ALLOC.unpack_from(values)[0] & 0xFFFFFFFF
     return offset
+
+
+def give_back(guest: Guest, taken: Sequence[Taken]) -> None:
+    """Tell a guest that lives on what is needed no more, if it exports `dealloc(at, size)`."""
+    if guest.program.takes_back:
+        values = ctypes.create_string_buffer(2 * capi.SLOT)
+        for each in taken:
+            _DEALLOC.pack_into(values, 0, *each)
+            guest.call(guest.export(b"dealloc", capi.EXTERN_FUNC), ctypes.addressof(values), 2)

@@ -16,14 +16,14 @@ import ctypes
 import itertools
 import os
 import sys
-import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 from hybrid_compute.links.commons import Common
-from hybrid_compute.wasm import capi, mappings
-from hybrid_compute.wasm.limits import PAGE
+from hybrid_compute.wasm import mappings
+from hybrid_compute.wasm.limits import PAGE, in_units
+from hybrid_compute.wasm.traps import Denied
 
 SIZE = 1 << 32
 GUARD = 32 << 20
@@ -68,6 +68,11 @@ class Room:
         self.used += size
         return True
 
+    @property
+    def denial(self) -> Denied | None:
+        """What it was denied last, for the error of a guest that could not do without."""
+        return None if self.denied is None else Denied("memory", in_units(self.limit), in_units(self.denied))
+
 
 class Slot:
     """One block."""
@@ -87,7 +92,7 @@ class Slot:
         self.room = room
         self._holders = {_GUEST}
         room.slots.append(self)
-        _used[self.number] = self
+        used[self.number] = self
 
     def share(self, size: int) -> None:
         """Have the first `size` bytes, none of which is usable yet, be memory that other processes can be shown."""
@@ -130,7 +135,7 @@ class Slot:
         self._holders.discard(holder)
         if self.common is not None and self._holders.isdisjoint((_GUEST, ARRAYS)):
             self.common.leave()
-        if not self._holders and _used.pop(self.number, None) is not None:
+        if not self._holders and used.pop(self.number, None) is not None:
             self._be_free()
 
     def _be_free(self) -> None:
@@ -176,16 +181,12 @@ class Slot:
 _GUEST, ARRAYS = object(), object()
 _numbers = itertools.count(1)
 _free: list[Slot] = []
-_used: dict[int, Slot] = {}
-_making = threading.local()
+used: dict[int, Slot] = {}
+"""Those that somebody can see, by their number."""
 
 
-def making(room: Room) -> None:
-    """The memories that wasmtime makes in this thread from now on are for this guest."""
-    _making.room = room
-
-
-def _empty() -> Slot:
+def empty() -> Slot:
+    """One that nobody lives in."""
     try:
         return _free.pop()
     except IndexError:
@@ -197,82 +198,8 @@ def whole_pages(size: int) -> int:
     return -(-size // PAGE) * PAGE
 
 
-def _denied(text: bytes) -> int:
-    return capi.error_new(text) or 0
-
-
-signalled: list[BaseException] = []
-"""What handlers of signals have raised while a memory was made or given back."""
-
-
-def interruption() -> BaseException | None:
-    """What the main thread is to raise now that the memory is made or given back; None in all other threads."""
-    if signalled and threading.current_thread() is threading.main_thread():
-        return signalled.pop()
-    return None
-
-
-@capi.callback(capi.NewMemory)
-def _new(_env: Any, _type: Any, least: int, most: int, _reserved: int, _guard: int, result: Any) -> int:
-    try:
-        room: Room = _making.room
-        if not room.take(least):
-            return _denied(b"memory")
-        slot = _empty()
-        if room.shared:
-            slot.share(whole_pages(min(room.limit, most or SIZE)))
-        if not slot.resize(least):
-            return _denied(b"the system gives no more memory")
-        slot.enter(room)
-        made = result[0]
-        made.env, made.get_memory, made.grow_memory, made.finalizer = slot.number, _get, _grow, _leave
-        return 0
-    except Exception as error:
-        return _denied(str(error).encode())
-    except BaseException as error:
-        signalled.append(error)
-        return _denied(b"interrupted")
-
-
-@capi.callback(capi.GetMemory)
-def _get(number: int, size: Any, most: Any) -> int:
-    try:
-        slot = _used[number]
-        size[0], most[0] = slot.size, SIZE
-    except BaseException as error:  # without an answer the guest would write anywhere
-        signalled.append(error)
-        slot = _used[number]
-        size[0], most[0] = slot.size, SIZE
-    return int(slot.base)
-
-
-@capi.callback(capi.GrowMemory)
-def _grow(number: int, size: int) -> int:
-    try:
-        slot = _used[number]
-        room = slot.room
-        if room is None or size > SIZE or not room.take(size - slot.size):
-            return _denied(b"memory")
-        return 0 if slot.resize(size) else _denied(b"the system gives no more memory")
-    except BaseException as error:
-        signalled.append(error)
-        return _denied(b"interrupted")
-
-
-@capi.callback(capi.Finalizer)
-def _leave(number: int) -> None:
-    try:
-        _used[number].leave()
-    except BaseException as error:  # the block is lost, which is better than one that was not cleared
-        signalled.append(error)
-
-
-creator: Any = capi.MemoryCreator()
-creator.env, creator.new_memory, creator.finalizer = None, _new, capi.NO_FINALIZER
-
-
 def _keep_apart() -> None:
-    for slot in _used.values():
+    for slot in used.values():
         slot.keep_apart()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
+from threading import get_ident
 
 from hybrid_compute.errors import BackendUnavailable
 
@@ -24,9 +25,11 @@ class _Thread(threading.local):
 
 
 _thread = _Thread()
+occupied: set[int] = set()
+"""The threads in which guests are under way. In those, the short ways do not go: they do not ask for room."""
 
 
-def insist_on(needed: int) -> None:
+def insist_on(needed: int, otherwise: str = ", or lower Limits.stack") -> None:
     """Refuse to run a guest that may use so many bytes where this thread has too few."""
     if _thread.size is None:
         _thread.size = _stack_size()
@@ -34,7 +37,7 @@ def insist_on(needed: int) -> None:
         taken = f", of which others that call it may use {_thread.taken >> 10}" if _thread.taken else ""
         raise BackendUnavailable(
             f"this thread has a stack of {_thread.size >> 10} KiB{taken}, and the guest may use {needed >> 10}: call "
-            f"threading.stack_size({THREAD}) before the thread is started, or lower Limits.stack",
+            f"threading.stack_size({THREAD}) before the thread is started{otherwise}",
             backend="wasm",
         )
 
@@ -43,10 +46,13 @@ def take(needed: int) -> None:
     """`insist_on` it, and keep it until it is given back."""
     insist_on(needed)
     _thread.taken += needed + _SPARE
+    occupied.add(get_ident())
 
 
 def give_back(needed: int) -> None:
     _thread.taken -= needed + _SPARE
+    if not _thread.taken:
+        occupied.discard(get_ident())
 
 
 def _stack_size() -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 import wasmtime
 
 from hybrid_compute.errors import LimitExceeded
 from hybrid_compute.wasm.limits import Limits, in_units
-from hybrid_compute.wasm.slots import Room
 from hybrid_compute.wasm.trap import Trap
 
 _WORDS = {
@@ -41,30 +41,45 @@ MOST_FRAMES = 64
 """Of a backtrace; it begins with the innermost call."""
 
 
-def explain(trap: wasmtime.Trap, what: str, limits: Limits, room: Room) -> Exception:
+class Denied(NamedTuple):
+    """What a guest asked for and did not get: which limit it was, its value, and what would have exceeded it."""
+
+    limit: str
+    value: str
+    wanted: str
+
+
+def explain(trap: wasmtime.Trap, what: str, limits: Limits, denied: Denied | None) -> Exception:
     """The error to raise for a trap in the call of `what`."""
     code = trap.trap_code.name if trap.trap_code is not None else ""
-    return reason(code, trap.message, tuple(map(_frame, trap.frames[:MOST_FRAMES])), what, limits, room)
+    return reason(code, trap.message, tuple(map(_frame, trap.frames[:MOST_FRAMES])), what, limits, denied)
 
 
-def explain_text(text: str, what: str, limits: Limits, room: Room) -> Exception:
+def explain_text(text: str, what: str, limits: Limits, denied: Denied | None) -> Exception:
     """The error to raise for what a component says, which is a text."""
     code = next((code for words, code in _TEXTS.items() if words in text), "")
     frames = tuple(f"{name} at {offset}" for offset, name in _FRAME.findall(text)[:MOST_FRAMES])
     message = text.rpartition("Caused by:")[2].strip().splitlines()
-    return reason(code, message[0].strip() if message else text, frames, what, limits, room)
+    return reason(code, message[0].strip() if message else text, frames, what, limits, denied)
 
 
-def reason(code: str, message: str, frames: tuple[str, ...], what: str, limits: Limits, room: Room) -> Exception:
+def reason(
+    code: str, message: str, frames: tuple[str, ...], what: str, limits: Limits, denied: Denied | None
+) -> Exception:
     if code == "OUT_OF_FUEL":
         return exceeded(what, "fuel", f"{limits.fuel} units", "used it up")
     if code == "STACK_OVERFLOW":
         return exceeded(what, "stack", in_units(limits.stack), "nested its calls more deeply")
-    if room.denied is not None:
-        error = exceeded(what, "memory", in_units(limits.memory), f"asked for {in_units(room.denied)}, and then failed")
+    if denied is not None:
+        error = exceeded(what, denied.limit, denied.value, f"asked for {denied.wanted}, and then failed")
         error.__cause__ = Trap(_WORDS.get(code, message), code, frames)
         return error
     return Trap(f"{what}: {_WORDS.get(code) or message.splitlines()[0]} ({code or 'no code'})", code, frames)
+
+
+def wanted_room(error: BaseException) -> bool:
+    """Whether a guest has failed because it was denied something: a larger one might not."""
+    return isinstance(error, LimitExceeded) and isinstance(error.__cause__, Trap)
 
 
 def exceeded(what: str, limit: str, value: str, did: str) -> LimitExceeded:

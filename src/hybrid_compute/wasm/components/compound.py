@@ -1,7 +1,5 @@
 """Values that cross into a component and back, and are made of others: lists, tuples, records, options, results."""
 
-# What wasmtime keeps to itself is used here.
-# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import ctypes
@@ -9,11 +7,15 @@ from collections.abc import Callable, Sequence
 from ctypes import byref
 from typing import Any
 
-from wasmtime import _ffi as c
-
-from hybrid_compute.wasm.components.shapes import SIZE, Place, Shape, make_list, put_text, text
+from hybrid_compute.wasm.components import api
+from hybrid_compute.wasm.components.api import SIZE
+from hybrid_compute.wasm.components.shapes import Place, Shape, make_list, put_text, text
 from hybrid_compute.wasm.preview1.files import Allowance
 from hybrid_compute.wasm.trap import GuestError
+
+_TUPLE, _RECORD, _ENUM, _FLAGS, _OPTION, _RESULT = map(
+    api.kind, ("tuple", "record", "enum", "flags", "option", "result")
+)
 
 
 class Listed(Shape):
@@ -42,9 +44,9 @@ class Tupled(Shape):
     def put(self, value: Any, place: Place, path: str) -> None:
         if not isinstance(value, tuple) or len(value) != len(self._elements):
             self.refuse(value, path)
-        c.wasmtime_component_valtuple_new_uninit(byref(place.of.tuple), len(value))
+        api.tuple_new(byref(place.of.tuple), len(value))
         ctypes.memset(place.of.tuple.data, 0, len(value) * SIZE)
-        place.kind = c.WASMTIME_COMPONENT_TUPLE.value
+        place.kind = _TUPLE
         for index, (shape, each) in enumerate(zip(self._elements, value, strict=True)):
             shape.put(each, place.of.tuple.data[index], f"{path}[{index}]")
 
@@ -64,9 +66,9 @@ class Recorded(Shape):
         if not isinstance(value, self._type):  # type: ignore[arg-type]
             self.refuse(value, path)
         record, size = place.of.record, len(self._fields)
-        c.wasmtime_component_valrecord_new_uninit(byref(record), size)
-        ctypes.memset(record.data, 0, size * ctypes.sizeof(c.wasmtime_component_valrecord_entry_t))
-        place.kind = c.WASMTIME_COMPONENT_RECORD.value
+        api.record_new(byref(record), size)
+        ctypes.memset(record.data, 0, size * ctypes.sizeof(api.Entry))
+        place.kind = _RECORD
         for index, (theirs, ours, shape) in enumerate(self._fields):
             put_text(record.data[index].name, theirs)
             shape.put(getattr(value, ours), record.data[index].val, f"{path}.{ours}")
@@ -92,7 +94,7 @@ class Chosen(Shape):
         except (KeyError, TypeError):
             self.refuse(value, path)
         put_text(place.of.enumeration, name)
-        place.kind = c.WASMTIME_COMPONENT_ENUM.value
+        place.kind = _ENUM
 
     def take(self, place: Place, allowance: Allowance) -> Any:
         return self._values[text(place.of.enumeration)]
@@ -107,9 +109,9 @@ class Flags(Shape):
         if not isinstance(value, set | frozenset) or not value <= self._known:
             self.refuse(value, path)
         flags = place.of.flags
-        c.wasmtime_component_valflags_new_uninit(byref(flags), len(value))
-        ctypes.memset(flags.data, 0, len(value) * ctypes.sizeof(c.wasm_name_t))
-        place.kind = c.WASMTIME_COMPONENT_FLAGS.value
+        api.flags_new(byref(flags), len(value))
+        ctypes.memset(flags.data, 0, len(value) * ctypes.sizeof(api.Name))
+        place.kind = _FLAGS
         for index, each in enumerate(sorted(value)):
             put_text(flags.data[index], each)
 
@@ -123,7 +125,7 @@ class Optional(Shape):
         self._some = some
 
     def put(self, value: Any, place: Place, path: str) -> None:
-        place.kind = c.WASMTIME_COMPONENT_OPTION.value
+        place.kind = _OPTION
         if value is not None:
             place.of.option = boxed()
             self._some.put(value, place.of.option.contents, path)
@@ -146,7 +148,7 @@ class Outcome(Shape):
         shape, value = (self._error, value.value) if failed else (self._ok, value)
         if shape is None and value is not None:
             self.refuse(value, path)
-        place.kind, place.of.result.is_ok = c.WASMTIME_COMPONENT_RESULT.value, not failed
+        place.kind, place.of.result.is_ok = _RESULT, not failed
         if shape is not None:
             place.of.result.val = boxed()
             shape.put(value, place.of.result.val.contents, path)
@@ -162,4 +164,4 @@ class Outcome(Shape):
 
 def boxed() -> Any:
     """A place of its own, cleared, which is deleted with that which points to it."""
-    return c.wasmtime_component_val_new(byref(c.wasmtime_component_val_t()))
+    return api.val_new(byref(api.Value()))

@@ -5,18 +5,17 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from hybrid_compute.errors import InvalidInput
 from hybrid_compute.tasks import Task
+from hybrid_compute.wasm import granted
+from hybrid_compute.wasm.arguments import by_position
+from hybrid_compute.wasm.code import Code
 from hybrid_compute.wasm.contained import Contained
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import Limits
 from hybrid_compute.wasm.missing import missing
 from hybrid_compute.wasm.source import Source
-from hybrid_compute.wasm.text import binary
 
 if TYPE_CHECKING:
     from hybrid_compute.wasm.components.ready import ComponentReady
@@ -27,35 +26,13 @@ _LIMITS = Limits()
 _NONE: dict[str, Any] = {}
 
 
-class WasmComponent:
+class WasmComponent(Code):
     """A component: WebAssembly with types of its own (WIT), among them text, lists and whole records.
 
     Nothing is compiled before the first call. It reaches nothing but the functions that a task grants it.
     """
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.name = source.name
-
-    @classmethod
-    def from_file(cls, path: str | PathLike[str]) -> WasmComponent:
-        """The component in a file, in the binary format or (`.wat`) as text. It is read when it is first needed."""
-        file = Path(path)
-        if file.suffix == ".wat":
-            return cls.from_wat(file.read_text(), file.name)
-        return cls(Source(file.name, path=file, component=True))
-
-    @classmethod
-    def from_bytes(cls, source: bytes, name: str = "component") -> WasmComponent:
-        """The component in the binary format. Raises `InvalidInput` if it is none."""
-        made = cls(Source(name, bytes(source), component=True))
-        made.source.digest  # noqa: B018  # to say so now
-        return made
-
-    @classmethod
-    def from_wat(cls, text: str, name: str = "component") -> WasmComponent:
-        """The component as text. Raises `InvalidInput` that points to what is wrong in it."""
-        return cls.from_bytes(binary(text, name), name)
+    is_component = True
 
     @overload
     def task(self, stub: Callable[P, R], /) -> Task[P, R]: ...
@@ -94,9 +71,6 @@ class WasmComponent:
         )
         return Task(function, name=facts.pop("name", stub.__name__), pure=facts.pop("pure", not grants), **facts)
 
-    def __repr__(self) -> str:
-        return f"<WasmComponent {self.name}>"
-
 
 class ComponentFunction(Contained, Generic[P, R]):
     """An exported function of a component. Calling it runs it here, in this thread, in a sandbox of its own.
@@ -120,6 +94,7 @@ class ComponentFunction(Contained, Generic[P, R]):
         self.stub = stub
         self.limits = limits
         self.grants = dict(grants)
+        granted.check(self.grants)
         self.deterministic = deterministic
         self.restartable = not grants
         self._ready: ComponentReady | None = None
@@ -132,12 +107,17 @@ class ComponentFunction(Contained, Generic[P, R]):
         """Run it here; `leash` can stop it."""
         ready = self._ready or self._prepare()
         if kwargs or len(args) != ready.count:
-            args = self._by_position(args, kwargs)
+            args = by_position(self.stub.__name__, inspect.signature(self.stub), args, kwargs)
         return ready.call(leash, args)
+
+    @property
+    def is_ready(self) -> bool:
+        return self._ready is not None
 
     def prepare(self) -> None:
         """Compile it now rather than at the first call. Raises `InvalidInput` if the component does not have it so."""
-        self._prepare()
+        if not self.is_ready:
+            self._prepare()
 
     def _prepare(self) -> ComponentReady:
         name = self.stub.__name__
@@ -154,14 +134,6 @@ class ComponentFunction(Contained, Generic[P, R]):
         ready.link(name, self.grants, program)
         self._ready = ready.ComponentReady(program, self.export, self.stub)
         return self._ready
-
-    def _by_position(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
-        try:
-            bound = inspect.signature(self.stub).bind(*args, **kwargs)
-        except TypeError as error:
-            raise InvalidInput(f"{self.stub.__name__}: {error}") from error
-        bound.apply_defaults()
-        return bound.args
 
     def __repr__(self) -> str:
         return f"<ComponentFunction {self.export!r}>"

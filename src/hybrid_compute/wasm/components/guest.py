@@ -1,36 +1,24 @@
-"""Components: compiled, with what they import, and alive.
+"""Components: compiled, with what they import, and alive."""
 
-wasmtime's Python classes keep what a function of the host has raised in one place for all threads. So none of it
-travels through them here: it is on the leash of the guest, as with modules.
-"""
-
-# What wasmtime keeps to itself is used here, as in `capi`.
-# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
-import ctypes
-import os
 from collections.abc import Callable, Mapping, Sequence
-from ctypes import byref, create_string_buffer
 from typing import Any
 
-import wasmtime
-from wasmtime import _bindings as c
 from wasmtime import component
 
 from hybrid_compute.errors import InvalidInput, LimitExceeded
-from hybrid_compute.wasm import capi, slots
-from hybrid_compute.wasm.components.shapes import SIZE
+from hybrid_compute.wasm import capi, memories, slots
+from hybrid_compute.wasm.components import api
 from hybrid_compute.wasm.engines import Engine, Profile, engine_for
-from hybrid_compute.wasm.guest import MOST_MEMORIES, MOST_TABLES
-from hybrid_compute.wasm.held import Held, alive
+from hybrid_compute.wasm.held import alive
+from hybrid_compute.wasm.housed import MOST_MEMORIES, MOST_TABLES, Housed
 from hybrid_compute.wasm.leash import Leash
-from hybrid_compute.wasm.limits import Limits, in_units
+from hybrid_compute.wasm.limits import Limits
 from hybrid_compute.wasm.program import shared
-from hybrid_compute.wasm.slots import Room
 from hybrid_compute.wasm.source import Source
 from hybrid_compute.wasm.trap import Trap
-from hybrid_compute.wasm.traps import exceeded, explain_text
+from hybrid_compute.wasm.traps import explain_text
 
 HostCall = Callable[["ComponentGuest", Any, Any], None]
 """A function of the host: from the guest that calls, the places of its arguments, and that of the result."""
@@ -94,117 +82,69 @@ class ComponentProgram:
         return found
 
 
-class ComponentGuest(Held):
+class ComponentGuest(Housed):
     """A component, instantiated, with a call under way. Nothing can be called after a trap. `close` it."""
-
-    _store: int | None = None
 
     def __init__(self, program: ComponentProgram, leash: Leash) -> None:
         super().__init__(program.engine, program.limits, program.name)
-        self.room = Room(program.limits.memory, self._hoards)
-        self.host_calls = 0
-        self._instance = c.wasmtime_component_instance_t()
+        self._instance = api.Instance()
         store: int = capi.store_new(program.engine.pointer, self.number, None)
-        self._store = store
         try:
             self.hold(store, capi.store_context(store))
             own = slots.own and not program.engine.profile.components
             capi.store_limiter(
                 store, -1 if own else self.limits.memory, self.limits.table, -1, MOST_TABLES, MOST_MEMORIES
             )
-            self._at = ctypes.cast(self.context, ctypes.POINTER(c.wasmtime_context_t))
+            self._at = api.context(self.context)
             self.begin(leash)
-            slots.making(self.room)
-            linker, compiled = program.linker.ptr(), program.component.ptr()
-            self._enter(
-                lambda: c.wasmtime_component_linker_instantiate(linker, self._at, compiled, byref(self._instance))
-            )
+            memories.making(self.room)
+            self._enter(lambda: api.instantiate(program.linker, self._at, program.component, self._instance))
         except BaseException:
             self.close()
             raise
-
-    def begin(self, leash: Leash) -> None:
-        self.host_calls = 0
-        self.room.denied = None
-        super().begin(leash)
 
     def call(self, index: component.ExportIndex, values: Any, count: int, result: Any) -> None:
         """Call the exported function with this index.
 
         `values` are so many places for arguments, `result` is one or None. All of them are the caller's to delete.
         """
-        function, size = c.wasmtime_component_func_t(), 0 if result is None else 1
-        if not c.wasmtime_component_instance_get_func(byref(self._instance), self._at, index.ptr(), byref(function)):
+        function = api.function_of(self._instance, self._at, index)
+        if function is None:
             raise Trap(f"{self.name}: the component has no such function")
-        self._enter(lambda: c.wasmtime_component_func_call(byref(function), self._at, values, count, result, size))
-
-    def close(self) -> None:
-        """Give everything back."""
-        store, self._store = self._store, None
-        if store is not None:
-            if self.process == os.getpid():  # else a thread of the parent may have been in the midst of it
-                capi.store_delete(store)
-            self.let_go()
+        self._enter(lambda: api.call(function, self._at, values, count, result))
 
     # What goes wrong.
 
-    def _enter(self, enter: Callable[[], Any]) -> None:
+    def _enter(self, enter: Callable[[], str | None]) -> None:
         """Enter the guest by a function of the C API. Raises what goes wrong in there."""
         told = self.leash.taken()
         if told is not None:  # before it began
             raise told
-        error = enter()
-        if error:
-            raise self._failure(str(wasmtime.WasmtimeError._from_ptr(error)))
-
-    def _hoards(self) -> None:
-        wanted, limit = in_units(self.room.denied or 0), in_units(self.limits.memory)
-        self.leash.stop(exceeded(self.name, "memory", limit, f"asked for {wanted}, again and again"))
+        failed = enter()
+        if failed is not None:
+            raise self._failure(failed)
+        if interruption := memories.interruption():
+            raise interruption
 
     def _failure(self, text: str) -> BaseException:
-        told = self.leash.taken()
+        told = self.leash.taken() or memories.interruption()
         if told is not None:
             return told
         if "too much data is being copied" in text:
             return LimitExceeded(
                 f"{self.name} gives more than can cross at once, which is 128 MiB, and an element of a list takes up "
-                f"{SIZE} bytes of that: give large data as a string, or use a module",
+                f"{api.SIZE} bytes of that: give large data as a string, or use a module",
                 backend="wasm",
                 started=True,
             )
-        if "count too high" in text:
-            reason = f"{self.name} asks for more than {MOST_TABLES} tables or {MOST_MEMORIES} memories"
-            return LimitExceeded(f"{reason}: {text.splitlines()[-1].strip()}", backend="wasm", started=True)
-        if "table minimum size" in text:
-            return exceeded(self.name, "table", f"{self.limits.table} elements", "asks for more from the beginning")
-        if self.room.denied is not None and "wasm trap" not in text:
-            wanted = in_units(self.room.denied)
-            return exceeded(self.name, "memory", in_units(self.limits.memory), f"asks for {wanted} from the beginning")
-        return explain_text(text, self.name, self.limits, self.room)
-
-
-def _calling(context: Any) -> ComponentGuest:
-    guest = alive[capi.context_data(ctypes.cast(context, ctypes.c_void_p))]
-    assert isinstance(guest, ComponentGuest)
-    return guest
+        too_large = self.too_large(text) if "wasm trap" not in text else None
+        return too_large or explain_text(text, self.name, self.limits, self.room.denial)
 
 
 def _define(instance: component.LinkerInstance, name: str, call: HostCall) -> Any:
-    """Define a function of the host. What is given back is to live as long as the linker."""
+    def called(number: int, _type: Any, arguments: Any, results: Any) -> None:
+        guest = alive[number]
+        assert isinstance(guest, ComponentGuest)
+        call(guest, arguments, results)
 
-    @capi.callback(c.wasmtime_component_func_callback_t)
-    def enter(_data: Any, context: Any, _type: Any, arguments: Any, _count: Any, results: Any, _results: Any) -> int:
-        try:
-            call(_calling(context), arguments, results)
-            return 0
-        except BaseException as error:
-            _calling(context).leash.fail(error)
-            return capi.error_new(b"the host has stopped it") or 0
-
-    encoded = name.encode()
-    error = c.wasmtime_component_linker_instance_add_func(
-        instance.ptr(), create_string_buffer(encoded), len(encoded), enter, None, capi.NO_FINALIZER
-    )
-    if error:
-        raise wasmtime.WasmtimeError._from_ptr(error)
-    return enter
+    return api.define(instance, name, called)

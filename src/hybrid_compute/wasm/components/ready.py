@@ -8,19 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from ctypes import byref
 from typing import Any
 
-from wasmtime import _bindings as c
 from wasmtime.component import FuncType
 
 from hybrid_compute.errors import InvalidInput
-from hybrid_compute.tasks import Task
+from hybrid_compute.wasm.components import api
 from hybrid_compute.wasm.components.compound import Outcome
 from hybrid_compute.wasm.components.guest import ComponentGuest, ComponentProgram, HostCall
 from hybrid_compute.wasm.components.shapes import Shape
 from hybrid_compute.wasm.components.wit import shape_of, shape_of_result
+from hybrid_compute.wasm.granted import Granted
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.preview1.files import Allowance
 from hybrid_compute.wasm.trap import GuestError
-from hybrid_compute.wasm.traps import exceeded
 
 
 class ComponentReady:
@@ -45,8 +44,8 @@ class ComponentReady:
 
     def call(self, leash: Leash | None, args: Sequence[Any]) -> Any:
         program = self._program
-        values = (c.wasmtime_component_val_t * len(args))()
-        result = c.wasmtime_component_val_t()
+        values = (api.Value * len(args))()
+        result = api.Value()
         try:
             for index, ((name, shape), value) in enumerate(zip(self._parameters, args, strict=True)):
                 shape.put(value, values[index], f"{program.name}: argument {name!r}")
@@ -54,11 +53,11 @@ class ComponentReady:
             try:
                 guest.call(self._index, values, len(args), None if self._result is None else byref(result))
             finally:
-                guest.close()
+                guest.finish()
             return None if self._result is None else self._result.take(result, _allowance(program.name, guest))
         finally:
             for value in (*values, result):
-                c.wasmtime_component_val_delete(byref(value))
+                api.val_delete(byref(value))
 
 
 def crossing(what: str, function: Callable[..., Any], type: FuncType) -> tuple[list[tuple[str, Shape]], Shape | None]:
@@ -83,36 +82,38 @@ def link(what: str, granted: Mapping[str, Any], program: ComponentProgram) -> No
     for (space, name), type in program.imports().items():
         full = f"{space}#{name}" if space else name
         grant = granted.get(full, granted.get(name))
+        if grant is None and space.startswith("wasi:"):
+            raise InvalidInput(
+                f"{what}: the component imports {full}, so it expects an operating system (WASI 0.2), which components "
+                f"are not given here: build it without WASI, or for wasm32-wasip1, as a module: "
+                f"WasmModule(...).task(..., wasi=Wasi()) runs that"
+            )
         if grant is None:
             raise InvalidInput(
                 f"{what}: the component imports {full}, which it was not granted: grants={{{name!r}: ...}} would"
             )
-        function = grant.fn if isinstance(grant, Task) else grant
-        spaces.setdefault(space, []).append((name, _host_call(f"{what}: {full}", function, type)))
+        spaces.setdefault(space, []).append((name, _host_call(f"{what}: {full}", Granted(grant), type)))
     for space, functions in spaces.items():
         program.define(space, functions)
 
 
-def _host_call(what: str, function: Callable[..., Any], type: FuncType) -> HostCall:
-    parameters, shape = crossing(what, function, type)
+def _host_call(what: str, granted: Granted, type: FuncType) -> HostCall:
+    parameters, shape = crossing(what, granted.task.fn, type)
 
     def call(guest: ComponentGuest, arguments: Any, results: Any) -> None:
-        limit = guest.limits.host_calls
-        guest.host_calls += 1
-        if limit is not None and guest.host_calls > limit:
-            raise exceeded(guest.name, "host_calls", str(limit), "called functions of the host more often")
+        guest.count_host_call()
         allowance = _allowance(what, guest)
         given = [each.take(arguments[index], allowance) for index, (_, each) in enumerate(parameters)]
-        result = _called(function, given, shape)
+        result = _called(granted, guest, given, shape)
         if shape is not None:
             _put(shape, result, results[0], f"{what}: its result")
 
     return call
 
 
-def _called(function: Callable[..., Any], given: Sequence[Any], shape: Shape | None) -> Any:
+def _called(granted: Granted, guest: ComponentGuest, given: Sequence[Any], shape: Shape | None) -> Any:
     try:
-        return function(*given)
+        return granted.call(guest.leash, tuple(given), {})
     except GuestError as error:
         if not isinstance(shape, Outcome):
             raise

@@ -14,8 +14,6 @@ A function of a component that gives `result<t, e>` has the hint of `t`; what it
 whatever is left behind after an error can be deleted.
 """
 
-# What wasmtime keeps to itself is used here.
-# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import ctypes
@@ -26,15 +24,16 @@ from ctypes import byref
 from itertools import repeat
 from typing import Any, NoReturn
 
-from wasmtime import _ffi as c
-
 from hybrid_compute.errors import InvalidInput
+from hybrid_compute.wasm.components import api
+from hybrid_compute.wasm.components.api import OFFSET, SIZE
 from hybrid_compute.wasm.preview1.files import Allowance
 
 Place = Any
 """A `wasmtime_component_val_t`."""
-SIZE = ctypes.sizeof(c.wasmtime_component_val_t)
-OFFSET: int = c.wasmtime_component_val_t.of.offset
+
+
+_CHAR, _STRING, _LIST, _U8 = map(api.kind, ("char", "string", "list", "u8"))
 
 
 class Shape(ABC):
@@ -62,7 +61,7 @@ class Scalar(Shape):
     def __init__(self, name: str, field: str, letter: str, type: type[bool] | type[int] | type[float]) -> None:
         self.name = name
         self.type = type
-        self.kind: int = getattr(c, f"WASMTIME_COMPONENT_{name.upper()}").value
+        self.kind = api.kind(name)
         self._field = field
         self._form = struct.Struct("<" + letter)
         padded = struct.Struct(f"<B{OFFSET - 1}x{letter}{SIZE - OFFSET - self._form.size}x")
@@ -93,7 +92,7 @@ class Char(Shape):
     def put(self, value: Any, place: Place, path: str) -> None:
         if not isinstance(value, str) or len(value) != 1 or 0xD800 <= ord(value) < 0xE000:
             self.refuse(value, path)
-        place.kind, place.of.character = c.WASMTIME_COMPONENT_CHAR.value, ord(value)
+        place.kind, place.of.character = _CHAR, ord(value)
 
     def take(self, place: Place, allowance: Allowance) -> str:
         return chr(place.of.character)
@@ -109,7 +108,7 @@ class Text(Shape):
             put_text(place.of.string, value)
         except UnicodeEncodeError:
             self.refuse(value, path)
-        place.kind = c.WASMTIME_COMPONENT_STRING.value
+        place.kind = _STRING
 
     def take(self, place: Place, allowance: Allowance) -> str:
         allowance.take(place.of.string.size)
@@ -125,7 +124,7 @@ class Octets(Shape):
         if not isinstance(value, bytes | bytearray | memoryview):
             self.refuse(value, path)
         data = bytes(value)
-        values = bytearray(bytes([c.WASMTIME_COMPONENT_U8.value]).ljust(SIZE, b"\0") * len(data))
+        values = bytearray(bytes([_U8]).ljust(SIZE, b"\0") * len(data))
         values[OFFSET::SIZE] = data
         make_list(place, len(data))
         ctypes.memmove(place.of.list.data, (ctypes.c_char * len(values)).from_buffer(values), len(values))
@@ -165,14 +164,14 @@ class Scalars(Shape):
 
 
 def make_list(place: Place, size: int) -> None:
-    c.wasmtime_component_vallist_new_uninit(byref(place.of.list), size)
+    api.list_new(byref(place.of.list), size)
     ctypes.memset(place.of.list.data, 0, size * SIZE)
-    place.kind = c.WASMTIME_COMPONENT_LIST.value
+    place.kind = _LIST
 
 
 def put_text(place: Any, value: str) -> None:
     data = value.encode()
-    c.wasm_byte_vec_new(byref(place), len(data), (c.wasm_byte_t * len(data)).from_buffer_copy(data))
+    api.bytes_new(byref(place), len(data), api.octets(data))
 
 
 def text(place: Any) -> str:

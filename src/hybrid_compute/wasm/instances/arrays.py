@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid_compute.errors import BackendClosed, BackendUnavailable, InvalidInput
 from hybrid_compute.links.arena import address_of
-from hybrid_compute.wasm.signature import Convention, Signature
+from hybrid_compute.wasm.signature import Convention, Signature, Taken
 from hybrid_compute.wasm.slots import ARRAYS, Slot
 
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ class InPlace(Convention):
         super().__init__(what, signature, parameters, results)
         self._slot = slot
 
-    def place(self, guest: Guest, data: bytes | memoryview) -> int:
+    def place(self, guest: Guest, data: bytes | memoryview, taken: list[Taken]) -> int:
         slot = self._slot
         if slot is not None and isinstance(data, memoryview):
             address = address_of(data)
             if address is not None and slot.base <= address <= slot.base + slot.size - len(data):
                 return address - slot.base
-        return super().place(guest, data)
+        return super().place(guest, data, taken)
 
 
 def size_of(shape: Shape, dtype: np.dtype[Any]) -> int:

@@ -66,7 +66,7 @@ class Gate:
     def close(self) -> None:
         with self.turn():
             self.closed, self.quick = True, None
-            self.guest.close()
+            self.guest.finish()
 
     # The guest, for those who have passed.
 

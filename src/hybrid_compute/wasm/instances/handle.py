@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import struct
 from collections.abc import Callable, Sequence
 from ctypes import addressof, c_size_t, c_void_p, create_string_buffer
 from threading import get_ident
@@ -17,12 +16,14 @@ from typing import Any
 
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.wasm import capi
+from hybrid_compute.wasm.arguments import by_position
 from hybrid_compute.wasm.instances.gate import Gate
 from hybrid_compute.wasm.kinds import LETTERS
 from hybrid_compute.wasm.leash import NEVER
+from hybrid_compute.wasm.memories import signalled
 from hybrid_compute.wasm.signals import taken_away
-from hybrid_compute.wasm.signature import Convention
-from hybrid_compute.wasm.slots import signalled
+from hybrid_compute.wasm.signature import Convention, give_back
+from hybrid_compute.wasm.stack import occupied
 from hybrid_compute.wasm.watch import watch
 
 
@@ -30,14 +31,18 @@ def handle(gate: Gate, export: bytes, convention: Convention, stub: Callable[...
     """The function that calls this export."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        given = by_position(convention, stub, args, kwargs)
+        given = args if not kwargs and len(args) == convention.count else bound(convention, stub, args, kwargs)
         values = create_string_buffer(convention.size)
         with gate.calling() as guest:
-            convention.put(guest, values, given)
+            taken = convention.put(guest, values, given)
             guest.call(guest.export(export, capi.EXTERN_FUNC), addressof(values), convention.slots)
-            return convention.take(guest, values)
+            result = convention.take(guest, values)
+            give_back(guest, taken)
+            return result
 
-    quick = _quickly(gate, export, convention, call) if convention.plain and not gate.guest.program.hosts else call
+    program = gate.guest.program
+    as_usual = convention.plain and not program.hosts and not program.tells
+    quick = _quickly(gate, export, convention, call) if as_usual else call
     if stub is None:
         quick.__name__ = quick.__qualname__ = export.decode()
         return quick
@@ -49,20 +54,13 @@ def handle(gate: Gate, export: bytes, convention: Convention, stub: Callable[...
     return named
 
 
-def by_position(
+def bound(
     convention: Convention, stub: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, ...]:
     """The arguments in their order. Raises `InvalidInput` if they are not those that the function takes."""
-    if not kwargs and len(args) == convention.count:
-        return args
     if stub is None:
         raise InvalidInput(f"{convention.what} takes {convention.count} arguments by position, not {len(args)}")
-    try:
-        bound = inspect.signature(stub).bind(*args, **kwargs)
-    except TypeError as error:
-        raise InvalidInput(f"{convention.what}: {error}") from error
-    bound.apply_defaults()
-    return bound.args
+    return by_position(convention.what, inspect.signature(stub), args, kwargs)
 
 
 def _quickly(gate: Gate, export: bytes, convention: Convention, long: Callable[..., Any]) -> Callable[..., Any]:
@@ -82,14 +80,14 @@ def _quickly(gate: Gate, export: bytes, convention: Convention, long: Callable[.
 
     def call(*args: Any) -> Any:
         me = get_ident()
-        if gate.quick == me != gate.owner and not taken_away():
+        if gate.quick == me != gate.owner and me not in occupied and not taken_away():
             with lock:
                 gate.owner = me
                 try:
                     if gate.quick == me:
                         try:
                             put(*args)
-                        except (struct.error, OverflowError):
+                        except Exception:  # whatever it is, the long way says what is wrong
                             pass
                         else:
                             if fuel:

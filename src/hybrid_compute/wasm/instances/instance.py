@@ -163,8 +163,10 @@ class Instance:
 
     def close(self) -> None:
         """Give everything back. Arrays over its memory stay valid, and keep that memory."""
-        self._gate.close()
-        self._block.close()
+        try:
+            self._gate.close()
+        finally:
+            self._block.close()
 
     def __enter__(self) -> Instance:
         return self
@@ -194,7 +196,7 @@ def opened(
 ) -> Instance:
     """An instance of the module, compiled so that all its state can be seen."""
     visible, state = binary.exposed(source.data)
-    seen = source if visible == source.data else Source(source.name, visible)
+    seen = source if visible == source.data else Source(source.name, visible, trusted=source.trusted)
     profile = Profile(limits.fuel is not None, deterministic, limits.stack)
     program = Program(seen, profile, limits, source.name, partial(grants.link, source.name, dict(granted)))
     return Instance(program, source.digest, state, shared=shared and hasattr(os, "memfd_create"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hybrid_compute.wasm import capi
+from hybrid_compute.wasm import capi, memories
 from hybrid_compute.wasm.guest import Guest
 from hybrid_compute.wasm.instances.suspended import FunctionType, Suspended
 from hybrid_compute.wasm.leash import Leash
@@ -54,11 +54,13 @@ class LiveGuest(Guest):
         suspended = self.suspended
         assert suspended is not None
         if not suspended.poll():
+            if interruption := memories.interruption():
+                self.abandon()
+                raise interruption
             return False
         self.suspended = None
         error, self.trap.value = suspended.failure()
-        if error or self.trap.value:
-            raise self.failure(error)
+        self.check(error)
         return True
 
     def abandon(self) -> None:
