@@ -131,3 +131,23 @@ async def test_what_is_not_there_yet_cannot_be_looked_at(place: GpuBackend) -> N
     other = place.record()
     with pytest.raises(ValueError, match="another recording"):
         other.returns(x)
+
+
+async def test_what_comes_out_may_also_be_read_by_a_later_task(place: GpuBackend) -> None:
+    """All that comes out lies in one buffer, which no step may both read and write."""
+    with place.record() as g:
+        x = g.input("x", 1000)
+        y = shaders.along(x, 2.0)
+        z = shaders.along(y, 0.5)
+        g.returns(z, y)
+    array = floats(1000)
+    for _ in range(2):
+        found = await g(x=array)
+        wanted = shaders.along(array, 2.0)
+        for one, other in zip(found, (shaders.along(wanted, 0.5), wanted), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-6)
+    with pytest.raises(ValueError, match="is an input: it would come out as it was given"):
+        g.returns(x)
+    g.returns(z, y, stay=True)
+    kept = await g(x=array)
+    np.testing.assert_allclose(await kept[1].to_host(), wanted, rtol=1e-6)

@@ -20,7 +20,20 @@ from hybrid_compute.gpu.computable import Computable
 from hybrid_compute.gpu.facts import Facts
 from hybrid_compute.gpu.replies import Asked, Mailbox
 from hybrid_compute.gpu.shapes import DTYPES
-from hybrid_compute.gpu.work import Kept, Output, Place, Reply, Resident, Scratch, Step, Uniform, Upload, Work, Zeros
+from hybrid_compute.gpu.work import (
+    Fetch,
+    Kept,
+    Output,
+    Place,
+    Reply,
+    Resident,
+    Scratch,
+    Step,
+    Uniform,
+    Upload,
+    Work,
+    Zeros,
+)
 
 
 class Symbol(OnDevice):
@@ -98,6 +111,8 @@ class Recording:
         for symbol in symbols:
             if symbol.recording is not self:
                 raise ValueError(f"{symbol!r} was made by another recording")
+            if symbol in self._inputs.values():
+                raise ValueError(f"{symbol!r} is an input: it would come out as it was given")
         self._outputs = list(symbols)
         self._stay = stay
 
@@ -115,12 +130,21 @@ class Recording:
             raise InvalidInput(f"the inputs are {', '.join(self._inputs)}, and not {', '.join(arrays) or 'none'}")
         new = {id(symbol.resident()): _given(name, symbol, arrays[name]) for name, symbol in self._inputs.items()}
         outputs = {id(symbol.resident()): symbol for symbol in self._outputs}
+        read = self._read()
         for known, place in self._places.items():
             if known not in new:
-                new[known] = self._anew(place, outputs.get(known))
+                new[known] = self._anew(place, None if known in read else outputs.get(known))
         steps = [Step(step.kernel, [new[id(place)] for place in step.places], step.groups) for step in self._steps]
-        results = [new[id(symbol.resident())] for symbol in self._outputs]
-        return Work(steps, list(new.values()), results, reply)  # type: ignore[arg-type]
+        results = [_fetched(new[id(symbol.resident())], symbol) for symbol in self._outputs]
+        places = {id(place): place for place in (*new.values(), *results)}
+        return Work(steps, list(places.values()), results, reply)
+
+    def _read(self) -> set[int]:
+        """What steps read. If it comes out as well it has a buffer of its own: all else that comes out shares one."""
+        if self._stay:
+            return set()
+        bound = [pair for step in self._steps for pair in zip(step.places, step.kernel.bindings, strict=True)]
+        return {id(place) for place, (_, access) in bound if access == "read"}
 
     def _anew(self, place: Place, output: Symbol | None) -> Place:
         """The same place, for one playing: where it lies is another matter each time."""
@@ -139,6 +163,11 @@ class Recording:
                 return type(place)(place.nbytes)
             case _:
                 raise TypeError(f"a recording cannot have a {type(place).__name__}")
+
+
+def _fetched(place: Place, symbol: Symbol) -> Output:
+    """What comes out, of a place that may be only between steps."""
+    return place if isinstance(place, Output) else Fetch(place, symbol.shape, symbol.dtype.name)
 
 
 def _given(name: str, symbol: Symbol, array: Any) -> Place:

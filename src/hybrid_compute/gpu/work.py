@@ -118,7 +118,7 @@ class Fetch(Output):
 
     __slots__ = ("source",)
 
-    def __init__(self, source: Resident, shape: tuple[int, ...], dtype: str) -> None:
+    def __init__(self, source: Place, shape: tuple[int, ...], dtype: str) -> None:
         super().__init__(shape, dtype, source.nbytes)
         self.source = source
 
