@@ -246,7 +246,9 @@ def test_numbers_that_a_gpu_does_not_have_are_refused(device: Device, dtype: str
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (3,), (2, 0, 3), (3, 5)])
 def test_arrays_of_all_kinds_come_back(device: Device, dtype: str, shape: tuple[int, ...]) -> None:
     x = np.random.default_rng(0).integers(0, 100, shape).astype(dtype)
-    found = np.asarray(on(device, x))
+    there = on(device, x)
+    assert (there.nbytes, there.size) == (x.nbytes, x.size)
+    found = np.asarray(there)
     assert (found.dtype, found.shape) == (x.dtype, x.shape)
     np.testing.assert_array_equal(found, x)
 

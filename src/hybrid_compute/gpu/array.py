@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import weakref
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -34,7 +35,7 @@ class OnDevice(ABC):
     @property
     def size(self) -> int:
         """How many elements it has."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     @property
     def ndim(self) -> int:
@@ -57,7 +58,7 @@ class GpuArray(OnDevice):
     def __init__(self, device: Home, buffer: Buffer, shape: tuple[int, ...], dtype: str, nbytes: int) -> None:
         self.shape = shape
         self.dtype = np.dtype(dtype)
-        self.nbytes = nbytes
+        self.nbytes = math.prod(shape) * self.dtype.itemsize  # where it lies it may be rounded up to words
         self._device = device
         self._place: tuple[Buffer, int] | None = (buffer, nbytes)
         self._free = weakref.finalize(self, device.give_back, buffer)
