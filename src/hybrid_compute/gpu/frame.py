@@ -228,7 +228,7 @@ class Frame:
                 if isinstance(place, Output) and place.initial is not None:
                     if not self._is_near(place):
                         native.copy(encoder, up.host.raw, place.staged, place.buffer.raw, place.offset, place.nbytes)
-                elif type(place) is Kept or type(place) is Zeros:
+                elif (type(place) is Kept and not place.written) or type(place) is Zeros:
                     native.clear(encoder, place.buffer.raw, 0, place.nbytes)
 
     def _encode_steps(self, encoder: Any, steps: Iterable[Step]) -> None:

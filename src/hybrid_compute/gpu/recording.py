@@ -156,9 +156,10 @@ class Recording:
             case Resident():
                 return place  # it lies where it lies
             case Kept() if output is None:
-                return Zeros(place.nbytes)
+                return (Scratch if place.written else Zeros)(place.nbytes)
             case Kept():
-                return (Kept if self._stay else Output)(place.shape, place.dtype, place.nbytes)
+                kind = Kept if self._stay else Output
+                return kind(place.shape, place.dtype, place.nbytes, written=place.written)
             case Scratch():
                 return type(place)(place.nbytes)
             case _:

@@ -69,18 +69,25 @@ class Uniform(Place):
 
 
 class Output(Place):
-    """An array that the host will get. It begins as zeros, or as `initial`."""
+    """An array that the host will get. It begins as zeros, or as `initial`, unless it is `written` as a whole."""
 
-    __slots__ = ("dtype", "initial", "shape", "staged")
+    __slots__ = ("dtype", "initial", "shape", "staged", "written")
 
     def __init__(
-        self, shape: tuple[int, ...], dtype: str, nbytes: int, initial: Array | Sequence[Array] | None = None
+        self,
+        shape: tuple[int, ...],
+        dtype: str,
+        nbytes: int,
+        initial: Array | Sequence[Array] | None = None,
+        *,
+        written: bool = False,
     ) -> None:
         super().__init__(nbytes)
         self.shape = shape
         self.dtype = dtype
         self.initial = initial
         self.staged = 0
+        self.written = written
 
 
 class Scratch(Place):

@@ -97,3 +97,14 @@ def test_what_does_not_fit_is_refused(
 def test_different_dtypes_are_refused(gpu: Computer) -> None:
     with pytest.raises(InvalidInput, match=r"float16\[2, 2\] and float32\[2, 2\] do not fit"):
         gpu(ops.matmul, normal(1, 2, 2, dtype="float16"), normal(1, 2, 2))
+
+
+def test_of_nothing_is_nothing(gpu: Computer) -> None:
+    """Where no product is added up there are zeros, in memory that was used before as well."""
+    for _ in range(3):
+        gpu(ops.add, gpu.put(np.full((8, 8), 7, "float16")), 1)
+        for a, b in [
+            (normal(1, 8, 0), normal(2, 0, 8)),
+            (normal(1, 8, 0, dtype="float16"), normal(2, 0, 8, dtype="float16")),
+        ]:
+            np.testing.assert_array_equal(np.asarray(gpu(ops.matmul, gpu.put(a), b)), np.zeros((8, 8)))

@@ -86,7 +86,8 @@ class Operation(Computable):
         arrays = [each for each in args[: self._arrays] if each is not None]
         stays = any(isinstance(each, OnDevice) for each in arrays)
         results: list[Output] = [
-            (Kept if stays else Output)(slot.shape, slot.dtype, slot.spec.nbytes) for slot in plan.made
+            (Kept if stays else Output)(slot.shape, slot.dtype, slot.spec.nbytes, written=slot in plan.written)
+            for slot in plan.made
         ]
         known: dict[str, Sequence[Place]] = {
             "given": [each.resident() if isinstance(each, OnDevice) else Upload(each, each.nbytes) for each in arrays],
@@ -126,9 +127,8 @@ class Operation(Computable):
             return plan
         wide = [plan.scratch(slot.shape, "float32") if slot.dtype == "float16" else slot for slot in made]
         self._planner(plan, wide, *(widen(plan, each) if isinstance(each, Slot) else each for each in params))
-        written = {slot for dispatch in plan.dispatches for slot in dispatch.slots}
         for result, computed in zip(made, wide, strict=True):
-            if result is not computed and computed in written:  # results that nothing is written to are zeros
+            if result is not computed and computed in plan.written:
                 narrow(plan, computed, result)
         return plan
 

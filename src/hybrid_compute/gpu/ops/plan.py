@@ -89,6 +89,8 @@ class Plan:
     between: list[Slot] = field(default_factory=list[Slot])
     constants: list[Array] = field(default_factory=list["Array"])
     dispatches: list[Dispatch] = field(default_factory=list[Dispatch])
+    written: set[Slot] = field(default_factory=set[Slot])
+    """What steps write, which is always all of it. Results that are not among them are zeros."""
 
     def has(self, feature: str) -> bool:
         return feature in self.facts.features
@@ -113,6 +115,7 @@ class Plan:
         """Have so many workgroups run this. It is left out where there are none."""
         if groups > 0:
             packed = struct.pack(shader.format, *numbers)
+            self.written.update(slots)
             self.dispatches.append(Dispatch(shader.kernel, tuple(slots), padded(packed), folded(groups)))
 
 
