@@ -108,3 +108,14 @@ def test_of_nothing_is_nothing(gpu: Computer) -> None:
             (normal(1, 8, 0, dtype="float16"), normal(2, 0, 8, dtype="float16")),
         ]:
             np.testing.assert_array_equal(np.asarray(gpu(ops.matmul, gpu.put(a), b)), np.zeros((8, 8)))
+
+
+@pytest.mark.parametrize("size", [3, 20, 65])
+def test_an_infinity_spoils_its_own_row_and_column_alone(gpu: Computer, size: int) -> None:
+    """What tiles are padded with is nothing, not what comes next in memory."""
+    a, b = normal(1, size, size), normal(2, size, size)
+    a[1, 0] = b[0, 2] = np.inf
+    with np.errstate(invalid="ignore"):
+        wanted = np.isfinite(a @ b)
+        np.testing.assert_array_equal(np.isfinite(gpu(ops.matmul, a, b)), wanted)
+        np.testing.assert_array_equal(np.isfinite(gpu(ops.matvec, a, b.T)), wanted.T)
