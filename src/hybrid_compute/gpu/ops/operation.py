@@ -19,7 +19,7 @@ from hybrid_compute.gpu.array import Array, GpuArray, OnDevice
 from hybrid_compute.gpu.computable import Computable
 from hybrid_compute.gpu.facts import Facts
 from hybrid_compute.gpu.ops.half import narrow, widen
-from hybrid_compute.gpu.ops.plan import Plan, Slot, Spec
+from hybrid_compute.gpu.ops.plan import Plan, Role, Slot, Spec
 from hybrid_compute.gpu.shapes import DTYPES
 from hybrid_compute.gpu.work import Kept, Output, Place, Reply, Scratch, Step, Uniform, Upload, Work
 from hybrid_compute.tasks import Task
@@ -40,6 +40,9 @@ class Decorator(Protocol):
 
     def __call__(self, twin: Callable[P, R], /) -> Task[P, R]: ...
 
+
+Known: TypeAlias = dict[Role, Sequence[Place]]
+"""The places of a plan's slots, in one call."""
 
 _DTYPES = frozenset(DTYPES.values())
 _NUMBERS = (int, float, np.generic)
@@ -85,14 +88,12 @@ class Operation(Computable):
         plan = self.plan(args, facts)
         arrays = [each for each in args[: self._arrays] if each is not None]
         stays = any(isinstance(each, OnDevice) for each in arrays)
-        results: list[Output] = [
-            (Kept if stays else Output)(slot.shape, slot.dtype, slot.spec.nbytes, written=slot in plan.written)
-            for slot in plan.made
-        ]
-        known: dict[str, Sequence[Place]] = {
+        kind = Kept if stays else Output
+        results = [kind(shape, dtype, nbytes, written=written) for shape, dtype, nbytes, written in plan.results]
+        known: Known = {
             "given": [each.resident() if isinstance(each, OnDevice) else Upload(each, each.nbytes) for each in arrays],
             "made": results,
-            "between": [Scratch(slot.spec.nbytes) for slot in plan.between],
+            "between": [Scratch(nbytes) for nbytes in plan.sizes],
             "constant": [Upload(each, each.nbytes) for each in plan.constants],
         }
         places = [place for some in known.values() for place in some]
@@ -100,21 +101,24 @@ class Operation(Computable):
         for dispatch in plan.dispatches:
             numbers = Uniform(dispatch.numbers)
             places.append(numbers)
-            bound = [*(known[slot.role][slot.number] for slot in dispatch.slots), numbers]
+            bound = [*(known[role][number] for role, number in dispatch.bound), numbers]
             steps.append(Step(dispatch.kernel, bound, dispatch.groups))
         return Work(steps, places, results, reply)
 
     def plan(self, args: tuple[Any, ...], facts: Facts) -> Plan:
         """How a device with these facts computes a call with arguments of these shapes."""
-        specs = self._specs(args)
+        count = self._arrays
         try:
-            known = self._plans.get((facts, *specs))
-        except TypeError as error:
+            looks = [None if each is None else (each.shape, each.dtype) for each in args[:count]]
+            key = (facts, *looks, *args[count:])
+            known = self._plans.get(key)
+        except (AttributeError, TypeError) as error:  # no arrays, or what cannot be compared with earlier calls
+            self._specs(args)
             raise InvalidInput(f"{self.name}: {error}") from error
         if known is None:
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()
-            known = self._plans[facts, *specs] = self._planned(specs, facts)
+            known = self._plans[key] = self._planned(self._specs(args), facts)
         return known
 
     def _planned(self, specs: tuple[Any, ...], facts: Facts) -> Plan:

@@ -7,6 +7,7 @@ A plan knows no data. One that was made is used for every call of the same shape
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
+Role = Literal["given", "made", "between", "constant"]
 _SIZES = {"float32": 4, "float16": 2, "int32": 4, "uint32": 4}
 _MOST = 65_535
 
@@ -52,7 +54,7 @@ class Spec:
 class Slot:
     """An array of a plan. `constant` ones are the plan's own; `between` ones live from one dispatch to another."""
 
-    role: Literal["given", "made", "between", "constant"]
+    role: Role
     number: int
     spec: Spec
 
@@ -74,12 +76,12 @@ class Dispatch:
     """A kernel, the array for each of its bindings, its numbers as bytes, and how many workgroups there are."""
 
     kernel: Kernel
-    slots: tuple[Slot, ...]
+    bound: tuple[tuple[Role, int], ...]
     numbers: bytes
     groups: Size
 
 
-@dataclass(slots=True)
+@dataclass
 class Plan:
     """Slots and dispatches, in the order in which they are done. Made by calling `step`."""
 
@@ -91,6 +93,16 @@ class Plan:
     dispatches: list[Dispatch] = field(default_factory=list[Dispatch])
     written: set[Slot] = field(default_factory=set[Slot])
     """What steps write, which is always all of it. Results that are not among them are zeros."""
+
+    @functools.cached_property
+    def results(self) -> list[tuple[Shape, str, int, bool]]:
+        """Shape, dtype, bytes of all results, and whether steps write them. When all steps are there."""
+        return [(slot.shape, slot.dtype, slot.spec.nbytes, slot in self.written) for slot in self.made]
+
+    @functools.cached_property
+    def sizes(self) -> list[int]:
+        """Bytes of all that lies between steps. When all steps are there."""
+        return [slot.spec.nbytes for slot in self.between]
 
     def has(self, feature: str) -> bool:
         return feature in self.facts.features
@@ -116,7 +128,8 @@ class Plan:
         if groups > 0:
             packed = struct.pack(shader.format, *numbers)
             self.written.update(slots)
-            self.dispatches.append(Dispatch(shader.kernel, tuple(slots), padded(packed), folded(groups)))
+            bound = tuple((slot.role, slot.number) for slot in slots)
+            self.dispatches.append(Dispatch(shader.kernel, bound, padded(packed), folded(groups)))
 
 
 def padded(numbers: bytes) -> bytes:
