@@ -128,7 +128,7 @@ class Plan:
         if groups > 0:
             packed = struct.pack(shader.format, *numbers)
             self.written.update(slots)
-            bound = tuple((slot.role, slot.number) for slot in slots)
+            bound = tuple[tuple[Role, int], ...]((slot.role, slot.number) for slot in slots)
             self.dispatches.append(Dispatch(shader.kernel, bound, padded(packed), folded(groups)))
 
 
