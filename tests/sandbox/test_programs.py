@@ -357,6 +357,32 @@ def test_closing_at_any_moment_leaves_nothing_running(
         sandbox.run("result = 1")
 
 
+def test_closing_is_heard_by_the_thread_that_makes_interpreters(prepared: None) -> None:
+    """Also if it says so just as that thread forgets what it was woken for: `close` waited for it for ever."""
+    sandbox = Sandbox(ready=1)
+    spare = sandbox._spare
+    closing = threading.Thread(target=sandbox.close, daemon=True)
+    closed = threading.Event()
+
+    class Wanted(threading.Event):
+        def set(self) -> None:
+            super().set()
+            if spare._closed:
+                closed.set()
+
+        def clear(self) -> None:
+            if not closed.is_set():
+                closing.start()
+                assert closed.wait(60)
+            super().clear()
+
+    spare._wanted = Wanted()
+    assert sandbox.run("result = 1") == 1
+    assert closed.wait(60)
+    closing.join(60)
+    assert not closing.is_alive()
+
+
 @pytest.mark.parametrize("wrong", [{"memory": 1 << 20}, {"time": 0}, {"output": -1}, {"time": True}])
 def test_limits_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     """When they are said, not when a program runs."""

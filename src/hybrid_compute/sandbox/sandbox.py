@@ -147,6 +147,7 @@ class Spare:
         self._boxes: deque[Box] = deque()
         self._used: deque[Box] = deque()
         self._wanted = threading.Event()
+        self._vacant = threading.Lock()  # held by the one thread that makes them
         self._thread: threading.Thread | None = None
         self._process = os.getpid()
         self._closed = False
@@ -165,8 +166,8 @@ class Spare:
 
     def replace(self, used: Box) -> None:
         """This one is used up. There is time to make another one, now."""
-        if self._count and self._thread is None and not self._closed:
-            self._thread = started(self._fill, "hybrid-compute-sandbox-ready")
+        if self._count and not self._closed and self._vacant.acquire(blocking=False):
+            self._start()
         if self._thread is None or self._used:  # what a program took is not to pile up
             used.close()
         else:
@@ -175,9 +176,17 @@ class Spare:
         if self._closed:  # meanwhile, and nobody comes any more to clear it away
             self._clear()
 
+    def _start(self) -> None:
+        try:
+            self._thread = started(self._fill, "hybrid-compute-sandbox-ready")
+        except RuntimeError:  # this process may have no more threads: then each is made when it is asked for
+            self._vacant.release()
+
     def _fill(self) -> None:
-        while not self._closed:
-            self._wanted.clear()
+        while True:
+            self._wanted.clear()  # before it looks: who closes says so, and then sets it
+            if self._closed:
+                return
             try:
                 while self._used:
                     self._used.popleft().close()
@@ -185,6 +194,7 @@ class Spare:
                     self._boxes.append(Box(interpreter(), self._limits))
             except Exception:  # who asks next tries it again, and is told
                 self._thread = None
+                self._vacant.release()
                 return
             self._wanted.wait()
 
