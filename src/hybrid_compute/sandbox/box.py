@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from hybrid_compute.sandbox.imports import Caller
 from hybrid_compute.sandbox.interpreter import Interpreter
 from hybrid_compute.sandbox.limits import Limits
 from hybrid_compute.sandbox.prepare import PROFILE
+from hybrid_compute.sandbox.values import tagged
 from hybrid_compute.sandbox.worlds import World, fixed
 from hybrid_compute.schema import encode_json
 from hybrid_compute.tasks import AnyTask
@@ -36,6 +37,10 @@ class Job:
     grants: Mapping[str, AnyTask] = field(default_factory=dict)
     world: World = field(default_factory=lambda: fixed(0))
     name: str = "the program"
+    function: str | None = None
+    """Of a source that defines one: it is called with the `args` and `kwargs` of the input."""
+    returns: Sequence[str] = ()
+    """The types that its result may have parts of, besides those of JSON."""
 
     def encoded(self, limits: Limits) -> tuple[str, str]:
         """The job and the input, as the runner inside reads them. Raises `NotTransferable`."""
@@ -49,6 +54,9 @@ class Job:
             "output": limits.output,
             "result": limits.result,
         }
+        if self.function is not None:
+            job |= {"function": self.function, "returns": self.returns}
+            return json.dumps(job), encode_json(tagged(self.input)).decode()
         given = base64.b64encode(self.input) if as_bytes else encode_json(self.input)
         return json.dumps(job), given.decode()
 
@@ -109,6 +117,8 @@ class Box(Held, Caller):
         return self._job.world
 
     def sleep(self, seconds: float) -> None:
+        if not seconds >= 0:  # our `time.sleep` in there never asks for that
+            raise TaskFailed(f"{self.name} has broken the interpreter that ran it: it asked to sleep for {seconds} s")
         self.world.clock.sleep(round(min(seconds, 1e9) * 1e9), self.leash.may_go_on)
 
     def call_grant(self, name: str, arguments: str) -> str:

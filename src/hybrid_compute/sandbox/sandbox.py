@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any, Self
 
@@ -81,11 +81,32 @@ class Sandbox:
         leash: Leash | None = None,
     ) -> Outcome:
         """The same, with what it printed as `output`. `leash` can stop it from any thread."""
-        self._insist_on_open()
         leash = leash if leash is not None else Leash()
         if timeout is not None:
             _limit(leash, timeout, name)
-        job = Job(source, input, files or {}, self._grants, self._world(), name)
+        return self._execute(Job(source, input, files or {}, self._grants, self._world(), name), leash)
+
+    def call(
+        self,
+        source: str,
+        function: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        returns: Sequence[str] = (),
+        leash: Leash | None = None,
+    ) -> Any:
+        """What a function of the source returns for these arguments, which it gets as they are.
+
+        They may be all that JSON can say, and bytes, tuples, sets, dates and the like. The result is JSON or bytes;
+        what is in it of the types that `returns` names is said in JSON's words.
+        """
+        given = {"args": [*args], "kwargs": dict(kwargs or {})}
+        job = Job(source, given, {}, self._grants, self._world(), function, function, returns)
+        return self._execute(job, leash if leash is not None else Leash()).result
+
+    def _execute(self, job: Job, leash: Leash) -> Outcome:
+        self._insist_on_open()
         return run_with_room(lambda: self._run(job, leash))
 
     @staticmethod
