@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hybrid_compute.errors import BackendClosed, NotTransferable, TaskFailed
+from hybrid_compute.errors import BackendClosed, InvalidInput, NotTransferable, TaskFailed
 from hybrid_compute.links.threads import start
 from hybrid_compute.sandbox import Limits, Sandbox
 from hybrid_compute.sandbox.box import Box
@@ -383,8 +383,37 @@ def test_closing_is_heard_by_the_thread_that_makes_interpreters(prepared: None) 
     assert not closing.is_alive()
 
 
-@pytest.mark.parametrize("wrong", [{"memory": 1 << 20}, {"time": 0}, {"output": -1}, {"time": True}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"memory": 1 << 20}, {"time": 0}, {"output": -1}, {"time": True}, {"time": "1"}),
+        *({"memory": 64e6}, {"output": 1.5}, {"result": 100.5}, {"host_calls": 0.5}),
+    ],
+)
 def test_limits_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     """When they are said, not when a program runs."""
     with pytest.raises((ValueError, TypeError), match="Limits"):
         Limits(**wrong)
+
+
+def test_limits_may_be_larger_than_what_there_is(prepared: None) -> None:
+    """Whoever does not want to limit something says so with a number that is never reached."""
+    with Sandbox(limits=Limits(time=math.inf, memory=1 << 70, output=1 << 70, result=1 << 70), ready=0) as sandbox:
+        assert sandbox.run("print('x' * 10_000_000); result = 1") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"files": {"a": 5}}, "the content of the file 'a' must be text or bytes, not 5"),
+        ({"files": {"a": None}}, "the content of the file 'a' must be text or bytes, not None"),
+        ({"files": {"a": "\ud800"}}, "the content of the file 'a' cannot be UTF-8"),
+        ({"files": {1: "x"}}, "the path of a file must be a text, not 1"),
+        ({"source": b"result = 1"}, "the source of the program must be a text, not of type bytes"),
+        ({"source": None}, "the source of the program must be a text, not of type NoneType"),
+    ],
+)
+def test_what_is_no_program_and_no_file_is_refused(box: Sandbox, given: dict[str, Any], said: str) -> None:
+    """Before anything runs, by name."""
+    with pytest.raises(InvalidInput, match=said):
+        box.run(**{"source": "result = 1", **given})

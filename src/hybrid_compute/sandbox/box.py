@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hybrid_compute.errors import LimitExceeded, TaskFailed
+from hybrid_compute.errors import InvalidInput, LimitExceeded, TaskFailed
 from hybrid_compute.sandbox import components, grants
 from hybrid_compute.sandbox.answers import Outcome, exceeded, outcome_of
 from hybrid_compute.sandbox.imports import Caller
@@ -42,13 +42,17 @@ class Job:
     returns: Sequence[str] = ()
     """The types that its result may have parts of, besides those of JSON."""
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.source, str):
+            raise InvalidInput(f"the source of {self.name} must be a text, not of type {type(self.source).__name__}")
+
     def encoded(self, limits: Limits) -> tuple[str, str]:
-        """The job and the input, as the runner inside reads them. Raises `NotTransferable`."""
+        """The job and the input, as the runner inside reads them. Raises `NotTransferable` or `InvalidInput`."""
         as_bytes = isinstance(self.input, bytes | bytearray | memoryview)
         job = {
             "source": self.source,
             "bytes": as_bytes,
-            "files": {path: base64.b64encode(_bytes(content)).decode() for path, content in self.files.items()},
+            "files": {path: _in_base64(path, content) for path, content in self.files.items()},
             "grants": list(self.grants),
             "seed": self.world.seed,
             "output": limits.output,
@@ -65,6 +69,8 @@ _REPORT = 1 << 20
 """Bytes of a report, without what the program printed."""
 _ESCAPED = 12
 """Bytes that one character may take up in JSON."""
+_ADDRESSABLE = 1 << 32
+"""Bytes that an interpreter of 32 bits can have."""
 _FIRST = Job("result = sum(input); print(result)", [1, 2])
 
 
@@ -80,7 +86,7 @@ class Box(Held, Caller):
         store: int = capi.store_new(interpreter.engine.pointer, self.number, None)
         try:
             self.hold(store, capi.store_context(store))
-            capi.store_limiter(store, limits.memory, -1, -1, -1, -1)
+            capi.store_limiter(store, min(limits.memory, _ADDRESSABLE), -1, -1, -1, -1)
             context = components.Context(self.context)
             instance = components.instantiate(interpreter.linker, interpreter.compiled, context)
             self._run = components.Function(instance, context, "run")
@@ -147,5 +153,13 @@ class Box(Held, Caller):
         return TaskFailed(f"{self.name} has broken the interpreter that ran it: {reason}", remote_traceback=text)
 
 
-def _bytes(content: str | bytes) -> bytes:
-    return content.encode() if isinstance(content, str) else bytes(content)
+def _in_base64(path: object, content: object) -> str:
+    if not isinstance(path, str):
+        raise InvalidInput(f"the path of a file must be a text, not {path!r}")
+    try:
+        given = content.encode() if isinstance(content, str) else content
+    except UnicodeError as error:
+        raise InvalidInput(f"the content of the file {path!r} cannot be UTF-8: {error}") from error
+    if not isinstance(given, bytes | bytearray | memoryview):
+        raise InvalidInput(f"the content of the file {path!r} must be text or bytes, not {given!r}")
+    return base64.b64encode(given).decode()

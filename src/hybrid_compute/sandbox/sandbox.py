@@ -66,7 +66,8 @@ class Sandbox:
         """What the program leaves in `result`; what it printed, if it leaves none.
 
         `files` are there for its `open`, by their paths. Raises `TaskFailed` for what the program raises, with its
-        traceback; `LimitExceeded` where it needs more than `limits`; `TaskTimeout` after `timeout` seconds.
+        traceback; `LimitExceeded` where it needs more than `limits`; `TaskTimeout` after `timeout` seconds;
+        `InvalidInput` or `NotTransferable` for what cannot be given to a program.
         """
         return self.execute(source, input, files=files, timeout=timeout, name=name).result
 
