@@ -284,6 +284,36 @@ def test_many_threads_share_a_sandbox(box: Sandbox) -> None:
     assert stack.THREAD > 256 << 10
 
 
+DEEP = """
+import sys
+from hybrid_compute.errors import LimitExceeded
+from hybrid_compute.sandbox import Sandbox
+
+sys.setrecursionlimit(100_000)
+box = Sandbox(ready=0)
+
+def down(depth, source):
+    if not depth:
+        return box.run(source)
+    return [*map(down, [depth - 1], [source])][0]
+
+for depth in range(4_500, 7_500, 100):
+    assert down(depth, "result = 1") == 1
+try:
+    down(8_000, "import sys\\nsys.setrecursionlimit(10**9)\\ndef g(): return [*map(lambda _: g(), [1])]\\ng()")
+except LimitExceeded as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what is left of a stack is seen on Linux only")
+def test_who_has_used_up_its_stack_is_lent_another(prepared: None) -> None:
+    """It counts what is left of it, not how large it once was: a program that uses all of its own killed the process."""
+    ran = subprocess.run([sys.executable, "-c", DEEP], capture_output=True, text=True, timeout=120, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "nested its calls more deeply than the 4 MiB of stack" in ran.stdout
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_forked_child_has_sandboxes_of_its_own(box: Sandbox) -> None:
     """And its parent's go on."""
