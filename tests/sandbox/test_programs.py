@@ -308,7 +308,7 @@ except LimitExceeded as error:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what is left of a stack is seen on Linux only")
 def test_who_has_used_up_its_stack_is_lent_another(prepared: None) -> None:
-    """It counts what is left of it, not how large it once was: a program that uses all of its own killed the process."""
+    """What is left of it counts: a program that nested its calls as deeply as it may killed the process."""
     ran = subprocess.run([sys.executable, "-c", DEEP], capture_output=True, text=True, timeout=120, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "nested its calls more deeply than the 4 MiB of stack" in ran.stdout
