@@ -188,7 +188,7 @@ def test_a_program_ends_while_guests_wait_in_functions_of_the_host() -> None:
 
         def wait() -> None:
             inside.release()
-            threading.Event().wait()
+            time.sleep(2)
 
         waiting = WAITS.task("waiting", grants={"wait": wait}, limits=Limits(time=None))
         threading.stack_size(8 << 20)
