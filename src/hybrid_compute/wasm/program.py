@@ -20,6 +20,7 @@ from hybrid_compute.wasm.cache import cache, compiled
 from hybrid_compute.wasm.engines import Engine, Profile, end_engines, engine_for
 from hybrid_compute.wasm.held import alive
 from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.names import listed, shown_text
 from hybrid_compute.wasm.source import Source
 from hybrid_compute.wasm.wasi import Wasi
 from hybrid_compute.wasm.watch import stop_all, watch
@@ -65,7 +66,8 @@ class Program:
         made = c_void_p()
         error = capi.linker_instantiate_pre(capi.pointer(linker), capi.pointer(self.module), addressof(made))
         if error:
-            raise InvalidInput(f"{self.name}: {capi.taken_error(error)}; grant it what it imports, or allow WASI")
+            said = shown_text(str(capi.taken_error(error)))
+            raise InvalidInput(f"{self.name}: {said}; grant it what it imports, or allow WASI")
         assert made.value is not None
         weakref.finalize(self, capi.pre_delete, made.value)
         return made.value
@@ -75,10 +77,8 @@ class Program:
         for each in self.module.exports:
             if each.name == export and isinstance(each.type, wasmtime.FuncType):
                 return tuple(map(str, each.type.params)), tuple(map(str, each.type.results))
-        names = sorted(each.name for each in self.module.exports if isinstance(each.type, wasmtime.FuncType))
-        raise InvalidInput(
-            f"{self.name}: the module exports no function {export!r}; it has {', '.join(names) or 'none'}"
-        )
+        names = [each.name or "" for each in self.module.exports if isinstance(each.type, wasmtime.FuncType)]
+        raise InvalidInput(f"{self.name}: the module exports no function {export!r}; it has {listed(names)}")
 
 
 def _is_dealloc(type: object) -> bool:
@@ -128,7 +128,8 @@ def load(kind: type[Code], source: Source, engine: Engine) -> Code:
             data = tables.telling(source.data) if changes else source.data
             return bytes(kind(engine.engine, data).serialize())
         except wasmtime.WasmtimeError as error:
-            raise InvalidInput(f"{source.name} is no {kind.__name__.lower()} that can be run: {error}") from error
+            said = shown_text(str(error))  # all of it could be as long as the module: so it is no cause either
+            raise InvalidInput(f"{source.name} is no {kind.__name__.lower()} that can be run: {said}") from None
 
     kept = cache()
     code = compiled(digest, engine.profile, compile, kept)
