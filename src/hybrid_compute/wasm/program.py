@@ -110,8 +110,8 @@ def shared(kind: type[Code], source: Source, engine: Engine) -> Shared[Code]:
         with compiling:  # others compile other modules meanwhile
             known: Shared[Code] | None = engine.code.get(key)
             if known is None:
-                made = Shared(load(kind, source, engine))
-                known = engine.code.setdefault(key, made)
+                made: Shared[Code] = Shared(load(kind, source, engine))
+                return engine.code.setdefault(key, made)
             return known
     finally:
         with _lock:
