@@ -79,6 +79,7 @@ def _in_a_call(thread: int | None) -> bool:
 
 def test_a_kernel_is_stopped_when_its_time_is_up() -> None:
     """And is as good as new afterwards."""
+    spin(1)  # to compile it takes time, too
     began = time.monotonic()
     with time_limit(0.05), pytest.raises(TaskTimeout, match="spin: the kernel was not done when its time was up"):
         spin(FOREVER)
@@ -120,18 +121,49 @@ def test_a_kernel_that_is_not_interruptible_is_asked_before_it_begins() -> None:
 
 def test_the_ticks_end_when_nobody_needs_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread that raises the epoch goes soon after the last kernel, and comes back with the next."""
-    monkeypatch.setattr(limits, "_KEPT", 0.02)
+    monkeypatch.setattr(limits, "_KEPT", 4)
     spin(1)
 
     def ticking() -> list[threading.Thread]:
         return [each for each in threading.enumerate() if each.name == "hybrid-compute-kernel-epochs"]
 
     for thread in ticking():
-        limits._needed = min(limits._needed, time.monotonic() + 0.02)
+        limits._left = min(limits._left, 4)
         thread.join()
     assert not ticking()
     with time_limit(0.05), pytest.raises(TaskTimeout):
         spin(FOREVER)
+
+
+def test_a_kernel_ends_though_the_thread_that_ticks_was_not_run_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes on where it was, for longer than it would have been kept: who waits for a tick gets it."""
+    caught: list[BaseException] = []
+    stalled = threading.Event()
+    monkeypatch.setattr(limits, "_KEPT", 40)
+    monkeypatch.setattr(limits, "_left", 0)
+    before = list(limits._tickers)
+
+    def stall() -> None:
+        if not stalled.is_set():
+            time.sleep(50 * limits.TICK)
+            stalled.set()
+
+    def work() -> None:
+        try:
+            with time_limit(0.05):
+                spin(FOREVER)
+        except BaseException as error:
+            caught.append(error)
+
+    spin(1)
+    limits.on_tick(stall)
+    try:
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(20)
+    finally:
+        limits._tickers[:] = before
+    assert [type(each) for each in caught] == [TaskTimeout]
 
 
 # By a signal.

@@ -29,13 +29,15 @@ FOREVER = 1 << 62
 OFTEN = 2
 SELDOM = 200
 """Even who only waits for his time to be up says once a second that the ticks are still needed."""
-_KEPT = SELDOM * TICK * 2
+_KEPT = SELDOM * 2
+"""So many ticks more there are, after somebody has said that they are needed. They are counted, and not timed: a thread
+that was not run for a while has not ticked, and kernels wait for it all the same."""
 
 _until: ContextVar[float] = ContextVar("until", default=math.inf)
 _lock = threading.RLock()  # a signal may be handled by a function that calls kernels, while it is held
 _tickers: list[Callable[[], object]] = []
 _ticking = False
-_needed = -math.inf
+_left = 0
 
 
 class Abandoned(Exception):  # it says what happened
@@ -81,24 +83,24 @@ def on_tick(ticker: Callable[[], object]) -> None:
 
 def keep_ticking() -> None:
     """See to it that there are ticks for the next seconds."""
-    global _ticking, _needed  # noqa: PLW0603  # one process has one thread for it
-    now = time.monotonic()
-    if _needed - now > _KEPT / 2:
+    global _ticking, _left  # noqa: PLW0603  # one process has one thread for it
+    if _left > _KEPT / 2:
         return
     with _lock:
-        _needed = now + _KEPT
+        _left = _KEPT
         if not _ticking:
             _ticking = True
             threading.Thread(target=_tick, name="hybrid-compute-kernel-epochs", daemon=True).start()
 
 
 def _tick() -> None:
-    global _ticking  # noqa: PLW0603
+    global _ticking, _left  # noqa: PLW0603
     while True:
         with _lock:
-            if time.monotonic() > _needed:
+            if _left <= 0:
                 _ticking = False
                 return
+            _left -= 1
         for ticker in _tickers:
             ticker()
         time.sleep(TICK)
@@ -106,8 +108,8 @@ def _tick() -> None:
 
 def after_fork() -> None:
     """In a child there is no thread that ticks, and the one that forked is its main thread."""
-    global _ticking, _needed, _lock, _main
-    _ticking, _needed, _lock, _main = False, -math.inf, threading.RLock(), threading.get_ident()
+    global _ticking, _left, _lock, _main
+    _ticking, _left, _lock, _main = False, 0, threading.RLock(), threading.get_ident()
 
 
 _main: int | None = threading.main_thread().ident
