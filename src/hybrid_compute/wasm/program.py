@@ -108,11 +108,12 @@ def shared(kind: type[Code], source: Source, engine: Engine) -> Shared[Code]:
         compiling = _compiling.setdefault(place, threading.RLock())  # the handler of a signal may need the same code
     try:
         with compiling:  # others compile other modules meanwhile
-            known: Shared[Code] | None = engine.code.get(key)
+            known = engine.code.get(key)
             if known is None:
                 made: Shared[Code] = Shared(load(kind, source, engine))
-                return engine.code.setdefault(key, made)
-            return known
+                known = engine.code.setdefault(key, made)
+            found: Shared[Code] = known
+            return found
     finally:
         with _lock:
             _compiling.pop(place, None)
@@ -165,7 +166,7 @@ def _end() -> None:
     """
     stop_all()
     watch.end()
-    for guest in list(alive.values()):
+    for guest in alive.values():
         if guest.number not in watch.running:
             guest.close()
     end_engines()

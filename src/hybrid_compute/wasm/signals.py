@@ -36,16 +36,18 @@ def taken_away() -> bool:
 
 def insist_on_handlers() -> None:
     """Refuse to run a guest where its trap would end the process."""
-    if taken_away():
+    if faulthandler.is_enabled() and taken_away():
         raise BackendUnavailable(
             "faulthandler was enabled after the first use of WASM, so a trap in a guest would end the process: enable "
             "it before (python -X faulthandler), or disable it",
             backend="wasm",
         )
-    for number, before in zip(TRAPS, _handlers_before, strict=False):
-        if _handler_of(number) != before:
-            raise BackendUnavailable(
-                f"{signal.Signals(number).name} was given a handler after the first use of WASM, so a trap in a guest "
-                f"would not be one any more: call signal.signal before that",
-                backend="wasm",
-            )
+    if [*map(_handler_of, TRAPS)] != _handlers_before:
+        changed = next(
+            each for each, before in zip(TRAPS, _handlers_before, strict=True) if _handler_of(each) != before
+        )
+        raise BackendUnavailable(
+            f"{changed.name} was given a handler after the first use of WASM, so a trap in a guest would be none any "
+            f"more: call signal.signal before that",
+            backend="wasm",
+        )
