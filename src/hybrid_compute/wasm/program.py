@@ -164,12 +164,14 @@ def _end() -> None:
 
     All but guests that wait in a function of the host still: their threads are in the midst of them, and end with us.
     """
-    stop_all()
-    watch.end()
-    for guest in alive.values():
-        if guest.number not in watch.running:
-            guest.close()
-    end_engines()
+    try:
+        stop_all()
+    finally:  # Ctrl-C, a second time
+        watch.end()
+        for guest in alive.values():
+            if guest.number not in watch.running:
+                guest.close()
+        end_engines()
 
 
 atexit.register(_end)
