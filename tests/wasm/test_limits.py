@@ -85,7 +85,7 @@ def test_a_guest_may_have_eight_tables_and_memories(many: str) -> None:
         if count == 8:
             assert task() is None
         else:
-            with pytest.raises(LimitExceeded, match="run asks for more than 8 tables or 8 memories"):
+            with pytest.raises(LimitExceeded, match="run asks for more than 8 tables, 8 memories"):
                 task()
 
 

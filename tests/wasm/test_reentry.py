@@ -172,13 +172,13 @@ def test_what_is_left_of_the_stack_counts(how: str) -> None:
 
 
 def test_threads_are_told_from_those_that_had_their_number_before() -> None:
-    tokens: list[object] = []
+    stacks: list[object] = []
     for _ in range(3):
-        thread = threading.Thread(target=lambda: tokens.append(stack.token()))
+        thread = threading.Thread(target=lambda: stacks.append(stack.here.stack))
         thread.start()
         thread.join()
-    assert len(set(map(id, tokens))) == 3
-    assert stack.token() is stack.token()
+    assert len(set(map(id, stacks))) == 3
+    assert stack.here.stack is stack.here.stack
 
 
 def test_a_program_ends_while_guests_wait_in_functions_of_the_host() -> None:
@@ -188,7 +188,7 @@ def test_a_program_ends_while_guests_wait_in_functions_of_the_host() -> None:
 
         def wait() -> None:
             inside.release()
-            threading.Event().wait()
+            time.sleep(2)
 
         waiting = WAITS.task("waiting", grants={"wait": wait}, limits=Limits(time=None))
         threading.stack_size(8 << 20)

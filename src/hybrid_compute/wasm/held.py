@@ -18,8 +18,6 @@ from hybrid_compute.wasm.limits import Limits
 from hybrid_compute.wasm.traps import exceeded
 from hybrid_compute.wasm.watch import asked, leashes, watch
 
-alive: weakref.WeakValueDictionary[int, Held] = weakref.WeakValueDictionary()
-"""All there are, by their number: host functions find by it who calls them."""
 _numbers = itertools.count(1)
 _ALL_FUEL = (1 << 63) - 1
 
@@ -43,7 +41,7 @@ class Held:
     def hold(self, store: int, context: int) -> None:
         """Once, before anything runs in the store: from now on it asks."""
         self._store, self.context = store, context
-        alive[self.number] = self
+        alive.refs[self.number] = weakref.ref(self)
         leashes[self.number] = self.leash
         capi.epoch_callback(store, asked, self.number, capi.NO_FINALIZER)
         capi.set_epoch_deadline(context, 1)
@@ -87,7 +85,7 @@ class Held:
                 capi.store_delete(store)
             self.end()
             leashes.pop(self.number, None)
-            alive.pop(self.number, None)  # else it goes from there by a callback, and an interrupt in that is lost
+            alive.refs.pop(self.number, None)
 
     def finish(self) -> None:
         """`close` it, and raise what the handler of a signal has raised meanwhile."""
@@ -104,6 +102,27 @@ class Held:
         left = c_uint64()
         capi.check(capi.get_fuel(self.context, addressof(left)))
         return left.value
+
+
+class _Alive:
+    """All there are, by their number: host functions find by it who calls them.
+
+    Each takes itself away when it is closed: by a callback of weak references, an interrupt in that would be lost.
+    """
+
+    def __init__(self) -> None:
+        self.refs: dict[int, weakref.ref[Held]] = {}
+
+    def __getitem__(self, number: int) -> Held:
+        found = self.refs[number]()
+        assert found is not None, "what calls is alive"
+        return found
+
+    def values(self) -> list[Held]:
+        return [held for each in list(self.refs.values()) if (held := each()) is not None]
+
+
+alive = _Alive()
 
 
 def _late(name: str, limits: Limits) -> LimitExceeded:

@@ -20,6 +20,7 @@ from hybrid_compute.wasm.cache import cache, compiled
 from hybrid_compute.wasm.engines import Engine, Profile, end_engines, engine_for
 from hybrid_compute.wasm.held import alive
 from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.names import listed, shown_text
 from hybrid_compute.wasm.source import Source
 from hybrid_compute.wasm.wasi import Wasi
 from hybrid_compute.wasm.watch import stop_all, watch
@@ -65,7 +66,8 @@ class Program:
         made = c_void_p()
         error = capi.linker_instantiate_pre(capi.pointer(linker), capi.pointer(self.module), addressof(made))
         if error:
-            raise InvalidInput(f"{self.name}: {capi.taken_error(error)}; grant it what it imports, or allow WASI")
+            said = shown_text(str(capi.taken_error(error)))
+            raise InvalidInput(f"{self.name}: {said}; grant it what it imports, or allow WASI")
         assert made.value is not None
         weakref.finalize(self, capi.pre_delete, made.value)
         return made.value
@@ -75,10 +77,8 @@ class Program:
         for each in self.module.exports:
             if each.name == export and isinstance(each.type, wasmtime.FuncType):
                 return tuple(map(str, each.type.params)), tuple(map(str, each.type.results))
-        names = sorted(each.name for each in self.module.exports if isinstance(each.type, wasmtime.FuncType))
-        raise InvalidInput(
-            f"{self.name}: the module exports no function {export!r}; it has {', '.join(names) or 'none'}"
-        )
+        names = [each.name or "" for each in self.module.exports if isinstance(each.type, wasmtime.FuncType)]
+        raise InvalidInput(f"{self.name}: the module exports no function {export!r}; it has {listed(names)}")
 
 
 def _is_dealloc(type: object) -> bool:
@@ -108,11 +108,12 @@ def shared(kind: type[Code], source: Source, engine: Engine) -> Shared[Code]:
         compiling = _compiling.setdefault(place, threading.RLock())  # the handler of a signal may need the same code
     try:
         with compiling:  # others compile other modules meanwhile
-            known: Shared[Code] | None = engine.code.get(key)
+            known = engine.code.get(key)
             if known is None:
-                made = Shared(load(kind, source, engine))
+                made: Shared[Code] = Shared(load(kind, source, engine))
                 known = engine.code.setdefault(key, made)
-            return known
+            found: Shared[Code] = known
+            return found
     finally:
         with _lock:
             _compiling.pop(place, None)
@@ -128,7 +129,8 @@ def load(kind: type[Code], source: Source, engine: Engine) -> Code:
             data = tables.telling(source.data) if changes else source.data
             return bytes(kind(engine.engine, data).serialize())
         except wasmtime.WasmtimeError as error:
-            raise InvalidInput(f"{source.name} is no {kind.__name__.lower()} that can be run: {error}") from error
+            said = shown_text(str(error))  # all of it could be as long as the module: so it is no cause either
+            raise InvalidInput(f"{source.name} is no {kind.__name__.lower()} that can be run: {said}") from None
 
     kept = cache()
     code = compiled(digest, engine.profile, compile, kept)
@@ -162,12 +164,14 @@ def _end() -> None:
 
     All but guests that wait in a function of the host still: their threads are in the midst of them, and end with us.
     """
-    stop_all()
-    watch.end()
-    for guest in list(alive.values()):
-        if guest.number not in watch.running:
-            guest.close()
-    end_engines()
+    try:
+        stop_all()
+    finally:  # Ctrl-C, a second time
+        watch.end()
+        for guest in alive.values():
+            if guest.number not in watch.running:
+                guest.close()
+        end_engines()
 
 
 atexit.register(_end)

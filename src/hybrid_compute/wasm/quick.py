@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from ctypes import addressof, create_string_buffer
+from faulthandler import is_enabled
 from threading import get_ident
 from time import monotonic
 from typing import Any
@@ -20,7 +21,7 @@ from hybrid_compute.wasm.leash import NEVER, Leash
 from hybrid_compute.wasm.memories import signalled
 from hybrid_compute.wasm.signals import taken_away
 from hybrid_compute.wasm.signature import Convention
-from hybrid_compute.wasm.stack import lacks, occupied, safe_limit
+from hybrid_compute.wasm.stack import here, lacks, occupied
 from hybrid_compute.wasm.traps import wanted_room
 from hybrid_compute.wasm.watch import leashes, watch
 
@@ -36,14 +37,14 @@ def open_entrance(entrance: Entrance, guest: Guest, export: bytes, convention: C
     pack, unpack, gives = convention.pack_into, convention.unpack_from, convention.signature.result is not None
 
     room, running, number, seconds = guest.room, watch.running, guest.number, guest.limits.time or NEVER
-    needed, safe, recursion_limit = guest.limits.stack, safe_limit(guest.limits.stack), sys.getrecursionlimit
+    needed, safe, recursion_limit = guest.limits.stack, here.stack.safe_limit(guest.limits.stack), sys.getrecursionlimit
     guest.leash = leashes[number] = leash = Leash()
     leash.tick, leash.late, leash.thread = guest.engine.tick, guest.late, get_ident()
 
     def enter(*args: Any) -> Any:
         if (
             number in running  # this is the handler of a signal, or an argument's own code, in the middle of a call
-            or taken_away()
+            or (is_enabled() and taken_away())
             or (occupied and get_ident() in occupied)
             or (recursion_limit() > safe and lacks(needed))
         ):

@@ -33,11 +33,12 @@ _can_look = _POINTER_AT is not None and hasattr(_libc, "gnu_get_libc_version")
 _getcontext: Any = _libc.getcontext if _can_look else None
 
 
-class _Thread(threading.local):
-    """What is known of this thread's stack."""
+class Stack:
+    """What is known of a thread's stack."""
+
+    __slots__ = ("_context_at", "_pointer", "lowest", "size", "taken")
 
     def __init__(self) -> None:
-        self.token = object()
         self.lowest, self.size = _bounds()
         self.taken = 0
         """By guests that are under way here: one may call a function of ours that calls another."""
@@ -54,46 +55,51 @@ class _Thread(threading.local):
                 return left
         return self.size - self.taken
 
+    def safe_limit(self, needed: int) -> int:
+        """Up to which recursion limit of Python a guest that may use so many bytes fits, however deep it is called."""
+        beyond = self.size - self.taken - needed - SPARE
+        if sys.version_info >= (3, 12):
+            return sys.maxsize if beyond >= _CALLS_OF_C else -1
+        return beyond // _CALL
 
-def token() -> object:
-    """What tells this thread from all others, those that come after it included: the numbers of threads come again."""
-    return this.token
+    def insist_on(self, needed: int, otherwise: str = ", or lower Limits.stack") -> None:
+        if sys.getrecursionlimit() > self.safe_limit(needed) and self.left() < needed + SPARE:
+            raise BackendUnavailable(
+                f"this thread has a stack of {self.size >> 10} KiB, of which {max(0, self.left()) >> 10} are left, and "
+                f"the guest may use {needed >> 10}: call threading.stack_size({THREAD}) before the thread is started, "
+                f"or call the guest where fewer calls are under way{otherwise}",
+                backend="wasm",
+            )
+
+
+class _Here(threading.local):
+    def __init__(self) -> None:
+        self.stack = Stack()
+        """That of this thread. It tells it from all others, too: the numbers of threads come again."""
 
 
 def insist_on(needed: int, otherwise: str = ", or lower Limits.stack") -> None:
     """Refuse to run a guest that may use so many bytes where this thread has too few left."""
-    if sys.getrecursionlimit() > safe_limit(needed) and lacks(needed):
-        raise BackendUnavailable(
-            f"this thread has a stack of {this.size >> 10} KiB, of which {max(0, this.left()) >> 10} are left, and the "
-            f"guest may use {needed >> 10}: call threading.stack_size({THREAD}) before the thread is started, or call "
-            f"the guest where fewer calls are under way{otherwise}",
-            backend="wasm",
-        )
+    here.stack.insist_on(needed, otherwise)
 
 
 def lacks(needed: int) -> bool:
     """Whether too little is left, here and now, for a guest that may use so many bytes."""
-    return this.left() < needed + SPARE
-
-
-def safe_limit(needed: int) -> int:
-    """Up to which recursion limit of Python such a guest fits on this thread's stack, however deep it is called."""
-    beyond = this.size - this.taken - needed - SPARE
-    if sys.version_info >= (3, 12):
-        return sys.maxsize if beyond >= _CALLS_OF_C else -1
-    return beyond // _CALL
+    return here.stack.left() < needed + SPARE
 
 
 def take(needed: int) -> None:
     """`insist_on` it, and keep it until it is given back."""
-    insist_on(needed)
-    this.taken += needed + SPARE
+    stack = here.stack
+    stack.insist_on(needed)
+    stack.taken += needed + SPARE
     occupied.add(get_ident())
 
 
 def give_back(needed: int) -> None:
-    this.taken -= needed + SPARE
-    if not this.taken:
+    stack = here.stack
+    stack.taken -= needed + SPARE
+    if not stack.taken:
         occupied.discard(get_ident())
 
 
@@ -114,6 +120,6 @@ def _bounds() -> tuple[int, int]:
     return base.value or 0, size.value
 
 
-this = _Thread()
+here = _Here()
 occupied: set[int] = set()
 """The threads in which guests are under way. In those, the short ways do not go: they do not ask for room."""

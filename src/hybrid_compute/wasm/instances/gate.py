@@ -10,7 +10,7 @@ from threading import get_ident
 from hybrid_compute.wasm.instances.arrays import closed
 from hybrid_compute.wasm.instances.live import LiveGuest
 from hybrid_compute.wasm.leash import Leash
-from hybrid_compute.wasm.stack import safe_limit, token
+from hybrid_compute.wasm.stack import Stack, here
 from hybrid_compute.wasm.trap import Trap
 from hybrid_compute.wasm.watch import leashes
 
@@ -26,9 +26,9 @@ class Gate:
         self.name = guest.name
         self.closed = False
         self.lock = threading.RLock()  # a handler may call this between the lock and what says whose it is
-        self.owner: object = None
-        """The thread that has passed, by its `stack.token`."""
-        self.quick: object = None
+        self.owner: Stack | None = None
+        """The thread that has passed, by its stack."""
+        self.quick: Stack | None = None
         """The thread that may go the shortest way: nothing out of the ordinary has happened since it went the long."""
         self.safe = 0
         """Up to which recursion limit of Python its stack is large enough in any case."""
@@ -39,7 +39,7 @@ class Gate:
     @contextmanager
     def turn(self) -> Generator[None]:
         """Its turn to use the guest has come for this thread. Raises `RuntimeError` if it was that already."""
-        me = token()
+        me = here.stack
         if self.owner == me:
             raise RuntimeError(f"{self.name} is used in the middle of its own call, by a host function or a handler")
         with self.lock:  # `with`, for an interrupt between `acquire` and what follows would leave it locked for ever
@@ -61,8 +61,9 @@ class Gate:
             finally:
                 guest.end()
             if not guest.yielding:
-                self.safe, self.leash.thread = safe_limit(guest.limits.stack), get_ident()
-                self.quick = token()
+                stack = here.stack
+                self.safe, self.leash.thread = stack.safe_limit(guest.limits.stack), get_ident()
+                self.quick = stack
                 guest.leash = leashes[guest.number] = self.leash
 
     def close(self) -> None:

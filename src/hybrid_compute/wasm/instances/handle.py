@@ -11,6 +11,7 @@ import inspect
 import sys
 from collections.abc import Callable, Sequence
 from ctypes import addressof, c_size_t, c_void_p, create_string_buffer
+from faulthandler import is_enabled
 from threading import get_ident
 from time import monotonic
 from typing import Any
@@ -24,7 +25,7 @@ from hybrid_compute.wasm.leash import NEVER
 from hybrid_compute.wasm.memories import signalled
 from hybrid_compute.wasm.signals import taken_away
 from hybrid_compute.wasm.signature import Convention, give_back
-from hybrid_compute.wasm.stack import lacks, occupied, this
+from hybrid_compute.wasm.stack import here, lacks, occupied
 from hybrid_compute.wasm.watch import watch
 
 
@@ -80,10 +81,10 @@ def _quickly(gate: Gate, export: bytes, convention: Convention, long: Callable[.
     lock, needed, recursion_limit = gate.lock, guest.limits.stack, sys.getrecursionlimit
 
     def call(*args: Any) -> Any:
-        me = this.token
+        me = here.stack
         if (
             gate.quick is me is not gate.owner
-            and not taken_away()
+            and not (is_enabled() and taken_away())
             and not (occupied and get_ident() in occupied)
             and not (recursion_limit() > gate.safe and lacks(needed))
         ):
