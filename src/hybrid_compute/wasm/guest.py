@@ -45,8 +45,11 @@ class Guest(Housed):
             memory = -1 if slots.own else self.limits.memory
             capi.store_limiter(store, memory, self.limits.table, 1, MOST_TABLES, MOST_MEMORIES)
             self.begin(leash)
-            memories.making(self.room)
-            self._enter(capi.pre_instantiate, program.pre, self.context, addressof(self._instance), self.trap_at)
+            before = memories.making(self.room)
+            try:
+                self._enter(capi.pre_instantiate, program.pre, self.context, addressof(self._instance), self.trap_at)
+            finally:
+                memories.making(before)
             if program.tells:
                 at = self.export(tables.WANTED.encode(), capi.EXTERN_GLOBAL)
                 self._wanted = DeniedElements(self.context, at, self.limits.table)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import threading
 import weakref
 from ctypes import addressof, c_uint64
 from functools import partial
@@ -22,7 +21,6 @@ from hybrid_compute.wasm.watch import asked, leashes, watch
 alive: weakref.WeakValueDictionary[int, Held] = weakref.WeakValueDictionary()
 """All there are, by their number: host functions find by it who calls them."""
 _numbers = itertools.count(1)
-_main = threading.main_thread()
 _ALL_FUEL = (1 << 63) - 1
 
 
@@ -67,7 +65,7 @@ class Held:
         stack.take(self.limits.stack)
         self._under_way = True
         leash.begin(NEVER if seconds is None else monotonic() + seconds, self.late)
-        leash.in_main = get_ident() == _main.ident
+        leash.thread = get_ident()
         self.leash = leashes[self.number] = leash
         leash.tick = self.engine.tick
         watch.running[self.number] = leash
@@ -89,6 +87,7 @@ class Held:
                 capi.store_delete(store)
             self.end()
             leashes.pop(self.number, None)
+            alive.pop(self.number, None)  # else it goes from there by a callback, and an interrupt in that is lost
 
     def finish(self) -> None:
         """`close` it, and raise what the handler of a signal has raised meanwhile."""

@@ -22,7 +22,7 @@ from hybrid_compute.wasm.held import alive
 from hybrid_compute.wasm.limits import Limits
 from hybrid_compute.wasm.source import Source
 from hybrid_compute.wasm.wasi import Wasi
-from hybrid_compute.wasm.watch import stop_all
+from hybrid_compute.wasm.watch import stop_all, watch
 
 Code = TypeVar("Code", wasmtime.Module, wasmtime.component.Component)
 Link = Callable[[wasmtime.Linker, wasmtime.Module], object]
@@ -57,12 +57,9 @@ class Program:
         """Whether what its `alloc` gave can be given back to it."""
         self.initializes = "_initialize" in exports
         """Whether it has something to do before its functions are called, as WASI's "reactors" have."""
-        linker = wasmtime.Linker(self.engine.engine)
-        try:
-            self._linked = link(linker, self.module) if link is not None else None
-            self.pre = self._prepare(linker)
-        finally:
-            linker.close()
+        linker = wasmtime.Linker(self.engine.engine)  # it goes by itself: to close it might be done twice, by Ctrl-C
+        self._linked = link(linker, self.module) if link is not None else None
+        self.pre = self._prepare(linker)
 
     def _prepare(self, linker: wasmtime.Linker) -> int:
         made = c_void_p()
@@ -108,12 +105,13 @@ def shared(kind: type[Code], source: Source, engine: Engine) -> Shared[Code]:
     key = kind.__name__, source.digest
     place = kind.__name__, source.digest, engine.profile
     with _lock:
-        compiling = _compiling.setdefault(place, threading.Lock())
+        compiling = _compiling.setdefault(place, threading.RLock())  # the handler of a signal may need the same code
     try:
         with compiling:  # others compile other modules meanwhile
             known: Shared[Code] | None = engine.code.get(key)
             if known is None:
-                known = engine.code[key] = Shared(load(kind, source, engine))
+                made = Shared(load(kind, source, engine))
+                known = engine.code.setdefault(key, made)
             return known
     finally:
         with _lock:
@@ -148,22 +146,27 @@ def _deserialized(kind: type[Code], engine: wasmtime.Engine, code: Path | bytes)
     return kind.deserialize(engine, code)
 
 
-_lock = threading.Lock()
-_compiling: dict[tuple[str, str, Profile], threading.Lock] = {}
+_lock = threading.RLock()
+_compiling: dict[tuple[str, str, Profile], threading.RLock] = {}
 
 
 def _forget() -> None:
     """In a forked child: the lock is free, whoever held it."""
     global _lock  # noqa: PLW0603  # one process has one
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _compiling.clear()
 
 
 def _end() -> None:
-    """At the end of the program: what wasmtime made goes while there is a wasmtime to take it back."""
+    """At the end of the program: what wasmtime made goes while there is a wasmtime to take it back.
+
+    All but guests that wait in a function of the host still: their threads are in the midst of them, and end with us.
+    """
     stop_all()
+    watch.end()
     for guest in list(alive.values()):
-        guest.close()
+        if guest.number not in watch.running:
+            guest.close()
     end_engines()
 
 

@@ -97,8 +97,11 @@ class ComponentGuest(Housed):
             )
             self._at = api.context(self.context)
             self.begin(leash)
-            memories.making(self.room)
-            self._enter(lambda: api.instantiate(program.linker, self._at, program.component, self._instance))
+            before = memories.making(self.room)
+            try:
+                self._enter(lambda: api.instantiate(program.linker, self._at, program.component, self._instance))
+            finally:
+                memories.making(before)
         except BaseException:
             self.close()
             raise
