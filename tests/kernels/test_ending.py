@@ -166,6 +166,32 @@ def test_a_kernel_ends_though_the_thread_that_ticks_was_not_run_for_a_while(monk
     assert [type(each) for each in caught] == [TaskTimeout]
 
 
+def test_nobody_is_told_of_ticks_after_the_end_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is anybody being told just then: engines go at that moment."""
+    told, leave, happened = threading.Event(), threading.Event(), list[str]()
+
+    def ticker() -> None:
+        told.set()
+        leave.wait(20)
+        happened.append("ticked")
+
+    def end() -> None:
+        limits.tick_no_more()
+        happened.append("ended")
+
+    monkeypatch.setattr(limits, "_tickers", [ticker])
+    monkeypatch.setattr(limits, "_left", 0)
+    limits.keep_ticking()
+    assert told.wait(20)
+    ending = threading.Thread(target=end)
+    ending.start()
+    ending.join(0.05)
+    assert ending.is_alive()
+    leave.set()
+    ending.join(20)
+    assert happened == ["ticked", "ended"]
+
+
 # By a signal.
 
 
