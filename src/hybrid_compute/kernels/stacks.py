@@ -1,4 +1,4 @@
-"""Whether the stack of a thread has room for a kernel: asked once where it has, however deep the calls of Python are."""
+"""Whether a thread has stack enough left for a kernel: asked once where it always has, however deep its calls are."""
 
 from __future__ import annotations
 
