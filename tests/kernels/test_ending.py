@@ -98,7 +98,9 @@ def test_a_limit_holds_in_other_threads_too() -> None:
     slow = compiled(
         "def f(start: int, stop: int) -> int:\n    n = 0\n    while n >= 0:\n        n ^= start\n    return n\n"
     )
-    with time_limit(0.05), pytest.raises(TaskTimeout):
+    assert slow.compiled
+    assert spin.compiled
+    with time_limit(0.05), pytest.raises(TaskTimeout, match="was not done when its time was up"):
         slow.parallel(64, threads=2)
     caught: list[BaseException] = []
 
@@ -237,6 +239,7 @@ def test_ctrl_c_ends_all_threads_of_a_parallel_call() -> None:
     import numpy as np
 
     out = np.zeros(64)
+    assert spin.compiled
     with pytest.raises(KeyboardInterrupt), interrupted():
         spin_parts.parallel(64, out, threads=2)
     assert (out > 0.0).sum() >= 1
@@ -429,8 +432,10 @@ def test_a_kernel_stops_when_nobody_waits_for_it() -> None:
         except BaseException as error:
             caught.append(error)
 
+    assert spin.compiled
     thread = threading.Thread(target=work)
     thread.start()
+    _until_one_runs()
     gone.set()
     thread.join()
     assert isinstance(caught[0], Abandoned)
@@ -439,6 +444,7 @@ def test_a_kernel_stops_when_nobody_waits_for_it() -> None:
 @pytest.mark.parametrize("how", ["timeout", "cancelled"])
 async def test_the_thread_of_a_local_call_is_free_again(how: str) -> None:
     """A kernel in the only thread ends with its call: the next one has its turn."""
+    assert spin.compiled
     async with Runtime([LocalBackend(threads=1)]) as rt:
         if how == "timeout":
             with pytest.raises(TaskTimeout):
@@ -459,6 +465,7 @@ def _until_one_runs() -> None:
 
 def test_a_worker_stops_a_kernel_in_time() -> None:
     with BlockingRuntime([WorkerBackend(size=1)]) as rt:
+        rt.run(spin, 1)  # the worker has to start, and to compile it
         with pytest.raises(TaskTimeout):
             rt.options(timeout=0.2).run(spin, FOREVER)
         assert rt.run(spin, 4) == spin.__wrapped__(4)

@@ -89,6 +89,7 @@ def test_no_loop_leads_out_of_an_array(loop: str, n: int) -> None:
     around = kernels.empty(64 + 8 + 64, float)
     around[:] = 7.0
     function = compiled(f"def f(x: Array[f64], n: int) -> None:\n    {loop}\n", interruptible=True)
+    assert function.compiled  # which takes time, too
     with time_limit(0.2):
         try:
             function(around[64:72], n)
