@@ -76,19 +76,8 @@ FUNCTIONS = {
     (f64.convert_i32_s (i32.sub
       (i64.gt_s (local.get $a) (local.get $t))
       (i64.lt_s (local.get $a) (local.get $t)))))""",
-    # Of the bits of a positive float: it is the fraction, from 2**52 to 2**53, times 2 to the exponent. Those of a
-    # subnormal one are what they would be if exponents had room below 1.
-    "exponent": """
-  (func $exponent (param $x i64) (result i64)
-    (if (result i64) (i64.lt_u (local.get $x) (i64.const 0x10000000000000))
-      (then (i64.sub (i64.const 12) (i64.clz (local.get $x))))
-      (else (i64.shr_u (local.get $x) (i64.const 52)))))""",
-    "fraction": """
-  (func $fraction (param $x i64) (param $exponent i64) (result i64)
-    (if (result i64) (i64.gt_s (local.get $exponent) (i64.const 0))
-      (then (i64.or (i64.and (local.get $x) (i64.const 0xfffffffffffff)) (i64.const 0x10000000000000)))
-      (else (i64.shl (local.get $x) (i64.sub (i64.const 1) (local.get $exponent))))))""",
-    # Long division, bit by bit, as every C library has it: exact, and quick when the quotient is small.
+    # Long division, bit by bit, as every C library has it: exact, and quick when the quotient is small. A fraction has
+    # its leading bit at 2**52: that of a subnormal number is moved there, as if exponents had room below 1.
     "fmod": """
   (func $fmod (param $a f64) (param $b f64) (result f64)
     (local $x i64) (local $y i64) (local $sign i64) (local $ex i64) (local $ey i64)
@@ -99,10 +88,22 @@ FUNCTIONS = {
                 (f64.ne (local.get $b) (local.get $b)))
       (then (return (f64.div (f64.mul (local.get $a) (local.get $b)) (f64.mul (local.get $a) (f64.const 0))))))
     (if (i64.lt_u (local.get $x) (local.get $y)) (then (return (local.get $a))))
-    (local.set $ex (call $exponent (local.get $x)))
-    (local.set $ey (call $exponent (local.get $y)))
-    (local.set $x (call $fraction (local.get $x) (local.get $ex)))
-    (local.set $y (call $fraction (local.get $y) (local.get $ey)))
+    (local.set $ex (i64.shr_u (local.get $x) (i64.const 52)))
+    (if (i64.eqz (local.get $ex))
+      (then
+        (local.set $ex (i64.sub (i64.const 12) (i64.clz (local.get $x))))
+        (local.set $x (i64.shl (local.get $x) (i64.sub (i64.const 1) (local.get $ex)))))
+      (else (local.set $x (i64.or
+        (i64.and (local.get $x) (i64.const 0xfffffffffffff))
+        (i64.const 0x10000000000000)))))
+    (local.set $ey (i64.shr_u (local.get $y) (i64.const 52)))
+    (if (i64.eqz (local.get $ey))
+      (then
+        (local.set $ey (i64.sub (i64.const 12) (i64.clz (local.get $y))))
+        (local.set $y (i64.shl (local.get $y) (i64.sub (i64.const 1) (local.get $ey)))))
+      (else (local.set $y (i64.or
+        (i64.and (local.get $y) (i64.const 0xfffffffffffff))
+        (i64.const 0x10000000000000)))))
     (block $done
       (loop $bits
         (if (i64.ge_u (local.get $x) (local.get $y))
@@ -144,7 +145,6 @@ FUNCTIONS = {
     (local.get $f))""",
 }
 NEEDS = {
-    "fmod": ["exponent", "fraction"],
     "modf": ["fmod"],
     "floordivf": ["fmod"],
     "truediv64": ["host.truediv"],
