@@ -15,6 +15,7 @@ from hybrid_compute.wasm import capi, memories, signals, stack
 from hybrid_compute.wasm.engines import Engine
 from hybrid_compute.wasm.leash import NEVER, Leash
 from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.shield import shielded
 from hybrid_compute.wasm.traps import exceeded
 from hybrid_compute.wasm.watch import asked, leashes, watch
 
@@ -93,8 +94,13 @@ class Held:
         if interruption := memories.interruption():
             raise interruption
 
+    @shielded
     def __del__(self) -> None:
-        self.close()
+        try:
+            self.close()
+        except BaseException as error:  # the handler of a signal has raised it, and here nobody would hear
+            memories.signalled.append(error)
+            self.close()
 
     @property
     def fuel(self) -> int:

@@ -26,7 +26,7 @@ def _denied(text: bytes) -> int:
 
 
 signalled: list[BaseException] = []
-"""What handlers of signals have raised while a memory was made or given back."""
+"""What handlers of signals have raised while a memory was made or given back, or a guest was thrown away."""
 
 
 def interruption() -> BaseException | None:
