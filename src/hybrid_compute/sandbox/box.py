@@ -22,8 +22,8 @@ from hybrid_compute.tasks import AnyTask
 from hybrid_compute.wasm import capi
 from hybrid_compute.wasm.held import Held
 from hybrid_compute.wasm.leash import Leash
+from hybrid_compute.wasm.limits import MOST, in_units
 from hybrid_compute.wasm.limits import Limits as HeldLimits
-from hybrid_compute.wasm.limits import in_units
 from hybrid_compute.wasm.signals import insist_on_handlers
 
 
@@ -78,7 +78,7 @@ class Box(Held, Caller):
     """An interpreter that is ready to run a program. It serves one thread at a time. `close` it."""
 
     def __init__(self, interpreter: Interpreter, limits: Limits) -> None:
-        held = HeldLimits(limits.time, None, limits.memory, stack=PROFILE.stack)
+        held = HeldLimits(limits.time, None, min(limits.memory, MOST), stack=PROFILE.stack)
         super().__init__(interpreter.engine, held, _FIRST.name)
         self.limits_of_program = limits
         self._job = _FIRST
