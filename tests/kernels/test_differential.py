@@ -4,7 +4,7 @@ from array import array
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import HealthCheck, example, given, reject, settings
 from hypothesis import strategies as st
 
 from hybrid_compute.kernels import KernelError
@@ -18,6 +18,7 @@ INTS = st.one_of(st.sampled_from(EDGES), st.integers(-20, 20), st.integers(-(2**
 FLOATS = st.one_of(
     st.sampled_from([0.0, -0.0, 1.0, -1.5, 0.5, 2.5, 1e308, 5e-324, 2.0**53, 2.0**63, -(2.0**63)]),
     st.floats(-100, 100),
+    st.floats(-3e-308, 3e-308),
     st.floats(),
 )
 
@@ -199,6 +200,19 @@ def test_float_expressions(expression: str, numbers: tuple[Any, ...]) -> None:
     """To the last bit, with NaN, infinities, and both zeros."""
     expected, got = both(HEAD.format("float") + f"    return {expression}\n", numbers)
     assert got == expected
+
+
+@SETTINGS
+@given(x=FLOATS, y=FLOATS)
+@example(x=1e300, y=5e-324)
+@example(x=5.0, y=1e-310)
+@example(x=1e-308, y=-3e-310)
+@example(x=-1e-310, y=3e-310)
+def test_remainders_of_floats(x: float, y: float) -> None:
+    """Down to the smallest divisors there are."""
+    for text in ("x % y", "x // y"):
+        expected, got = both(HEAD.format("float") + f"    return {text}\n", (1, 1, x, y, [0] * 5, [0.0] * 5))
+        assert got == expected
 
 
 @SETTINGS

@@ -8,17 +8,19 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 
 from hybrid_compute import BlockingRuntime, LocalBackend, Runtime, WorkerBackend
 from hybrid_compute.calls import abandoned
 from hybrid_compute.errors import TaskTimeout
-from hybrid_compute.kernels import Array, f64, kernel, limits, time_limit
+from hybrid_compute.kernels import Array, f64, kernel, limits, parallel, time_limit
 from hybrid_compute.kernels.limits import Abandoned
 from hybrid_compute.wasm.shield import POSSIBLE, extended, shielded
 from tests.kernels.oracle import compiled
@@ -96,7 +98,9 @@ def test_a_limit_holds_in_other_threads_too() -> None:
     slow = compiled(
         "def f(start: int, stop: int) -> int:\n    n = 0\n    while n >= 0:\n        n ^= start\n    return n\n"
     )
-    with time_limit(0.05), pytest.raises(TaskTimeout):
+    assert slow.compiled
+    assert spin.compiled
+    with time_limit(0.05), pytest.raises(TaskTimeout, match="was not done when its time was up"):
         slow.parallel(64, threads=2)
     caught: list[BaseException] = []
 
@@ -166,6 +170,32 @@ def test_a_kernel_ends_though_the_thread_that_ticks_was_not_run_for_a_while(monk
     assert [type(each) for each in caught] == [TaskTimeout]
 
 
+def test_nobody_is_told_of_ticks_after_the_end_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is anybody being told just then: engines go at that moment."""
+    told, leave, happened = threading.Event(), threading.Event(), list[str]()
+
+    def ticker() -> None:
+        told.set()
+        leave.wait(20)
+        happened.append("ticked")
+
+    def end() -> None:
+        limits.tick_no_more()
+        happened.append("ended")
+
+    monkeypatch.setattr(limits, "_tickers", [ticker])
+    monkeypatch.setattr(limits, "_left", 0)
+    limits.keep_ticking()
+    assert told.wait(20)
+    ending = threading.Thread(target=end)
+    ending.start()
+    ending.join(0.05)
+    assert ending.is_alive()
+    leave.set()
+    ending.join(20)
+    assert happened == ["ticked", "ended"]
+
+
 # By a signal.
 
 
@@ -209,6 +239,7 @@ def test_ctrl_c_ends_all_threads_of_a_parallel_call() -> None:
     import numpy as np
 
     out = np.zeros(64)
+    assert spin.compiled
     with pytest.raises(KeyboardInterrupt), interrupted():
         spin_parts.parallel(64, out, threads=2)
     assert (out > 0.0).sum() >= 1
@@ -216,6 +247,99 @@ def test_ctrl_c_ends_all_threads_of_a_parallel_call() -> None:
     with time_limit(0.05), pytest.raises(TaskTimeout):
         spin(FOREVER)
     assert (out == after).all()
+
+
+class _Interrupting(deque[Any]):
+    """Stands for a signal that is handled in the main thread when it goes for its second part."""
+
+    def popleft(self) -> Any:
+        if threading.current_thread() is threading.main_thread() and len(self) < 3:
+            raise KeyboardInterrupt
+        return super().popleft()
+
+
+def test_ctrl_c_between_two_parts_ends_the_other_threads_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have ended when the call has: it gives back the memory that they work on."""
+    began, ended = threading.Event(), list[int]()
+
+    def work(part: range) -> None:
+        if threading.current_thread() is threading.main_thread():
+            assert began.wait(20)
+            return
+        began.set()
+        gone = abandoned.get()
+        assert gone is not None
+        while not gone():
+            time.sleep(0)
+        ended.append(part.start)
+
+    monkeypatch.setattr(parallel, "deque", _Interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        parallel.side_by_side(work, list(parallel.parts(range(4))), 2)
+    assert len(ended) == 1
+
+
+def test_whoever_has_not_begun_to_help_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All threads may be busy with the call that this one has interrupted."""
+    jobs: list[Callable[[], None]] = []
+    seen: list[int] = []
+    monkeypatch.setattr(parallel, "_put", jobs.append)
+    parallel.side_by_side(lambda part: seen.append(part.start), [range(1), range(1, 2)], 3)
+    for job in jobs:
+        job()
+    assert (len(jobs), seen) == (2, [0, 1])
+
+
+PARALLEL = """
+import array, os, random, signal, threading, time
+from hybrid_compute.kernels import Array, f64, kernel
+from hybrid_compute.kernels.process import machine
+
+@kernel
+def fill(start: int, stop: int, out: Array[f64]) -> None:
+    for i in range(start, stop):
+        out[i] = 1.0
+
+out = array.array("d", [0.0]) * 4000
+fill(0, 1, out)
+armed, raised, over = False, 0, False
+
+def handler(*_):
+    global raised
+    if armed:
+        raised += 1
+        raise KeyboardInterrupt
+
+def pester():
+    while not over:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(random.random() * 0.0003)
+
+signal.signal(signal.SIGINT, handler)
+thread = threading.Thread(target=pester)
+thread.start()
+while raised < 3000:
+    out[:] = array.array("d", [0.0]) * 4000
+    try:
+        armed = True
+        fill.parallel(4000, out, threads=2)
+        armed = False
+        assert sum(out) == 4000
+    except KeyboardInterrupt:
+        armed = False
+over = True
+thread.join()
+print(machine().memory.used, machine().copies.active)
+"""
+
+
+@in_the_main_thread
+def test_parallel_calls_end_however_often_they_are_interrupted(tmp_path: Path) -> None:
+    """And leave nothing in the memory of kernels."""
+    file = tmp_path / "parallel.py"
+    file.write_text(PARALLEL)
+    ran = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, timeout=50, check=False)
+    assert (ran.returncode, ran.stdout) == (0, "0 []\n"), ran.stderr
 
 
 PESTERED = """
@@ -308,8 +432,10 @@ def test_a_kernel_stops_when_nobody_waits_for_it() -> None:
         except BaseException as error:
             caught.append(error)
 
+    assert spin.compiled
     thread = threading.Thread(target=work)
     thread.start()
+    _until_one_runs()
     gone.set()
     thread.join()
     assert isinstance(caught[0], Abandoned)
@@ -318,6 +444,7 @@ def test_a_kernel_stops_when_nobody_waits_for_it() -> None:
 @pytest.mark.parametrize("how", ["timeout", "cancelled"])
 async def test_the_thread_of_a_local_call_is_free_again(how: str) -> None:
     """A kernel in the only thread ends with its call: the next one has its turn."""
+    assert spin.compiled
     async with Runtime([LocalBackend(threads=1)]) as rt:
         if how == "timeout":
             with pytest.raises(TaskTimeout):
@@ -338,6 +465,7 @@ def _until_one_runs() -> None:
 
 def test_a_worker_stops_a_kernel_in_time() -> None:
     with BlockingRuntime([WorkerBackend(size=1)]) as rt:
+        rt.run(spin, 1)  # the worker has to start, and to compile it
         with pytest.raises(TaskTimeout):
             rt.options(timeout=0.2).run(spin, FOREVER)
         assert rt.run(spin, 4) == spin.__wrapped__(4)

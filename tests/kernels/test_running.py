@@ -8,6 +8,7 @@ import time
 from array import array
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,7 @@ def test_no_loop_leads_out_of_an_array(loop: str, n: int) -> None:
     around = kernels.empty(64 + 8 + 64, float)
     around[:] = 7.0
     function = compiled(f"def f(x: Array[f64], n: int) -> None:\n    {loop}\n", interruptible=True)
+    assert function.compiled  # which takes time, too
     with time_limit(0.2):
         try:
             function(around[64:72], n)
@@ -209,6 +211,48 @@ thread.join()
 assert isinstance(caught[0], BackendUnavailable), caught
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=30)
+
+
+DEEP = """
+import threading
+
+from hybrid_compute.errors import BackendUnavailable
+from hybrid_compute.kernels import kernel
+
+@kernel
+def deep(n: int) -> int:
+    if n == 0:
+        return 0
+    return 1 + deep(n - 1)
+
+def below(levels: int) -> None:
+    if levels:
+        list(map(below, [levels - 1]))  # by way of C, so that it takes stack
+        return
+    try:
+        deep(10**9)
+    except (BackendUnavailable, RecursionError) as error:
+        print(type(error).__name__)
+
+def work() -> None:
+    deep(3)
+    below(1)
+    below(600)
+    below(1)
+
+threading.stack_size(512 << 10)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+
+
+def test_a_thread_whose_stack_is_nearly_used_up_is_refused(tmp_path: Path) -> None:
+    """Though it was fine before, and is again: what counts is what is left, not the size of all."""
+    file = tmp_path / "deep.py"
+    file.write_text(DEEP)
+    ran = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, timeout=60, check=False)
+    assert ran.stdout.split() == ["RecursionError", "BackendUnavailable", "RecursionError"], ran.stderr
 
 
 def test_a_child_process_goes_on_with_kernels() -> None:

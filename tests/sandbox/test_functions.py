@@ -111,6 +111,15 @@ async def test_the_wasm_place_tells_the_limit() -> None:
             await rt.run(run_python, "x = 'a' * 10**9")
 
 
+@pytest.mark.parametrize("place", [LocalBackend, lambda: WorkerBackend(size=1)], ids=["local", "worker"])
+async def test_other_places_tell_the_limit_as_the_cause(place: Callable[[], Backend]) -> None:
+    """There it is a function as others are, and whatever those raise is the failure of a task."""
+    async with Runtime([place()]) as rt:
+        with pytest.raises(TaskFailed, match=r"LimitExceeded: .*Limits\.memory") as caught:
+            await rt.run(run_python, "x = 'a' * 10**9")
+    assert isinstance(caught.value.__cause__, LimitExceeded)
+
+
 TABLE = {"a": 1}
 
 

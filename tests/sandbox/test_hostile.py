@@ -57,6 +57,10 @@ def test_the_limit_of_time_holds_without_a_timeout(prepared: None) -> None:
 
 GREEDY = {
     "a memory bomb": ("x = []\nwhile True: x.append('a' * 1_000_000)", "memory is 64 MiB"),
+    "memory of a library": (
+        "import zlib\nx = zlib.compress(bytes(10**7))\ny = [zlib.decompress(x) for _ in range(100)]",
+        "memory is 64 MiB",
+    ),
     "many small objects": ("x = []\nwhile True: x = [x, x]\n", "memory is 64 MiB"),
     "a giant string": ("x = 'a' * 10**9", "memory is 64 MiB"),
     "a giant string for the answer": ("result = 'a' * 5_000_000", "result is 1000000 characters"),
@@ -111,6 +115,7 @@ NO_FILE = r"failed: FileNotFoundError: \[Errno 44\] No such file or directory: '
 UNDEFINED = "has broken the interpreter that ran it: unknown import: `wasi:{}` has not been defined"
 GAVE_UP = "has broken the interpreter that ran it: it gave up"
 ABORTED = "has broken the interpreter that ran it: wasm trap: wasm `unreachable` instruction executed"
+ANSWERS = "from hybrid_compute.sandbox.guest import runner\nrunner._answer = lambda *_: ('json', {})"
 FUTILE = {
     "sockets": ("import socket", NO_NETWORK),
     "sockets, from behind": (
@@ -179,6 +184,17 @@ FUTILE = {
         "def f(): 0\nf.__code__ = f.__code__.replace(co_code=b'\\xff\\x00' * 50, co_stacksize=0)\nf()",
         GAVE_UP,
     ),
+    "sleeping for no time that there is": (
+        "import wit_world; wit_world.sleep(float('nan'))",
+        "has broken .*: it asked to sleep for nan s",
+    ),
+    "sleeping backwards": (
+        "import wit_world; wit_world.sleep(float('-inf'))",
+        "has broken .*: it asked to sleep for -inf s",
+    ),
+    "half a character": ("result = '\\ud800'", "failed: `result`, of type str, is neither .* surrogates not allowed"),
+    "half a character, from behind": (ANSWERS.format(r"'\"\\ud800\"'"), "left a result that cannot be read"),
+    "infinity, from behind": (ANSWERS.format("'1e999'"), "left a result that cannot be read: Number out of range"),
     "a broken answer": (
         "import json\njson.dumps = lambda *a, **k: 'no json at all'",
         "has broken .*: its report is none .JSON is malformed",

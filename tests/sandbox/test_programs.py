@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hybrid_compute.errors import BackendClosed, NotTransferable, TaskFailed
+from hybrid_compute.errors import BackendClosed, InvalidInput, NotTransferable, TaskFailed
 from hybrid_compute.links.threads import start
 from hybrid_compute.sandbox import Limits, Sandbox
 from hybrid_compute.sandbox.box import Box
@@ -284,6 +284,36 @@ def test_many_threads_share_a_sandbox(box: Sandbox) -> None:
     assert stack.THREAD > 256 << 10
 
 
+DEEP = """
+import sys
+from hybrid_compute.errors import LimitExceeded
+from hybrid_compute.sandbox import Sandbox
+
+sys.setrecursionlimit(100_000)
+box = Sandbox(ready=0)
+
+def down(depth, source):
+    if not depth:
+        return box.run(source)
+    return [*map(down, [depth - 1], [source])][0]
+
+for depth in range(4_500, 7_500, 100):
+    assert down(depth, "result = 1") == 1
+try:
+    down(8_000, "import sys\\nsys.setrecursionlimit(10**9)\\ndef g(): return [*map(lambda _: g(), [1])]\\ng()")
+except LimitExceeded as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what is left of a stack is seen on Linux only")
+def test_who_has_used_up_its_stack_is_lent_another(prepared: None) -> None:
+    """What is left of it counts: a program that nested its calls as deeply as it may killed the process."""
+    ran = subprocess.run([sys.executable, "-c", DEEP], capture_output=True, text=True, timeout=120, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "nested its calls more deeply than the 4 MiB of stack" in ran.stdout
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_forked_child_has_sandboxes_of_its_own(box: Sandbox) -> None:
     """And its parent's go on."""
@@ -357,8 +387,63 @@ def test_closing_at_any_moment_leaves_nothing_running(
         sandbox.run("result = 1")
 
 
-@pytest.mark.parametrize("wrong", [{"memory": 1 << 20}, {"time": 0}, {"output": -1}, {"time": True}])
+def test_closing_is_heard_by_the_thread_that_makes_interpreters(prepared: None) -> None:
+    """Also if it says so just as that thread forgets what it was woken for: `close` waited for it for ever."""
+    sandbox = Sandbox(ready=1)
+    spare = sandbox._spare
+    closing = threading.Thread(target=sandbox.close, daemon=True)
+    closed = threading.Event()
+
+    class Wanted(threading.Event):
+        def set(self) -> None:
+            super().set()
+            if spare._closed:
+                closed.set()
+
+        def clear(self) -> None:
+            if not closed.is_set():
+                closing.start()
+                assert closed.wait(60)
+            super().clear()
+
+    spare._wanted = Wanted()
+    assert sandbox.run("result = 1") == 1
+    assert closed.wait(60)
+    closing.join(60)
+    assert not closing.is_alive()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"memory": 1 << 20}, {"time": 0}, {"output": -1}, {"time": True}, {"time": "1"}),
+        *({"memory": 64e6}, {"output": 1.5}, {"result": 100.5}, {"host_calls": 0.5}),
+    ],
+)
 def test_limits_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     """When they are said, not when a program runs."""
     with pytest.raises((ValueError, TypeError), match="Limits"):
         Limits(**wrong)
+
+
+def test_limits_may_be_larger_than_what_there_is(prepared: None) -> None:
+    """Whoever does not want to limit something says so with a number that is never reached."""
+    with Sandbox(limits=Limits(time=math.inf, memory=1 << 70, output=1 << 70, result=1 << 70), ready=0) as sandbox:
+        assert sandbox.run("print('x' * 10_000_000); result = 1") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"files": {"a": 5}}, "the content of the file 'a' must be text or bytes, not 5"),
+        ({"files": {"a": None}}, "the content of the file 'a' must be text or bytes, not None"),
+        ({"files": {"a": "\ud800"}}, "the content of the file 'a' cannot be UTF-8"),
+        ({"files": {1: "x"}}, "the path of a file must be a text, not 1"),
+        ({"source": b"result = 1"}, "the source of the program must be a text, not of type bytes"),
+        ({"source": None}, "the source of the program must be a text, not of type NoneType"),
+    ],
+)
+def test_what_is_no_program_and_no_file_is_refused(box: Sandbox, given: dict[str, Any], said: str) -> None:
+    """Before anything runs, by name."""
+    with pytest.raises(InvalidInput, match=said):
+        box.run(**{"source": "result = 1", **given})

@@ -1,5 +1,6 @@
 """The cache of compiled code: found again, private, and never believed."""
 
+import errno
 import json
 import os
 import subprocess
@@ -91,7 +92,7 @@ def test_a_file_from_elsewhere_is_discarded(cache: Cache, tmp_path: Path) -> Non
     assert not (cache.folder / NAME).exists()
 
 
-@pytest.mark.parametrize("note", [b"", b"{}", b"[]", b"null", b'{"digest": 1}', b"\xff"])
+@pytest.mark.parametrize("note", [b"", b"{}", b"[]", b"null", b'{"digest": 1}', b"\xff", b"[" * 200_000])
 def test_a_damaged_note_is_discarded(cache: Cache, note: bytes) -> None:
     cache.store(NAME, b"code")
     (cache.folder / f"{NAME}.note").write_bytes(note)
@@ -100,6 +101,36 @@ def test_a_damaged_note_is_discarded(cache: Cache, note: bytes) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such modes")
+@pytest.mark.parametrize("suffix", ["", ".note"])
+def test_a_folder_in_the_place_of_a_file_is_removed(cache: Cache, suffix: str) -> None:
+    cache.store(NAME, b"code")
+    wrong = cache.folder / f"{NAME}{suffix}"
+    wrong.unlink()
+    (wrong / "more").mkdir(parents=True)
+    assert cache.find(NAME) is None
+    path = cache.store(NAME, b"code")
+    assert cache.find(NAME) == path
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_folder_that_cannot_be_written_to_serves(cache: Cache, monkeypatch: pytest.MonkeyPatch, moved: bool) -> None:
+    """As that of an image which was prepared: also if the system says something else of its files than it did."""
+    path = cache.store(NAME, b"code")
+    damaged = cache.store("b" * 64, b"code")
+    damaged.write_bytes(b"other")
+    if moved:
+        os.utime(path, (1, 1))
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for place, name in ((os, "utime"), (os, "unlink"), (Path, "unlink"), (cache_module.tempfile, "mkstemp")):
+        monkeypatch.setattr(place, name, refused)
+    assert Cache(cache.folder).find(NAME) == path
+    assert cache.find("b" * 64) is None
+    assert compiled("digest", "profile", lambda: b"code", cache) == b"code"
+
+
 def test_what_others_could_write_is_not_believed(cache: Cache, tmp_path: Path) -> None:
     """A file, the folder, the key, or a link to somewhere else."""
     cache.store(NAME, b"code").chmod(0o666)

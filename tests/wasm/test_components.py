@@ -478,7 +478,7 @@ def test_a_component_has_only_so_many_memories() -> None:
 
     def f() -> None: ...
 
-    with pytest.raises(LimitExceeded, match="more than 8 tables or 8 memories"):
+    with pytest.raises(LimitExceeded, match="more than 8 tables, 8 memories"):
         many.task(f)()
 
 
@@ -516,7 +516,7 @@ def test_a_function_that_is_not_there_is_named() -> None:
 
     def nothing() -> None: ...
 
-    with pytest.raises(InvalidInput, match="exports no function 'nothing'; it has spin, deep"):
+    with pytest.raises(InvalidInput, match="exports no function 'nothing'; it has bomb, deep"):
         HOSTILE.task(nothing)()
 
 

@@ -189,7 +189,7 @@ def test_a_thread_with_too_small_a_stack_is_refused(instance: Instance, monkeypa
         except BackendUnavailable as error:
             caught.append(error)
 
-    monkeypatch.setattr(stack, "_stack_size", lambda: 256 << 10)  # a real one may be one that is left over, and larger
+    monkeypatch.setattr(stack, "_bounds", lambda: (0, 256 << 10))  # a real one may be one that is left over, and larger
     thread = threading.Thread(target=call)
     thread.start()
     thread.join()

@@ -98,15 +98,16 @@ def test_guests_leave_nothing_behind() -> None:
 def test_which_engines_are_moved() -> None:
     """Of guests whose time is up, that were told to stop, and now and then of the one in the main thread."""
 
-    def leash(name: str, until: float = 10.0, error: str = "", in_main: bool = False) -> Leash:
+    def leash(name: str, until: float = 10.0, error: str = "", thread: int = 0) -> Leash:
         made = Leash()
         made.tick = ticks[name] = lambda: name
-        made.until, made.in_main = until, in_main
+        made.until, made.thread = until, thread
         made.error = RuntimeError(error) if error else None
         return made
 
     ticks: dict[str, object] = {}
-    held = [leash("late", 1.0), leash("told", error="stop"), leash("main", in_main=True), leash("going on"), Leash()]
+    main = threading.main_thread().ident or 0
+    held = [leash("late", 1.0), leash("told", error="stop"), leash("main", thread=main), leash("going on"), Leash()]
     assert overdue(held, 5.0, for_signals=False) == {ticks["late"], ticks["told"]}
     assert overdue(held, 5.0, for_signals=True) == {ticks["late"], ticks["told"], ticks["main"]}
 
@@ -279,7 +280,7 @@ def test_a_deep_call_within_a_deep_call_is_refused(how: str) -> None:
             try:
                 outer.task("run", limits=limits, grants={{"f": f}})(25_000)
             except Exception as error:
-                print(type(error).__name__, "of which others that call it may use" in str(error))
+                print(type(error).__name__, "are left, and the guest may use 1024" in str(error))
             print(inner(5), inner(5))
 
         threading.stack_size(1536 << 10)

@@ -27,12 +27,12 @@ It is no class, and a copy neither, because small arrays are copied in a few mic
 
 
 class Region:
-    """Where memory of kernels begins, in which the copies of one call are; None when it has been given back."""
+    """Where memory of kernels begins, in which the copies of one call are; None before and after they have any."""
 
     __slots__ = ("start",)
 
-    def __init__(self, start: int) -> None:
-        self.start: int | None = start
+    def __init__(self) -> None:
+        self.start: int | None = None
 
 
 Copy: TypeAlias = tuple[Piece, int, Region]

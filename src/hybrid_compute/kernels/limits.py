@@ -81,28 +81,38 @@ def on_tick(ticker: Callable[[], object]) -> None:
     _tickers.append(ticker)
 
 
+def tick_no_more() -> None:
+    """At the end of the program: what is called at ticks is about to go, and nobody is calling it any more."""
+    with _lock:
+        _tickers.clear()
+
+
 def keep_ticking() -> None:
     """See to it that there are ticks for the next seconds."""
-    global _ticking, _left  # noqa: PLW0603  # one process has one thread for it
+    global _left  # noqa: PLW0603  # one process has one thread for it
     if _left > _KEPT / 2:
         return
     with _lock:
-        _left = _KEPT
         if not _ticking:
-            _ticking = True
             threading.Thread(target=_tick, name="hybrid-compute-kernel-epochs", daemon=True).start()
+        _left = _KEPT  # last: whoever is interrupted before has not said that there is a thread
 
 
 def _tick() -> None:
+    """The thread that ticks. Only one does, and says so itself: who started it may have been interrupted."""
     global _ticking, _left  # noqa: PLW0603
+    with _lock:
+        if _ticking:
+            return
+        _ticking = True
     while True:
         with _lock:
             if _left <= 0:
                 _ticking = False
                 return
             _left -= 1
-        for ticker in _tickers:
-            ticker()
+            for ticker in _tickers:
+                ticker()
         time.sleep(TICK)
 
 

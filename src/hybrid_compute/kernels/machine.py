@@ -48,6 +48,7 @@ class Machine:
 
     def close(self) -> None:
         """At the end of the process: what wasmtime made goes while there is a wasmtime to take it back."""
+        limits.tick_no_more()
         for program in list(self._programs):
             program.close()
         for engine in self._engines.values():

@@ -17,13 +17,13 @@ import mmap
 import sys
 import threading
 import weakref
-from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hybrid_compute.errors import BackendUnavailable, LimitExceeded
 from hybrid_compute.kernels.regions import Regions
 from hybrid_compute.kernels.sharing import Sharing
 from hybrid_compute.wasm import mappings
+from hybrid_compute.wasm.shield import shielded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +60,7 @@ class LinearMemory:
     """Memory of this process, into which shared memory can be mapped.
 
     Safe to use from many threads, and in finalisers, which may come at any moment: a release is put down and done by
-    who next holds the lock.
+    who next holds the lock. Handlers of signals may raise at any moment, too: what was put down is done again then.
     """
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class LinearMemory:
             raise BackendUnavailable("kernels get no memory: mprotect refuses")
         mappings.prefer_large_pages(self.base, SIZE)
         self._lock = threading.Lock()
-        self._released: deque[int] = deque()
+        self._released: dict[int, None] = {}
         self._regions = Regions(_LOWEST, SIZE)
         self.sharing = Sharing(self.base, self.allocate, self.release)
 
@@ -81,20 +81,30 @@ class LinearMemory:
         return offset if 0 <= offset <= SIZE - size else self.sharing.find(address, size)
 
     def allocate(self, size: int) -> int:
-        with self._lock:
-            self._settle()
-            offset = self._regions.take(size)
+        offset: int | None = None
+        try:
+            with self._lock:
+                self._settle()
+                offset = self._regions.take(size)
+        except BaseException:  # of a signal, say: nobody else knows of it
+            if offset is not None:
+                self.release(offset)
+            raise
         if offset is None:
             raise LimitExceeded(f"the {SIZE >> 30} GiB that kernels work on have no room for {size} bytes more")
         return offset
 
+    @shielded
     def release(self, offset: int) -> None:
-        self._released.append(offset)
-        if self._lock.acquire(blocking=False):
-            try:
+        try:
+            self._released[offset] = None
+        except BaseException:  # of a signal that was handled before that
+            self._released[offset] = None
+            raise
+        # Not `acquire`, which a signal may follow at once. Whose lock it is now, another thread's, gives it back soon.
+        if not self._lock.locked():
+            with self._lock:
                 self._settle()
-            finally:
-                self._lock.release()
 
     def after_fork(self) -> None:
         """In a child the memory is a copy, and nobody holds the lock."""
@@ -109,10 +119,10 @@ class LinearMemory:
             return self._regions.used
 
     def _settle(self) -> None:
-        while self._released:
-            offset = self._released.popleft()
+        for offset in list(self._released):
             self.sharing.end(offset)
             size = self._regions.give_back(offset)
+            del self._released[offset]
             if size > _KEPT:
                 start = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
                 mappings.empty(self.base + start, (offset + size) // mmap.PAGESIZE * mmap.PAGESIZE - start)

@@ -1,22 +1,33 @@
-"""Parts of a range, side by side in several threads."""
+"""Parts of a range, side by side in several threads.
+
+A signal may be handled between any two steps of the main thread, and its handler may raise. All the same nobody works
+on arrays when their call has ended. So it waits for the others by steps that can be repeated, each of which is one
+operation of C: a thread pool of the standard library may be left in the middle of one, with its locks held.
+"""
 
 from __future__ import annotations
 
+import _thread
 import contextvars
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 from hybrid_compute.calls import abandoned
+from hybrid_compute.wasm.shield import shielded
 
 PIECES = 32
 """Into so many a range is split, however many threads there are: so the pieces are always the same."""
 
-_lock = threading.Lock()
-_threads: ThreadPoolExecutor | None = None
+_MOST = max(1, (os.cpu_count() or 1) - 1)
+_jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+_started = 0
+"""So many threads take jobs."""
 
 
 def parts(span: range) -> Iterator[range]:
@@ -32,61 +43,96 @@ def side_by_side(run: Callable[[range], Any], parts: list[range], threads: int) 
     If a part fails, those that have not begun are left out, and the first error is raised. When a signal ends this
     thread's part, such as that of Ctrl-C, the others are stopped too.
     """
-    results: list[Any] = [None] * len(parts)
-    errors: list[tuple[int, BaseException]] = []
-    todo = deque(enumerate(parts))
+    call = _Call(run, parts, threads - 1)
+    try:
+        call.ask_for_help()
+        call.work()
+    except BaseException:
+        call.given_up = True
+        raise
+    finally:
+        call.end()
+    if call.errors:
+        raise min(call.errors, key=lambda each: (isinstance(each[1], Exception), each[0]))[1]
+    return call.results
 
-    def work() -> None:
-        while todo and not errors:
+
+class _Call:
+    """Parts that are being worked on, by the thread whose call it is and by helpers."""
+
+    given_up = False
+
+    def __init__(self, run: Callable[[range], Any], parts: list[range], helpers: int) -> None:
+        self.results: list[Any] = [None] * len(parts)
+        self.errors: list[tuple[int, BaseException]] = []
+        self._run = run
+        self._todo = deque(enumerate(parts))
+        self._helpers = range(helpers)
+        self._nobody = threading.Lock()
+        self._seats: dict[int, threading.Lock] = {}
+        """Who has each helper's place: its lock is held as long as that one works. The first who comes gets it."""
+
+    def ask_for_help(self) -> None:
+        asked = abandoned.get()
+        for number in self._helpers:
+            context = contextvars.copy_context()
+            context.run(abandoned.set, lambda: self.given_up or (asked is not None and asked()))
+            _put(partial(context.run, partial(self._help, number)))
+
+    def work(self) -> None:
+        while self._todo and not self.errors:
             try:
-                index, part = todo.popleft()
+                index, part = self._todo.popleft()
             except IndexError:
                 return
             try:
-                results[index] = run(part)
+                self.results[index] = self._run(part)
             except BaseException as error:
-                errors.append((index, error))
+                self.errors.append((index, error))
+                if not isinstance(error, Exception):
+                    raise
 
-    given_up = threading.Event()
-    asked = abandoned.get()
-    others: list[Future[None]] = []
-    for _ in range(threads - 1):
-        context = contextvars.copy_context()
-        context.run(abandoned.set, lambda: given_up.is_set() or (asked is not None and asked()))
-        others.append(_pool().submit(context.run, work))
-    work()
-    if any(not isinstance(error, Exception) for _, error in errors):
-        given_up.set()
-    todo.clear()
-    _until_done(others, given_up)
-    if errors:
-        raise min(errors, key=lambda each: (isinstance(each[1], Exception), each[0]))[1]
-    return results
+    def _help(self, number: int) -> None:
+        busy = threading.Lock()
+        with busy:
+            if self._seats.setdefault(number, busy) is busy:
+                self.work()
 
-
-def _until_done(others: list[Future[None]], given_up: threading.Event) -> None:
-    """Who has not begun never needs to; the others use the arrays, so they have to end first, whatever happens."""
-    running = [each for each in others if not each.cancel()]
-    signalled: BaseException | None = None
-    while not all(each.done() for each in running):
+    @shielded
+    def end(self) -> None:
+        """Who has not begun never will; the others use the arrays, so they have to end first, whatever happens."""
         try:
-            wait(running)
-        except BaseException as error:
-            given_up.set()
-            signalled = error
-    if signalled is not None:
-        raise signalled
+            self._todo.clear()
+            for number in self._helpers:
+                with self._seats.setdefault(number, self._nobody):
+                    pass
+        except BaseException:
+            self.given_up = True
+            self.end()
+            raise
 
 
-def _pool() -> ThreadPoolExecutor:
-    global _threads  # noqa: PLW0603  # one process has so many processors
-    with _lock:
-        if _threads is None:
-            _threads = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), "hybrid-compute-kernel")
-        return _threads
+def _put(job: Callable[[], None]) -> None:
+    """Have a thread do it, when one is free."""
+    global _started  # noqa: PLW0603  # one process has so many processors
+    if _started < _MOST:
+        # A thread's own `start` waits until it runs, which a signal may end halfway: another thread does that.
+        _thread.start_new_thread(_start, (_jobs,))
+        _started += 1
+    _jobs.put(job)
+
+
+def _start(jobs: SimpleQueue[Callable[[], None]]) -> None:
+    threading.Thread(target=_serve, args=(jobs,), name="hybrid-compute-kernel", daemon=True).start()
+
+
+def _serve(jobs: SimpleQueue[Callable[[], None]]) -> None:
+    while True:
+        with suppress(BaseException):  # whose call it is knows of it
+            jobs.get()()
 
 
 def after_fork() -> None:
     """A child has none of the threads."""
-    global _threads, _lock
-    _threads, _lock = None, threading.Lock()
+    global _started, _jobs
+    _started, _jobs = 0, SimpleQueue()

@@ -76,7 +76,8 @@ FUNCTIONS = {
     (f64.convert_i32_s (i32.sub
       (i64.gt_s (local.get $a) (local.get $t))
       (i64.lt_s (local.get $a) (local.get $t)))))""",
-    # Long division, bit by bit, as every C library has it: exact, and quick when the quotient is small.
+    # Long division, bit by bit, as every C library has it: exact, and quick when the quotient is small. A fraction has
+    # its leading bit at 2**52: that of a subnormal number is moved there, as if exponents had room below 1.
     "fmod": """
   (func $fmod (param $a f64) (param $b f64) (result f64)
     (local $x i64) (local $y i64) (local $sign i64) (local $ex i64) (local $ey i64)
@@ -88,15 +89,21 @@ FUNCTIONS = {
       (then (return (f64.div (f64.mul (local.get $a) (local.get $b)) (f64.mul (local.get $a) (f64.const 0))))))
     (if (i64.lt_u (local.get $x) (local.get $y)) (then (return (local.get $a))))
     (local.set $ex (i64.shr_u (local.get $x) (i64.const 52)))
-    (local.set $ey (i64.shr_u (local.get $y) (i64.const 52)))
-    (local.set $x (i64.and (local.get $x) (i64.const 0xfffffffffffff)))
-    (local.set $y (i64.and (local.get $y) (i64.const 0xfffffffffffff)))
     (if (i64.eqz (local.get $ex))
-      (then (local.set $ex (i64.const 1)))
-      (else (local.set $x (i64.or (local.get $x) (i64.const 0x10000000000000)))))
+      (then
+        (local.set $ex (i64.sub (i64.const 12) (i64.clz (local.get $x))))
+        (local.set $x (i64.shl (local.get $x) (i64.sub (i64.const 1) (local.get $ex)))))
+      (else (local.set $x (i64.or
+        (i64.and (local.get $x) (i64.const 0xfffffffffffff))
+        (i64.const 0x10000000000000)))))
+    (local.set $ey (i64.shr_u (local.get $y) (i64.const 52)))
     (if (i64.eqz (local.get $ey))
-      (then (local.set $ey (i64.const 1)))
-      (else (local.set $y (i64.or (local.get $y) (i64.const 0x10000000000000)))))
+      (then
+        (local.set $ey (i64.sub (i64.const 12) (i64.clz (local.get $y))))
+        (local.set $y (i64.shl (local.get $y) (i64.sub (i64.const 1) (local.get $ey)))))
+      (else (local.set $y (i64.or
+        (i64.and (local.get $y) (i64.const 0xfffffffffffff))
+        (i64.const 0x10000000000000)))))
     (block $done
       (loop $bits
         (if (i64.ge_u (local.get $x) (local.get $y))
@@ -106,17 +113,14 @@ FUNCTIONS = {
         (local.set $ex (i64.sub (local.get $ex) (i64.const 1)))
         (br $bits)))
     (if (i64.eqz (local.get $x)) (then (return (f64.reinterpret_i64 (local.get $sign)))))
-    (loop $normal
-      (if (i32.and (i64.lt_u (local.get $x) (i64.const 0x10000000000000))
-                   (i64.gt_s (local.get $ex) (i64.const 1)))
-        (then
-          (local.set $x (i64.shl (local.get $x) (i64.const 1)))
-          (local.set $ex (i64.sub (local.get $ex) (i64.const 1)))
-          (br $normal))))
-    (if (i64.ge_u (local.get $x) (i64.const 0x10000000000000))
+    (local.set $ey (i64.sub (i64.clz (local.get $x)) (i64.const 11)))
+    (local.set $x (i64.shl (local.get $x) (local.get $ey)))
+    (local.set $ex (i64.sub (local.get $ex) (local.get $ey)))
+    (if (i64.gt_s (local.get $ex) (i64.const 0))
       (then (local.set $x (i64.or
         (i64.and (local.get $x) (i64.const 0xfffffffffffff))
-        (i64.shl (local.get $ex) (i64.const 52))))))
+        (i64.shl (local.get $ex) (i64.const 52)))))
+      (else (local.set $x (i64.shr_u (local.get $x) (i64.sub (i64.const 1) (local.get $ex))))))
     (f64.reinterpret_i64 (i64.or (local.get $x) (local.get $sign))))""",
     # The same steps as CPython's float_divmod, so that they round alike.
     "modf": """
@@ -140,4 +144,8 @@ FUNCTIONS = {
       (then (local.set $f (f64.add (local.get $f) (f64.const 1)))))
     (local.get $f))""",
 }
-NEEDS = {"modf": ["fmod"], "floordivf": ["fmod"], "truediv64": ["host.truediv"]}
+NEEDS = {
+    "modf": ["fmod"],
+    "floordivf": ["fmod"],
+    "truediv64": ["host.truediv"],
+}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from sys import getrecursionlimit
 from typing import TYPE_CHECKING, Any
 
 import wasmtime
@@ -20,6 +21,7 @@ from hybrid_compute.kernels.machine import Kind, Machine
 from hybrid_compute.kernels.options import Options
 from hybrid_compute.kernels.prelude import HOST
 from hybrid_compute.wasm import capi, signals
+from hybrid_compute.wasm.stack import occupied
 
 if TYPE_CHECKING:
     from hybrid_compute.kernels.emit import Module
@@ -47,7 +49,7 @@ class Program:
 
     def lend(self) -> Instance:
         """An instance that nobody else uses until it is put back."""
-        if not stacks.thread.checked:
+        if getrecursionlimit() > stacks.thread.safe or occupied:
             stacks.insist()
         signals.insist_on_handlers()
         try:

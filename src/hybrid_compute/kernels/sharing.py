@@ -55,8 +55,9 @@ class Sharing:
     def end(self, region: int) -> None:
         """This region is given up: if there is a mapping in it, that is private memory again."""
         if region in self._regions:
-            place, size = self._regions.pop(region)
+            place, size = self._regions[region]
             _place(self._base + place, size)
+            del self._regions[region]
 
     def after_fork(self) -> None:
         """In a child nobody holds the lock."""

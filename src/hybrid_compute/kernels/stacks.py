@@ -1,4 +1,4 @@
-"""Whether the stack of a thread is large enough for a kernel: asked once, for it stays as it is."""
+"""Whether a thread has stack enough left for a kernel: asked once where it always has, however deep its calls are."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ MOST = 256 << 10
 
 
 class _Thread(threading.local):
-    checked = False
+    safe = -1
+    """Up to which recursion limit of Python there is room for sure."""
 
 
 thread = _Thread()
 
 
 def insist() -> None:
-    """Raise `BackendUnavailable` on a thread whose stack is too small."""
+    """Raise `BackendUnavailable` where this thread has too little stack left."""
     stack.insist_on(MOST, otherwise="")
-    thread.checked = True
+    if not stack.here.stack.taken:  # else what is safe now is less than what is safe when those guests have ended
+        thread.safe = stack.here.stack.safe_limit(MOST)

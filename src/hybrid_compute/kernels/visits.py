@@ -29,6 +29,9 @@ class _PyBuffer(ctypes.Structure):
     )
 
 
+_NOWHERE = Region()
+
+
 class Visit:
     """Arrays, while they are in the memory of kernels: from `begin` to `end`, which has to come in any case."""
 
@@ -38,6 +41,7 @@ class Visit:
         self._among = machine.copies
         self.thread = 0
         self.copies: list[Copy] = []
+        self._own = _NOWHERE
         self._back: list[tuple[int, int, int]] = []
         """(to, from, size), in addresses."""
 
@@ -67,20 +71,21 @@ class Visit:
             return
         among = self._among
         with among.lock:
+            self.thread = threading.get_ident()
             if among.active:
                 self.copies = among.find(pieces, self._signature.name)
                 found = [piece for piece, _, _ in self.copies]
                 pieces = [piece for piece in pieces if piece not in found]
             if pieces:
                 self._copy(pieces)
-            self.thread = threading.get_ident()
             among.active.append(self)
 
     def _copy(self, pieces: list[Piece]) -> None:
         """Have copies of our own."""
         memory = self._memory
-        start = memory.allocate(sum([padded(size) for _, size, _ in pieces]))
-        region, base = Region(start), memory.base
+        region, base = Region(), memory.base
+        self._own = region  # a signal may be handled as soon as there is more than a name for it
+        region.start = start = memory.allocate(sum([padded(size) for _, size, _ in pieces]))
         for piece in pieces:
             address, size, _ = piece
             ctypes.memmove(base + start, address, size)
@@ -104,7 +109,7 @@ class Visit:
         try:
             self._end()
         except BaseException:  # of a signal, say: a copy that stays would be what the next call works on
-            self._end()
+            self.end()
             raise
 
     def _end(self) -> None:
@@ -121,7 +126,7 @@ class Visit:
 
     def _give_back(self) -> None:
         """Give back what nobody else uses."""
-        for _, _, region in self.copies:
+        for region in (self._own, *[each[2] for each in self.copies]):
             start = region.start
             if start is not None and not self._among.use(region):
                 region.start = None

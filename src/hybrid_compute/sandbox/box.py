@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hybrid_compute.errors import LimitExceeded, TaskFailed
+from hybrid_compute.errors import InvalidInput, LimitExceeded, TaskFailed
 from hybrid_compute.sandbox import components, grants
 from hybrid_compute.sandbox.answers import Outcome, exceeded, outcome_of
 from hybrid_compute.sandbox.imports import Caller
 from hybrid_compute.sandbox.interpreter import Interpreter
 from hybrid_compute.sandbox.limits import Limits
 from hybrid_compute.sandbox.prepare import PROFILE
+from hybrid_compute.sandbox.values import tagged
 from hybrid_compute.sandbox.worlds import World, fixed
 from hybrid_compute.schema import encode_json
 from hybrid_compute.tasks import AnyTask
 from hybrid_compute.wasm import capi
 from hybrid_compute.wasm.held import Held
 from hybrid_compute.wasm.leash import Leash
+from hybrid_compute.wasm.limits import MOST, in_units
 from hybrid_compute.wasm.limits import Limits as HeldLimits
-from hybrid_compute.wasm.limits import in_units
 from hybrid_compute.wasm.signals import insist_on_handlers
 
 
@@ -36,19 +37,30 @@ class Job:
     grants: Mapping[str, AnyTask] = field(default_factory=dict)
     world: World = field(default_factory=lambda: fixed(0))
     name: str = "the program"
+    function: str | None = None
+    """Of a source that defines one: it is called with the `args` and `kwargs` of the input."""
+    returns: Sequence[str] = ()
+    """The types that its result may have parts of, besides those of JSON."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.source, str):
+            raise InvalidInput(f"the source of {self.name} must be a text, not of type {type(self.source).__name__}")
 
     def encoded(self, limits: Limits) -> tuple[str, str]:
-        """The job and the input, as the runner inside reads them. Raises `NotTransferable`."""
+        """The job and the input, as the runner inside reads them. Raises `NotTransferable` or `InvalidInput`."""
         as_bytes = isinstance(self.input, bytes | bytearray | memoryview)
         job = {
             "source": self.source,
             "bytes": as_bytes,
-            "files": {path: base64.b64encode(_bytes(content)).decode() for path, content in self.files.items()},
+            "files": {path: _in_base64(path, content) for path, content in self.files.items()},
             "grants": list(self.grants),
             "seed": self.world.seed,
             "output": limits.output,
             "result": limits.result,
         }
+        if self.function is not None:
+            job |= {"function": self.function, "returns": self.returns}
+            return json.dumps(job), encode_json(tagged(self.input)).decode()
         given = base64.b64encode(self.input) if as_bytes else encode_json(self.input)
         return json.dumps(job), given.decode()
 
@@ -57,6 +69,8 @@ _REPORT = 1 << 20
 """Bytes of a report, without what the program printed."""
 _ESCAPED = 12
 """Bytes that one character may take up in JSON."""
+_ADDRESSABLE = 1 << 32
+"""Bytes that an interpreter of 32 bits can have."""
 _FIRST = Job("result = sum(input); print(result)", [1, 2])
 
 
@@ -64,7 +78,7 @@ class Box(Held, Caller):
     """An interpreter that is ready to run a program. It serves one thread at a time. `close` it."""
 
     def __init__(self, interpreter: Interpreter, limits: Limits) -> None:
-        held = HeldLimits(limits.time, None, limits.memory, stack=PROFILE.stack)
+        held = HeldLimits(limits.time, None, min(limits.memory, MOST), stack=PROFILE.stack)
         super().__init__(interpreter.engine, held, _FIRST.name)
         self.limits_of_program = limits
         self._job = _FIRST
@@ -72,7 +86,7 @@ class Box(Held, Caller):
         store: int = capi.store_new(interpreter.engine.pointer, self.number, None)
         try:
             self.hold(store, capi.store_context(store))
-            capi.store_limiter(store, limits.memory, -1, -1, -1, -1)
+            capi.store_limiter(store, min(limits.memory, _ADDRESSABLE), -1, -1, -1, -1)
             context = components.Context(self.context)
             instance = components.instantiate(interpreter.linker, interpreter.compiled, context)
             self._run = components.Function(instance, context, "run")
@@ -109,6 +123,8 @@ class Box(Held, Caller):
         return self._job.world
 
     def sleep(self, seconds: float) -> None:
+        if not seconds >= 0:  # our `time.sleep` in there never asks for that
+            raise TaskFailed(f"{self.name} has broken the interpreter that ran it: it asked to sleep for {seconds} s")
         self.world.clock.sleep(round(min(seconds, 1e9) * 1e9), self.leash.may_go_on)
 
     def call_grant(self, name: str, arguments: str) -> str:
@@ -137,5 +153,13 @@ class Box(Held, Caller):
         return TaskFailed(f"{self.name} has broken the interpreter that ran it: {reason}", remote_traceback=text)
 
 
-def _bytes(content: str | bytes) -> bytes:
-    return content.encode() if isinstance(content, str) else bytes(content)
+def _in_base64(path: object, content: object) -> str:
+    if not isinstance(path, str):
+        raise InvalidInput(f"the path of a file must be a text, not {path!r}")
+    try:
+        given = content.encode() if isinstance(content, str) else content
+    except UnicodeError as error:
+        raise InvalidInput(f"the content of the file {path!r} cannot be UTF-8: {error}") from error
+    if not isinstance(given, bytes | bytearray | memoryview):
+        raise InvalidInput(f"the content of the file {path!r} must be text or bytes, not {given!r}")
+    return base64.b64encode(given).decode()

@@ -6,13 +6,15 @@ Importing this loads no wasmtime; the first call does.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from hybrid_compute.errors import BackendUnavailable
+import msgspec
+
+from hybrid_compute.errors import BackendUnavailable, TaskFailed
 from hybrid_compute.sandbox.source import source_of
-from hybrid_compute.schema import result_from_json
+from hybrid_compute.sandbox.values import types_in
+from hybrid_compute.schema import output_type, result_from_value
 from hybrid_compute.tasks import Task, task
 from hybrid_compute.wasm.contained import Contained
 
@@ -40,10 +42,11 @@ def shared() -> Sandbox:
 
 
 class SandboxedFunction(Contained, Generic[P, R]):
-    """A function whose source runs in a sandbox, and not in this interpreter. Arguments and result are JSON.
+    """A function whose source runs in a sandbox, and not in this interpreter. Its arguments arrive as they are.
 
-    Its result is checked against its type hints. Raises what `Sandbox.run` does, and `InvalidInput` if the result is
-    not of the type that it says.
+    They are what JSON can say, bytes, tuples, sets, dates and the like; anything else becomes what it is made of. Its
+    result is what its type hint says, or what JSON can say where that is `Any` or missing. Raises what `Sandbox.run`
+    does, and `TaskFailed` as well if the result is not of the type that it says.
     """
 
     def __init__(self, fn: Callable[P, R]) -> None:
@@ -58,9 +61,16 @@ class SandboxedFunction(Contained, Generic[P, R]):
         return result
 
     def run(self, leash: Leash | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        given = {"args": args, "kwargs": dict(kwargs)}
-        done = shared().execute(self.source, given, name=self.__name__, leash=leash)
-        return result_from_json(self._checked, json.dumps(done.result).encode())
+        result = shared().call(self.source, self.__name__, args, kwargs, returns=self._returns, leash=leash)
+        try:
+            return result_from_value(self._checked, result)
+        except (msgspec.MsgspecError, TypeError) as error:
+            raise TaskFailed(f"{self.__name__} returned what is not of the type that it says: {error}") from error
+
+    @functools.cached_property
+    def _returns(self) -> list[str]:
+        """At the first call, when all names in its hints must exist."""
+        return sorted(set(types_in(output_type(self._checked))))
 
     def prepare(self) -> None:
         shared().prepare()

@@ -13,6 +13,7 @@ from typing import Any, Protocol, cast
 
 from wasmtime import component
 
+from hybrid_compute.errors import TaskFailed
 from hybrid_compute.sandbox import components
 from hybrid_compute.sandbox.worlds import World
 from hybrid_compute.wasm.held import alive
@@ -61,7 +62,7 @@ def _of_ours(box_of: Callable[[int], Caller]) -> dict[str, Callable[..., Any]]:
 def _of_the_system(box_of: Callable[[int], Caller]) -> dict[str, dict[str, Callable[..., Any]]]:
     def random(number: int, size: int) -> bytes:
         if size > _MOST_RANDOM:  # a list takes up 40 times as much here
-            raise ValueError(f"the program asked for {size} random bytes at once")
+            raise TaskFailed(f"the program has broken the interpreter that ran it: it asked for {size} random bytes")
         return box_of(number).world.random(size)
 
     return {

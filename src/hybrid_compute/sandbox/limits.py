@@ -34,8 +34,10 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, float | int):
-                raise TypeError(f"Limits.{field.name} must be a number, not {value!r}")
+            number = float | int if field.name == "time" else int
+            if isinstance(value, bool) or not isinstance(value, number):
+                whole = "" if field.name == "time" else "whole "
+                raise TypeError(f"Limits.{field.name} must be a {whole}number, not {value!r}")
             if not value > 0:
                 raise ValueError(f"Limits.{field.name} must be positive, not {value!r}")
         if self.memory < LEAST_MEMORY:

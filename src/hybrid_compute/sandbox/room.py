@@ -14,11 +14,14 @@ from hybrid_compute.wasm import stack
 
 R = TypeVar("R")
 
+_WAY = 64 << 10
+"""What our own calls need from here to where the guest is given its stack, and all of it is asked for again."""
+
 
 def run_with_room(work: Callable[[], R]) -> R:
-    """Do it in this thread if its stack is large enough, else in another one, and wait."""
+    """Do it in this thread if enough of its stack is left, else in another one, and wait."""
     try:
-        stack.insist_on(STACK)
+        stack.insist_on(STACK + _WAY)
     except BackendUnavailable:
         return _elsewhere(work)
     return work()

@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any, Self
 
@@ -66,7 +66,8 @@ class Sandbox:
         """What the program leaves in `result`; what it printed, if it leaves none.
 
         `files` are there for its `open`, by their paths. Raises `TaskFailed` for what the program raises, with its
-        traceback; `LimitExceeded` where it needs more than `limits`; `TaskTimeout` after `timeout` seconds.
+        traceback; `LimitExceeded` where it needs more than `limits`; `TaskTimeout` after `timeout` seconds;
+        `InvalidInput` or `NotTransferable` for what cannot be given to a program.
         """
         return self.execute(source, input, files=files, timeout=timeout, name=name).result
 
@@ -81,11 +82,32 @@ class Sandbox:
         leash: Leash | None = None,
     ) -> Outcome:
         """The same, with what it printed as `output`. `leash` can stop it from any thread."""
-        self._insist_on_open()
         leash = leash if leash is not None else Leash()
         if timeout is not None:
             _limit(leash, timeout, name)
-        job = Job(source, input, files or {}, self._grants, self._world(), name)
+        return self._execute(Job(source, input, files or {}, self._grants, self._world(), name), leash)
+
+    def call(
+        self,
+        source: str,
+        function: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        returns: Sequence[str] = (),
+        leash: Leash | None = None,
+    ) -> Any:
+        """What a function of the source returns for these arguments, which it gets as they are.
+
+        They may be all that JSON can say, and bytes, tuples, sets, dates and the like. The result is JSON or bytes;
+        what is in it of the types that `returns` names is said in JSON's words.
+        """
+        given = {"args": [*args], "kwargs": dict(kwargs or {})}
+        job = Job(source, given, {}, self._grants, self._world(), function, function, returns)
+        return self._execute(job, leash if leash is not None else Leash()).result
+
+    def _execute(self, job: Job, leash: Leash) -> Outcome:
+        self._insist_on_open()
         return run_with_room(lambda: self._run(job, leash))
 
     @staticmethod
@@ -147,6 +169,7 @@ class Spare:
         self._boxes: deque[Box] = deque()
         self._used: deque[Box] = deque()
         self._wanted = threading.Event()
+        self._vacant = threading.Lock()  # held by the one thread that makes them
         self._thread: threading.Thread | None = None
         self._process = os.getpid()
         self._closed = False
@@ -165,8 +188,8 @@ class Spare:
 
     def replace(self, used: Box) -> None:
         """This one is used up. There is time to make another one, now."""
-        if self._count and self._thread is None and not self._closed:
-            self._thread = started(self._fill, "hybrid-compute-sandbox-ready")
+        if self._count and not self._closed and self._vacant.acquire(blocking=False):
+            self._start()
         if self._thread is None or self._used:  # what a program took is not to pile up
             used.close()
         else:
@@ -175,9 +198,17 @@ class Spare:
         if self._closed:  # meanwhile, and nobody comes any more to clear it away
             self._clear()
 
+    def _start(self) -> None:
+        try:
+            self._thread = started(self._fill, "hybrid-compute-sandbox-ready")
+        except RuntimeError:  # this process may have no more threads: then each is made when it is asked for
+            self._vacant.release()
+
     def _fill(self) -> None:
-        while not self._closed:
-            self._wanted.clear()
+        while True:
+            self._wanted.clear()  # before it looks: who closes says so, and then sets it
+            if self._closed:
+                return
             try:
                 while self._used:
                     self._used.popleft().close()
@@ -185,6 +216,7 @@ class Spare:
                     self._boxes.append(Box(interpreter(), self._limits))
             except Exception:  # who asks next tries it again, and is told
                 self._thread = None
+                self._vacant.release()
                 return
             self._wanted.wait()
 

@@ -10,39 +10,44 @@ import ast
 import builtins
 import dis
 import inspect
-import textwrap
 from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any
 
 
 def source_of(fn: Callable[..., Any]) -> str:
-    """A program that calls the function with what is in `input`, and leaves what it returns in `result`.
+    """A program that defines the function, and nothing else.
 
     Its lines have the numbers that they have in the file. Raises `TypeError` for a function that is not complete.
     """
     name = getattr(fn, "__name__", repr(fn))
     lines, first = _lines(fn, name)
-    tree = ast.parse("".join(lines))
-    match tree.body:
-        case [ast.FunctionDef() as definition]:
+    match ast.parse("".join(lines)).body:
+        case [ast.FunctionDef() as definition] | [ast.If(body=[ast.FunctionDef() as definition])]:
             pass
         case _:
             raise TypeError(f"{name} cannot run in a sandbox: only a plain function can, defined by `def`")
     if any(isinstance(node, ast.Yield | ast.YieldFrom) for node in ast.walk(definition)):
         raise TypeError(f"{name} cannot run in a sandbox: it is a generator, and there only a result comes out")
-    kept = "".join(lines[definition.lineno - 1 :])  # without what decorates it
+    around = lines[: lines[0] == _AROUND]
+    kept = "".join([*around, *lines[definition.lineno - 1 :]])  # without what decorates it
     _insist_on_complete(fn, kept, name)
-    before = "\n" * (first + definition.lineno - 2)
-    return f"{before}{kept}\nresult = {name}(*input['args'], **input['kwargs'])\n"
+    before = "\n" * (first + definition.lineno - 2 - len(around))
+    return f"{before}{kept}"
+
+
+_AROUND = "if True:\n"
+"""Stands above a function that is indented. To take its indentation away would take it from its texts as well."""
 
 
 def _lines(fn: Callable[..., Any], name: str) -> tuple[list[str], int]:
+    """The lines of a program that defines the function, and the number in its file of the first one."""
     try:
         lines, first = inspect.getsourcelines(fn)
     except (OSError, TypeError) as error:
         raise TypeError(f"{name} cannot run in a sandbox: its source is needed, and cannot be had: {error}") from error
-    return textwrap.dedent("".join(lines)).splitlines(keepends=True), max(first, 1)
+    first = max(first, 1)
+    return ([_AROUND, *lines], first - 1) if lines[0][0].isspace() else (lines, first)
 
 
 def _insist_on_complete(fn: Callable[..., Any], source: str, name: str) -> None:

@@ -14,11 +14,13 @@ import json
 import os
 import platform
 import secrets
+import shutil
 import stat
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +28,8 @@ from typing import Any
 
 MOST = 2 << 30
 """Bytes that are kept. Beyond them, what was not used for longest goes."""
+_LONGEST = 800
+"""Bytes of a note. Such a one cannot be nested too deeply to be read."""
 
 
 class Cache:
@@ -43,22 +47,22 @@ class Cache:
         """The file that was stored under this name, if it is there as it was. A damaged one is removed."""
         path, note = self.folder / name, self.folder / f"{name}.note"
         try:
-            told: dict[str, Any] = json.loads(note.read_bytes())
+            told = self._told(note)
             seen = path.lstat()
             if not _is_private(path, seen):
                 raise ValueError("others could have written it")
-            if not self._signed(told):
-                raise ValueError("its note is not ours")
-            if told["state"] != _state(seen):
-                if _digest(path) != told["digest"]:
-                    raise ValueError("it is not what was stored")
-                self._note(path, told["digest"])
-            os.utime(note)
+            current = told["state"] == _state(seen)
+            if not current and _digest(path) != told["digest"]:
+                raise ValueError("it is not what was stored")
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, OSError):
             self.discard(name)
             return None
+        with suppress(OSError):  # a folder that cannot be written to, of an image that was prepared, serves as well
+            if not current:
+                self._note(path, told["digest"])
+            os.utime(note)
         return path
 
     def store(self, name: str, data: bytes) -> Path:
@@ -84,22 +88,35 @@ class Cache:
         note = self.folder / f"{hashlib.sha256(str(path.absolute()).encode()).hexdigest()}.seen"
         before = _state(path.stat())
         try:
-            told: dict[str, Any] = json.loads(note.read_bytes())
-            if self._signed(told) and told["state"] == before:
+            told = self._told(note)
+            if told["state"] == before:
                 return str(told["digest"])
         except (ValueError, KeyError, TypeError, OSError):  # not there, or not ours
             pass
         digest = read()
         if _state(path.stat()) == before:  # nobody has written to it meanwhile
-            try:
+            with suppress(OSError):
                 self._write(note, digest, before)
-            except OSError:
-                pass
         return digest
 
     def discard(self, name: str) -> None:
+        """Remove it, whatever is there in its place; where nothing can be removed, it is found damaged again."""
         for path in (self.folder / f"{name}.note", self.folder / name):
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _told(self, note: Path) -> dict[str, Any]:
+        """What a note says. Raises `ValueError`, `KeyError` or `TypeError` for one that is not ours."""
+        with open(note, "rb") as file:
+            text = file.read(_LONGEST + 1)
+        if len(text) > _LONGEST:
+            raise ValueError("it is longer than our notes are")
+        told: dict[str, Any] = json.loads(text)
+        if not self._signed(told):
+            raise ValueError("it is not ours")
+        return told
 
     def _note(self, path: Path, digest: str) -> None:
         self._write(path.with_name(f"{path.name}.note"), digest, _state(path.lstat()))

@@ -69,13 +69,20 @@ class Reader:
 
     def number(self) -> int:
         """An unsigned integer. Of a signed one it only finds the end."""
-        value = shift = 0
-        while True:
+        value = 0
+        for shift in range(0, 70, 7):
             byte = self.byte()
             value |= (byte & 0x7F) << shift
-            shift += 7
             if byte < 0x80:
                 return value
+        raise Unreadable("a number of more than ten bytes")
+
+    def count(self) -> int:
+        """How many entries follow, none of which is shorter than a byte."""
+        count = self.number()
+        if count > self.end - self.position:
+            raise Unreadable(f"{count:,} entries in {self.end - self.position:,} bytes")
+        return count
 
     def name(self) -> str:
         size = self.number()
@@ -118,7 +125,7 @@ def imported(reader: Reader | None) -> tuple[list[int], dict[int, str]]:
     """How many of each kind are imported, and the mutable globals among them."""
     counts, mutable = [0] * 5, dict[int, str]()
     if reader is not None:
-        for _ in range(reader.number()):
+        for _ in range(reader.count()):
             reader.name()  # of the module
             reader.name()
             kind = reader.byte()

@@ -48,7 +48,8 @@ def engine_for(profile: Profile) -> Engine:
     with _lock:
         found = _engines.get(profile)
         if found is None:
-            found = _engines[profile] = Engine(profile)
+            made = Engine(profile)
+            found = _engines.setdefault(profile, made)  # a handler of a signal may have needed one meanwhile
         return found
 
 
@@ -81,14 +82,14 @@ def _config(profile: Profile) -> wasmtime.Config:
 
 
 _engines: dict[Profile, Engine] = {}
-_lock = threading.Lock()
+_lock = threading.RLock()
 _forked = False
 
 
 def _forget() -> None:
     """In a forked child: a lock that some thread held is free, and the threads that compile are not there."""
     global _lock, _forked  # one process has one of each
-    _lock, _forked = threading.Lock(), True
+    _lock, _forked = threading.RLock(), True
     _engines.clear()
 
 

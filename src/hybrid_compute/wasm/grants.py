@@ -23,6 +23,7 @@ from hybrid_compute.wasm.granted import Granted
 from hybrid_compute.wasm.guest import Guest, calling
 from hybrid_compute.wasm.kinds import Buffer, Kind
 from hybrid_compute.wasm.leash import Leash
+from hybrid_compute.wasm.names import shown
 from hybrid_compute.wasm.signature import Convention
 
 Call = Callable[[Leash, tuple[Any, ...], Mapping[str, Any]], Any]
@@ -40,14 +41,15 @@ def link(what: str, grants: Mapping[str, Any], linker: wasmtime.Linker, module: 
         if space.startswith("wasi_"):
             continue
         grant = grants.get(f"{space}.{name}", grants.get(name))
+        full = f"{shown(space)}.{shown(name)}"
         if not isinstance(type, wasmtime.FuncType):
-            raise InvalidInput(f"{what}: the module imports {space}.{name}, and only functions can be granted")
+            raise InvalidInput(f"{what}: the module imports {full}, and only functions can be granted")
         if grant is None:
             raise InvalidInput(
-                f"{what}: the module imports {space}.{name}{_shown(type)}, which it was not granted: "
-                f"grants={{{name!r}: ...}} would"
+                f"{what}: the module imports {full}{_typed(type)}, which it was not granted: "
+                f"grants={{{shown(name)!r}: ...}} would"
             )
-        host = HostFunction(f"{what}: {space}.{name}", *_function(grant), type)
+        host = HostFunction(f"{what}: {full}", *_function(grant), type)
         _define(linker, space, name, type, host)
         defined.append(host)
     return defined
@@ -157,5 +159,5 @@ def _signed(value: int, bits: int) -> int:
     return value - (1 << bits) if value >> (bits - 1) & 1 else value
 
 
-def _shown(type: wasmtime.FuncType) -> str:
+def _typed(type: wasmtime.FuncType) -> str:
     return f" ({', '.join(map(str, type.params))}) -> ({', '.join(map(str, type.results))})"

@@ -12,9 +12,10 @@ from hybrid_compute.wasm.denials import DeniedElements
 from hybrid_compute.wasm.held import alive
 from hybrid_compute.wasm.housed import MOST_MEMORIES, MOST_TABLES, Housed
 from hybrid_compute.wasm.leash import Leash
+from hybrid_compute.wasm.names import shown_text
 from hybrid_compute.wasm.preview1.process import Process
 from hybrid_compute.wasm.trap import Trap
-from hybrid_compute.wasm.traps import Denied, explain
+from hybrid_compute.wasm.traps import Denied, explain, explain_text
 
 if TYPE_CHECKING:
     from hybrid_compute.wasm.program import Program
@@ -45,8 +46,12 @@ class Guest(Housed):
             memory = -1 if slots.own else self.limits.memory
             capi.store_limiter(store, memory, self.limits.table, 1, MOST_TABLES, MOST_MEMORIES)
             self.begin(leash)
-            memories.making(self.room)
-            self._enter(capi.pre_instantiate, program.pre, self.context, addressof(self._instance), self.trap_at)
+            before = memories.making(self.room)
+            try:
+                self._enter(capi.pre_instantiate, program.pre, self.context, addressof(self._instance), self.trap_at)
+            finally:
+                memories.making(before)
+            self.instantiated = True
             if program.tells:
                 at = self.export(tables.WANTED.encode(), capi.EXTERN_GLOBAL)
                 self._wanted = DeniedElements(self.context, at, self.limits.table)
@@ -150,7 +155,9 @@ class Guest(Housed):
         if trap is not None:
             return explain(trap, self.name, self.limits, self._denied())
         text = str(failed)
-        return self.too_large(text) or Trap(f"{self.name} could not be instantiated: {text}")
+        if self.instantiated:
+            return explain_text(text, self.name, self.limits, self._denied())
+        return self.too_large(text) or Trap(f"{self.name} could not be instantiated: {shown_text(text)}")
 
 
 _KINDS = {0: "function", 1: "global", 2: "table", 3: "memory"}

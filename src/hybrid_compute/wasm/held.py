@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import threading
 import weakref
 from ctypes import addressof, c_uint64
 from functools import partial
@@ -16,13 +15,11 @@ from hybrid_compute.wasm import capi, memories, signals, stack
 from hybrid_compute.wasm.engines import Engine
 from hybrid_compute.wasm.leash import NEVER, Leash
 from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.shield import shielded
 from hybrid_compute.wasm.traps import exceeded
 from hybrid_compute.wasm.watch import asked, leashes, watch
 
-alive: weakref.WeakValueDictionary[int, Held] = weakref.WeakValueDictionary()
-"""All there are, by their number: host functions find by it who calls them."""
 _numbers = itertools.count(1)
-_main = threading.main_thread()
 _ALL_FUEL = (1 << 63) - 1
 
 
@@ -45,7 +42,7 @@ class Held:
     def hold(self, store: int, context: int) -> None:
         """Once, before anything runs in the store: from now on it asks."""
         self._store, self.context = store, context
-        alive[self.number] = self
+        alive.refs[self.number] = weakref.ref(self)
         leashes[self.number] = self.leash
         capi.epoch_callback(store, asked, self.number, capi.NO_FINALIZER)
         capi.set_epoch_deadline(context, 1)
@@ -67,7 +64,7 @@ class Held:
         stack.take(self.limits.stack)
         self._under_way = True
         leash.begin(NEVER if seconds is None else monotonic() + seconds, self.late)
-        leash.in_main = get_ident() == _main.ident
+        leash.thread = get_ident()
         self.leash = leashes[self.number] = leash
         leash.tick = self.engine.tick
         watch.running[self.number] = leash
@@ -89,6 +86,7 @@ class Held:
                 capi.store_delete(store)
             self.end()
             leashes.pop(self.number, None)
+            alive.refs.pop(self.number, None)
 
     def finish(self) -> None:
         """`close` it, and raise what the handler of a signal has raised meanwhile."""
@@ -96,8 +94,13 @@ class Held:
         if interruption := memories.interruption():
             raise interruption
 
+    @shielded
     def __del__(self) -> None:
-        self.close()
+        try:
+            self.close()
+        except BaseException as error:  # the handler of a signal has raised it, and here nobody would hear
+            memories.signalled.append(error)
+            self.close()
 
     @property
     def fuel(self) -> int:
@@ -105,6 +108,27 @@ class Held:
         left = c_uint64()
         capi.check(capi.get_fuel(self.context, addressof(left)))
         return left.value
+
+
+class _Alive:
+    """All there are, by their number: host functions find by it who calls them.
+
+    Each takes itself away when it is closed: by a callback of weak references, an interrupt in that would be lost.
+    """
+
+    def __init__(self) -> None:
+        self.refs: dict[int, weakref.ref[Held]] = {}
+
+    def __getitem__(self, number: int) -> Held:
+        found = self.refs[number]()
+        assert found is not None, "what calls is alive"
+        return found
+
+    def values(self) -> list[Held]:
+        return [held for each in list(self.refs.values()) if (held := each()) is not None]
+
+
+alive = _Alive()
 
 
 def _late(name: str, limits: Limits) -> LimitExceeded:

@@ -12,10 +12,15 @@ from hybrid_compute.wasm.traps import exceeded
 
 MOST_TABLES = MOST_MEMORIES = 8
 """Of one guest. Compilers make one of each."""
+MOST_INSTANCES = 32
+"""Of the modules in a component: their globals and functions are in no linear memory, so nothing else limits them."""
 
 
 class Housed(Held):
     """A guest with a room of its own."""
+
+    instantiated = False
+    """Whether what goes wrong now is not that it could not be made."""
 
     def __init__(self, engine: Engine, limits: Limits, name: str, *, shared: bool = False) -> None:
         super().__init__(engine, limits, name)
@@ -39,7 +44,8 @@ class Housed(Held):
         if "table minimum size" in text:
             return exceeded(self.name, "table", f"{self.limits.table} elements", "asks for more from the beginning")
         if "count too high" in text:
-            reason = f"{self.name} asks for more than {MOST_TABLES} tables or {MOST_MEMORIES} memories"
+            most = f"{MOST_TABLES} tables, {MOST_MEMORIES} memories or {MOST_INSTANCES} instances"
+            reason = f"{self.name} asks for more than {most}"
             return LimitExceeded(f"{reason}: {text.splitlines()[-1].strip()}", backend="wasm", started=True)
         if self.room.denied is not None:
             wanted = in_units(self.room.denied)

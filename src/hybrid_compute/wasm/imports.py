@@ -12,6 +12,7 @@ from hybrid_compute.errors import InvalidInput
 from hybrid_compute.wasm import grants
 from hybrid_compute.wasm.engines import Profile
 from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.names import shown
 from hybrid_compute.wasm.preview1 import functions as preview1
 from hybrid_compute.wasm.program import Program
 from hybrid_compute.wasm.source import Source
@@ -35,7 +36,7 @@ def _link(
         preview1.link(what, linker, module)
     elif wanted is not None:
         raise InvalidInput(
-            f"{what}: the module imports {wanted.module}.{wanted.name}, so it expects an operating system: "
-            f"wasi=Wasi() gives it one in which there is nothing"
+            f"{what}: the module imports {shown(wanted.module)}.{shown(wanted.name or '')}, so it expects an operating "
+            f"system: wasi=Wasi() gives it one in which there is nothing"
         )
     return defined

@@ -65,17 +65,17 @@ def _block(reader: Reader) -> None:
 
 
 def _table_of_labels(reader: Reader) -> None:
-    _numbers(reader.number() + 1)(reader)
+    _numbers(reader.count() + 1)(reader)
 
 
 def _types(reader: Reader) -> None:
-    for _ in range(reader.number()):
+    for _ in range(reader.count()):
         value_type(reader)
 
 
 def _catching(reader: Reader) -> None:
     _block(reader)
-    for _ in range(reader.number()):
+    for _ in range(reader.count()):
         _numbers(2 if reader.byte() < 2 else 1)(reader)
 
 

@@ -79,7 +79,7 @@ class Text(Buffer):
         return "str"
 
     def to_bytes(self, value: Any) -> bytes | None:
-        return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else None
+        return value.encode() if isinstance(value, str) else None
 
     def copied(self, address: int, size: int) -> str:
         return ctypes.string_at(address, size).decode()

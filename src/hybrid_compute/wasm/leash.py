@@ -14,7 +14,7 @@ class Leash:
     Any thread may `stop` it, before it begins, while it runs, or after: then nothing happens.
     """
 
-    __slots__ = ("_deadline", "_passed", "error", "in_main", "late", "tick", "until")
+    __slots__ = ("_deadline", "_passed", "error", "late", "thread", "tick", "until")
 
     def __init__(self) -> None:
         self.error: BaseException | None = None
@@ -23,7 +23,7 @@ class Leash:
         self.until = NEVER  # of what runs now
         self.late = _impossible
         self.tick: Callable[[], object] | None = None
-        self.in_main = False  # whether it runs in the main thread, where signals are handled
+        self.thread = 0  # in which it runs: in the main thread, signals are handled
 
     def limit(self, deadline: float, passed: Callable[[], BaseException]) -> None:
         """Have it end with this error at `deadline`, by `time.monotonic`, however often it begins."""

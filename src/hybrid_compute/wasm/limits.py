@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 PAGE = 1 << 16
+MOST = (1 << 63) - 1
+"""Of whatever is counted: wasmtime takes signed numbers of 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Limits:
                 raise TypeError(f"Limits.{field.name} must be a number, not {value!r}")
             if not value > 0:
                 raise ValueError(f"Limits.{field.name} must be positive, not {value!r}")
+            if field.name != "time" and value > MOST:
+                raise ValueError(f"Limits.{field.name} must be at most {MOST}, not {value!r}")
         if not PAGE <= self.stack <= 4 << 20:
             raise ValueError(f"Limits.stack must be between 64 KiB and 4 MiB, not {self.stack} bytes")
 

@@ -11,9 +11,14 @@ from hybrid_compute.wasm.slots import SIZE, Room, empty, used, whole_pages
 _making = threading.local()
 
 
-def making(room: Room) -> None:
-    """The memories that wasmtime makes in this thread from now on are for this guest."""
+def making(room: Room | None) -> Room | None:
+    """The memories that wasmtime makes in this thread from now on are for this guest. Gives what it was before.
+
+    Who is done sets that again: the handler of a signal may have made its guest in the middle of making another.
+    """
+    before: Room | None = getattr(_making, "room", None)
     _making.room = room
+    return before
 
 
 def _denied(text: bytes) -> int:
@@ -21,7 +26,7 @@ def _denied(text: bytes) -> int:
 
 
 signalled: list[BaseException] = []
-"""What handlers of signals have raised while a memory was made or given back."""
+"""What handlers of signals have raised while a memory was made or given back, or a guest was thrown away."""
 
 
 def interruption() -> BaseException | None:

@@ -20,9 +20,10 @@ from hybrid_compute.wasm.cache import cache, compiled
 from hybrid_compute.wasm.engines import Engine, Profile, end_engines, engine_for
 from hybrid_compute.wasm.held import alive
 from hybrid_compute.wasm.limits import Limits
+from hybrid_compute.wasm.names import listed, shown_text
 from hybrid_compute.wasm.source import Source
 from hybrid_compute.wasm.wasi import Wasi
-from hybrid_compute.wasm.watch import stop_all
+from hybrid_compute.wasm.watch import stop_all, watch
 
 Code = TypeVar("Code", wasmtime.Module, wasmtime.component.Component)
 Link = Callable[[wasmtime.Linker, wasmtime.Module], object]
@@ -57,18 +58,16 @@ class Program:
         """Whether what its `alloc` gave can be given back to it."""
         self.initializes = "_initialize" in exports
         """Whether it has something to do before its functions are called, as WASI's "reactors" have."""
-        linker = wasmtime.Linker(self.engine.engine)
-        try:
-            self._linked = link(linker, self.module) if link is not None else None
-            self.pre = self._prepare(linker)
-        finally:
-            linker.close()
+        linker = wasmtime.Linker(self.engine.engine)  # it goes by itself: to close it might be done twice, by Ctrl-C
+        self._linked = link(linker, self.module) if link is not None else None
+        self.pre = self._prepare(linker)
 
     def _prepare(self, linker: wasmtime.Linker) -> int:
         made = c_void_p()
         error = capi.linker_instantiate_pre(capi.pointer(linker), capi.pointer(self.module), addressof(made))
         if error:
-            raise InvalidInput(f"{self.name}: {capi.taken_error(error)}; grant it what it imports, or allow WASI")
+            said = shown_text(str(capi.taken_error(error)))
+            raise InvalidInput(f"{self.name}: {said}; grant it what it imports, or allow WASI")
         assert made.value is not None
         weakref.finalize(self, capi.pre_delete, made.value)
         return made.value
@@ -78,10 +77,8 @@ class Program:
         for each in self.module.exports:
             if each.name == export and isinstance(each.type, wasmtime.FuncType):
                 return tuple(map(str, each.type.params)), tuple(map(str, each.type.results))
-        names = sorted(each.name for each in self.module.exports if isinstance(each.type, wasmtime.FuncType))
-        raise InvalidInput(
-            f"{self.name}: the module exports no function {export!r}; it has {', '.join(names) or 'none'}"
-        )
+        names = [each.name or "" for each in self.module.exports if isinstance(each.type, wasmtime.FuncType)]
+        raise InvalidInput(f"{self.name}: the module exports no function {export!r}; it has {listed(names)}")
 
 
 def _is_dealloc(type: object) -> bool:
@@ -108,13 +105,15 @@ def shared(kind: type[Code], source: Source, engine: Engine) -> Shared[Code]:
     key = kind.__name__, source.digest
     place = kind.__name__, source.digest, engine.profile
     with _lock:
-        compiling = _compiling.setdefault(place, threading.Lock())
+        compiling = _compiling.setdefault(place, threading.RLock())  # the handler of a signal may need the same code
     try:
         with compiling:  # others compile other modules meanwhile
-            known: Shared[Code] | None = engine.code.get(key)
+            known = engine.code.get(key)
             if known is None:
-                known = engine.code[key] = Shared(load(kind, source, engine))
-            return known
+                made: Shared[Code] = Shared(load(kind, source, engine))
+                known = engine.code.setdefault(key, made)
+            found: Shared[Code] = known
+            return found
     finally:
         with _lock:
             _compiling.pop(place, None)
@@ -130,7 +129,8 @@ def load(kind: type[Code], source: Source, engine: Engine) -> Code:
             data = tables.telling(source.data) if changes else source.data
             return bytes(kind(engine.engine, data).serialize())
         except wasmtime.WasmtimeError as error:
-            raise InvalidInput(f"{source.name} is no {kind.__name__.lower()} that can be run: {error}") from error
+            said = shown_text(str(error))  # all of it could be as long as the module: so it is no cause either
+            raise InvalidInput(f"{source.name} is no {kind.__name__.lower()} that can be run: {said}") from None
 
     kept = cache()
     code = compiled(digest, engine.profile, compile, kept)
@@ -148,23 +148,30 @@ def _deserialized(kind: type[Code], engine: wasmtime.Engine, code: Path | bytes)
     return kind.deserialize(engine, code)
 
 
-_lock = threading.Lock()
-_compiling: dict[tuple[str, str, Profile], threading.Lock] = {}
+_lock = threading.RLock()
+_compiling: dict[tuple[str, str, Profile], threading.RLock] = {}
 
 
 def _forget() -> None:
     """In a forked child: the lock is free, whoever held it."""
     global _lock  # noqa: PLW0603  # one process has one
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _compiling.clear()
 
 
 def _end() -> None:
-    """At the end of the program: what wasmtime made goes while there is a wasmtime to take it back."""
-    stop_all()
-    for guest in list(alive.values()):
-        guest.close()
-    end_engines()
+    """At the end of the program: what wasmtime made goes while there is a wasmtime to take it back.
+
+    All but guests that wait in a function of the host still: their threads are in the midst of them, and end with us.
+    """
+    try:
+        stop_all()
+    finally:  # Ctrl-C, a second time
+        watch.end()
+        for guest in alive.values():
+            if guest.number not in watch.running:
+                guest.close()
+        end_engines()
 
 
 atexit.register(_end)

@@ -6,8 +6,9 @@ a trap, a call that takes milliseconds) is left to the long way.
 
 from __future__ import annotations
 
-import threading
+import sys
 from ctypes import addressof, create_string_buffer
+from faulthandler import is_enabled
 from threading import get_ident
 from time import monotonic
 from typing import Any
@@ -20,7 +21,7 @@ from hybrid_compute.wasm.leash import NEVER, Leash
 from hybrid_compute.wasm.memories import signalled
 from hybrid_compute.wasm.signals import taken_away
 from hybrid_compute.wasm.signature import Convention
-from hybrid_compute.wasm.stack import occupied
+from hybrid_compute.wasm.stack import here, lacks, occupied
 from hybrid_compute.wasm.traps import wanted_room
 from hybrid_compute.wasm.watch import leashes, watch
 
@@ -36,37 +37,45 @@ def open_entrance(entrance: Entrance, guest: Guest, export: bytes, convention: C
     pack, unpack, gives = convention.pack_into, convention.unpack_from, convention.signature.result is not None
 
     room, running, number, seconds = guest.room, watch.running, guest.number, guest.limits.time or NEVER
+    needed, safe, recursion_limit = guest.limits.stack, here.stack.safe_limit(guest.limits.stack), sys.getrecursionlimit
     guest.leash = leashes[number] = leash = Leash()
-    leash.tick, leash.late = guest.engine.tick, guest.late
-    leash.in_main = get_ident() == threading.main_thread().ident
+    leash.tick, leash.late, leash.thread = guest.engine.tick, guest.late, get_ident()
 
     def enter(*args: Any) -> Any:
-        if taken_away() or (occupied and get_ident() in occupied):
+        if (
+            number in running  # this is the handler of a signal, or an argument's own code, in the middle of a call
+            or (is_enabled() and taken_away())
+            or (occupied and get_ident() in occupied)
+            or (recursion_limit() > safe and lacks(needed))
+        ):
             return NOT_HERE
         try:
-            pack(values, 0, *args)
-        except Exception:  # whatever it is, the long way says what is wrong
-            return NOT_HERE
-        leash.until = monotonic() + seconds
-        room.denied = None
-        try:
-            running[number] = leash
+            running[number] = leash  # from here on nobody else comes in
+            if entrance.enter is not enter:  # somebody has been here since, and may have closed the guest
+                return NOT_HERE
+            try:
+                pack(values, 0, *args)
+            except Exception:  # whatever it is, the long way says what is wrong
+                return NOT_HERE
+            leash.until = monotonic() + seconds
+            room.denied = None
             if watch.asleep:
                 watch.wake()
             error = call(context, function, address, slots, trap_at)
+            if not (error or trap.value or signalled):
+                return unpack(values)[0] if gives else None
         except BaseException:
             entrance.enter = None
             raise
         finally:
             running.pop(number, None)
-        if error or trap.value or signalled:
-            entrance.enter = None
-            try:
-                guest.check(error)
-            except LimitExceeded as exceeded:
-                if wanted_room(exceeded):  # which it had used up before: a new one has more
-                    return NOT_HERE
-                raise
+        entrance.enter = None
+        try:
+            guest.check(error)
+        except LimitExceeded as exceeded:
+            if wanted_room(exceeded):  # which it had used up before: a new one has more
+                return NOT_HERE
+            raise
         return unpack(values)[0] if gives else None
 
     entrance.enter = enter

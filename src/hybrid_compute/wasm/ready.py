@@ -16,6 +16,7 @@ from hybrid_compute.wasm.quick import open_entrance
 from hybrid_compute.wasm.signature import Convention, give_back
 from hybrid_compute.wasm.trap import Trap
 from hybrid_compute.wasm.traps import wanted_room
+from hybrid_compute.wasm.watch import watch
 
 
 class Ready:
@@ -55,10 +56,11 @@ class Kept(Ready):
         self._has_short_way = convention.plain and not (program.metered or program.hosts or program.tells)
 
     def call(self, leash: Leash | None, args: tuple[Any, ...]) -> Any:
-        leash, thread = leash or Leash(), self._thread
-        guest: Guest | None = getattr(thread, "guest", None)
-        thread.guest = self._entrance.enter = None
-        if guest is not None:
+        leash = leash or Leash()
+        # In one step: the handler of a signal may call this at any moment, and is to find it or not.
+        guest: Guest | None = vars(self._thread).pop("guest", None)
+        self._entrance.enter = None
+        if guest is not None and guest.number not in watch.running:  # else the short way is interrupted in it
             if not guest.spoiled:
                 guest.begin(leash)
                 try:

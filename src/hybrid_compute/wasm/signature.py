@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.wasm import capi, kinds
 from hybrid_compute.wasm.kinds import BUFFER, LETTERS, NUMBERS, Buffer, Kind, Number
+from hybrid_compute.wasm.limits import in_units
 from hybrid_compute.wasm.trap import Trap
 from hybrid_compute.wasm.traps import exceeded
 
@@ -100,7 +101,10 @@ class Convention:
                     raise kinds.refuse(self.what, name, kind, value)
                 numbers.append(number)
             else:
-                data = kind.to_bytes(value)
+                try:
+                    data = kind.to_bytes(value)
+                except UnicodeEncodeError as error:
+                    raise InvalidInput(f"{self.what}: argument {name!r} is no text that UTF-8 has: {error}") from error
                 if data is None:
                     raise kinds.refuse(self.what, name, kind, value)
                 offset = self.place(guest, data, taken) if len(data) else 0
@@ -184,7 +188,7 @@ FITTED: dict[str, Callable[[Any], Any]] = {
     "f32": lambda value: ctypes.c_float(value).value,  # what is too large for it is infinite
     "f64": float,
 }
-_ALLOC = struct.Struct("<i12x")
+_ALLOC = struct.Struct("<I12x")
 _DEALLOC = struct.Struct("<I12xI12x")
 
 
@@ -196,11 +200,14 @@ def written(guest: Guest, data: bytes | memoryview) -> int:
 
 
 def allocated(guest: Guest, size: int) -> int:
-    """Where in the guest's memory so many bytes may be written, by what it says itself."""
+    """Where in the guest's memory so many bytes may be written, by what it says itself. Raises `LimitExceeded`."""
+    if size > guest.limits.memory or size >= 1 << 32:
+        did = f"was to be given {in_units(size)} at once"
+        raise exceeded(guest.name, "memory", in_units(min(guest.limits.memory, 1 << 32)), did)
     values = ctypes.create_string_buffer(capi.SLOT)
     _ALLOC.pack_into(values, 0, size)
     guest.call(guest.export(b"alloc", capi.EXTERN_FUNC), ctypes.addressof(values), 1)
-    offset: int = _ALLOC.unpack_from(values)[0] & 0xFFFFFFFF
+    offset: int = _ALLOC.unpack_from(values)[0]
     return offset
 
 

@@ -71,8 +71,8 @@ def _telling(source: bytes) -> bytes:
     if counts[TABLE] or not parts.keys() >= {TYPES, FUNCTIONS, TABLES, CODE}:
         raise Unreadable("tables that are not its own")
     tables, types = _tables(parts[TABLES]), _count_of_types(parts[TYPES])
-    first = counts[FUNCTION] + parts[FUNCTIONS].number()
-    wanted = counts[GLOBAL] + (parts[GLOBALS].number() if GLOBALS in parts else 0)
+    first = counts[FUNCTION] + parts[FUNCTIONS].count()
+    wanted = counts[GLOBAL] + (parts[GLOBALS].count() if GLOBALS in parts else 0)
     code = next(each for each in sections(source) if each.id == CODE)
     changed = _changed(Reader(source, code.start, code.end), first)
     if changed is None:
@@ -89,7 +89,7 @@ def _telling(source: bytes) -> bytes:
 
 def _tables(reader: Reader) -> list[Table]:
     found: list[Table] = []
-    for _ in range(reader.number()):
+    for _ in range(reader.count()):
         initialized = reader.source[reader.position] == 0x40
         if initialized:
             reader.skip(2)
@@ -105,12 +105,12 @@ def _tables(reader: Reader) -> list[Table]:
 
 def _count_of_types(reader: Reader) -> int:
     """How many types there are, if all are those of functions; else their numbers would have to be found out."""
-    count = reader.number()
+    count = reader.count()
     for _ in range(count):
         if reader.byte() != 0x60:
             raise Unreadable("types of something else than functions")
         for _ in range(2):
-            for _ in range(reader.number()):
+            for _ in range(reader.count()):
                 value_type(reader)
     return count
 
@@ -118,7 +118,7 @@ def _count_of_types(reader: Reader) -> int:
 def _changed(reader: Reader, first: int) -> bytes | None:
     """The code section, with calls from function `first` on in place of `table.grow`; None if there is none."""
     found, read = False, 0
-    count = reader.number()
+    count = reader.count()
     bodies = [leb(count)]
     for _ in range(count):
         size = reader.number()
@@ -139,7 +139,7 @@ def _changed(reader: Reader, first: int) -> bytes | None:
 def _body(reader: Reader, first: int) -> bytes:
     parts: list[bytes] = []
     kept = reader.position
-    for _ in range(reader.number()):  # its locals
+    for _ in range(reader.count()):  # its locals
         reader.number()
         value_type(reader)
     for code, second, start in instructions(reader):

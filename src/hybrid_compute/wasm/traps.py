@@ -9,6 +9,7 @@ import wasmtime
 
 from hybrid_compute.errors import LimitExceeded
 from hybrid_compute.wasm.limits import Limits, in_units
+from hybrid_compute.wasm.names import shown, shown_text
 from hybrid_compute.wasm.trap import Trap
 
 _WORDS = {
@@ -52,15 +53,16 @@ class Denied(NamedTuple):
 def explain(trap: wasmtime.Trap, what: str, limits: Limits, denied: Denied | None) -> Exception:
     """The error to raise for a trap in the call of `what`."""
     code = trap.trap_code.name if trap.trap_code is not None else ""
-    return reason(code, trap.message, tuple(map(_frame, trap.frames[:MOST_FRAMES])), what, limits, denied)
+    message = "" if code in _WORDS else shown_text(trap.message)  # which has all the names, in full
+    return reason(code, message, tuple(map(_frame, trap.frames[:MOST_FRAMES])), what, limits, denied)
 
 
 def explain_text(text: str, what: str, limits: Limits, denied: Denied | None) -> Exception:
     """The error to raise for what a component says, which is a text."""
     code = next((code for words, code in _TEXTS.items() if words in text), "")
-    frames = tuple(f"{name} at {offset}" for offset, name in _FRAME.findall(text)[:MOST_FRAMES])
-    message = text.rpartition("Caused by:")[2].strip().splitlines()
-    return reason(code, message[0].strip() if message else text, frames, what, limits, denied)
+    frames = tuple(f"{shown(name)} at {offset}" for offset, name in _FRAME.findall(text)[:MOST_FRAMES])
+    message = shown_text(text.rpartition("Caused by:")[2].strip() or text)
+    return reason(code, message, frames, what, limits, denied)
 
 
 def reason(
@@ -72,7 +74,7 @@ def reason(
         return exceeded(what, "stack", in_units(limits.stack), "nested its calls more deeply")
     if denied is not None:
         error = exceeded(what, denied.limit, denied.value, f"asked for {denied.wanted}, and then failed")
-        error.__cause__ = Trap(_WORDS.get(code, message), code, frames)
+        error.__cause__ = Trap(_WORDS.get(code) or message, code, frames)
         return error
     return Trap(f"{what}: {_WORDS.get(code) or message.splitlines()[0]} ({code or 'no code'})", code, frames)
 
@@ -90,5 +92,5 @@ def exceeded(what: str, limit: str, value: str, did: str) -> LimitExceeded:
 
 
 def _frame(frame: wasmtime.Frame) -> str:
-    name = frame.func_name or f"function {frame.func_index}"
-    return f"{frame.module_name or 'module'}!{name} at 0x{frame.module_offset:x}"
+    name = shown(frame.func_name or f"function {frame.func_index}")
+    return f"{shown(frame.module_name or 'module')}!{name} at 0x{frame.module_offset:x}"

@@ -30,7 +30,9 @@ class Watch:
         self.asleep = True
         self._due = threading.Event()
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the handler of a signal may call a guest while another one is woken for
+        self._ended = False
+        self._looking = threading.Lock()
 
     def wake(self) -> None:
         """There is a guest to watch. Called when `asleep`."""
@@ -41,13 +43,34 @@ class Watch:
                 self._thread.start()
             self._due.set()
 
+    def end(self) -> None:
+        """No engine is moved from now on: they are about to go. At the end of the program."""
+        with self._looking:
+            self._ended = True
+
+    def forget(self) -> None:
+        """In a forked child: there is no thread that watches, and of those who ran guests there is only this one.
+
+        What is `running` stays what it is: the short ways into guests know it.
+        """
+        here = {number: leash for number, leash in self.running.items() if leash.thread == threading.get_ident()}
+        self.running.clear()
+        self.running.update(here)
+        self.asleep, self._thread, self._due = True, None, threading.Event()
+        self._lock, self._looking = threading.RLock(), threading.Lock()
+        if here:  # it was forked by a function that a guest has called
+            self.wake()
+
     def _look(self) -> None:
         turn = 0
         while True:
             while self.running:
                 turn += 1
-                for tick in overdue(self.running.copy().values(), monotonic(), for_signals=turn % 4 == 0):
-                    tick()
+                with self._looking:
+                    if self._ended:
+                        return
+                    for tick in overdue(self.running.copy().values(), monotonic(), for_signals=turn % 4 == 0):
+                        tick()
                 sleep(TICK)
             with self._lock:
                 self._due.clear()
@@ -60,10 +83,9 @@ class Watch:
 def overdue(leashes: Iterable[Leash], now: float, *, for_signals: bool) -> set[Callable[[], object]]:
     """The engines to move: of guests whose time is up, and of one in the main thread, where signals are handled."""
     found: set[Callable[[], object]] = set()
+    main = threading.main_thread().ident if for_signals else None
     for leash in leashes:
-        if leash.tick is not None and (
-            now >= leash.until or leash.error is not None or (for_signals and leash.in_main)
-        ):
+        if leash.tick is not None and (now >= leash.until or leash.error is not None or leash.thread == main):
             found.add(leash.tick)
     return found
 
@@ -89,11 +111,6 @@ def asked(_context: Any, number: Any, delta: Any, kind: Any) -> int:
     return capi.error_new(b"stopped") or 0
 
 
-def _forget() -> None:
-    """In a forked child there is no thread that watches, and those who ran guests are not there."""
-    watch.__init__()  # type: ignore[misc]
-
-
 def stop_all() -> None:
     """At the end of the program. A guest must not come back to Python when Python is no more.
 
@@ -107,4 +124,4 @@ def stop_all() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=watch.forget)

@@ -1,7 +1,7 @@
 """Runs one program, and reports what became of it.
 
 The program is a module named `__main__`. It sees `input` and the functions that were granted; its answer is what it
-leaves in `result`.
+leaves in `result`. If it is the source of a function, that is called with the input, and what it returns is the answer.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import random
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import ModuleType, TracebackType
 from typing import Any, NoReturn
 
 from hybrid_compute.sandbox.guest.files import files
 from hybrid_compute.sandbox.guest.output import Output, OutputExceeded
+from hybrid_compute.sandbox.guest.values import sayer, untagged
 
 NAME = "<sandbox>"
 
@@ -50,9 +51,16 @@ def run(job: str, given: str) -> tuple[str, str]:
     report: dict[str, Any] = {"outcome": "done"}
     result = ""
     try:
-        program = _prepare(todo, given)
-        _perform(todo["source"], program)
-        report["kind"], result = _answer(program, output)
+        program = _prepare(todo)
+        if "function" in todo:
+            call = json.loads(given, object_hook=untagged)
+            _perform(todo["source"], program)
+            answer = vars(program)[todo["function"]](*call["args"], **call["kwargs"])
+            report["kind"], result = _answer(answer, todo["returns"])
+        else:
+            program.input = base64.b64decode(given) if todo["bytes"] else json.loads(given)  # type: ignore[attr-defined]
+            _perform(todo["source"], program)
+            report["kind"], result = _answer(vars(program).get("result", output.text or None))
         if len(result) > todo["result"]:
             report, result = {"outcome": "limit", "limit": "result"}, ""
     except OutputExceeded:
@@ -65,7 +73,7 @@ def run(job: str, given: str) -> tuple[str, str]:
     return json.dumps({**report, "output": output.text}), result
 
 
-def _prepare(todo: dict[str, Any], given: str) -> ModuleType:
+def _prepare(todo: dict[str, Any]) -> ModuleType:
     """The module that the program will be, with all that it may see."""
     for path, content in todo["files"].items():
         files.put(path, base64.b64decode(content))
@@ -76,7 +84,6 @@ def _prepare(todo: dict[str, Any], given: str) -> ModuleType:
     sys.argv = [NAME]
     for name in todo["grants"]:
         setattr(program, name, _granted(name))
-    program.input = base64.b64decode(given) if todo["bytes"] else json.loads(given)  # type: ignore[attr-defined]
     return program
 
 
@@ -88,21 +95,23 @@ def _perform(source: str, program: ModuleType) -> None:
             raise
 
 
-def _answer(program: ModuleType, output: Output) -> tuple[str, str]:
-    """What is in `result`, and its kind; what was printed, if there is no `result`."""
-    result = vars(program).get("result", output.text or None)
+def _answer(result: object, types: Collection[str] = ()) -> tuple[str, str]:
+    """The result as the host reads it, and its kind. Of what JSON cannot say it may have parts of these types."""
     if isinstance(result, bytes | bytearray | memoryview):
         return "bytes", base64.b64encode(result).decode()
     try:
-        return "json", json.dumps(result, allow_nan=False)
+        text = json.dumps(result, allow_nan=False, default=sayer(types))
+        if "\\ud" in text:  # not all of these are characters
+            json.dumps(result, ensure_ascii=False, default=sayer(types)).encode()
     except (TypeError, ValueError, RecursionError) as error:
         kind = type(result).__name__
         raise Unanswerable(f"`result`, of type {kind}, is neither bytes nor can it be JSON: {error}") from None
+    return "json", text
 
 
 def _failure(error: BaseException) -> dict[str, Any]:
     """What happened, in the program's own lines."""
-    if isinstance(error, MemoryError) and not error.args:  # it has some where the parser's own limit is meant
+    if isinstance(error, MemoryError) and "Parser stack" not in str(error):  # which is a limit of the parser's own
         return {"outcome": "limit", "limit": "memory"}
     if isinstance(error, Unanswerable):
         return {"outcome": "failed", "message": _sendable(str(error)), "traceback": ""}

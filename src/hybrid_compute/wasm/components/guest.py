@@ -12,7 +12,7 @@ from hybrid_compute.wasm import capi, memories, slots
 from hybrid_compute.wasm.components import api
 from hybrid_compute.wasm.engines import Engine, Profile, engine_for
 from hybrid_compute.wasm.held import alive
-from hybrid_compute.wasm.housed import MOST_MEMORIES, MOST_TABLES, Housed
+from hybrid_compute.wasm.housed import MOST_INSTANCES, MOST_MEMORIES, MOST_TABLES, Housed
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import Limits
 from hybrid_compute.wasm.program import shared
@@ -93,12 +93,16 @@ class ComponentGuest(Housed):
             self.hold(store, capi.store_context(store))
             own = slots.own and not program.engine.profile.components
             capi.store_limiter(
-                store, -1 if own else self.limits.memory, self.limits.table, -1, MOST_TABLES, MOST_MEMORIES
+                store, -1 if own else self.limits.memory, self.limits.table, MOST_INSTANCES, MOST_TABLES, MOST_MEMORIES
             )
             self._at = api.context(self.context)
             self.begin(leash)
-            memories.making(self.room)
-            self._enter(lambda: api.instantiate(program.linker, self._at, program.component, self._instance))
+            before = memories.making(self.room)
+            try:
+                self._enter(lambda: api.instantiate(program.linker, self._at, program.component, self._instance))
+            finally:
+                memories.making(before)
+            self.instantiated = True
         except BaseException:
             self.close()
             raise
@@ -137,7 +141,7 @@ class ComponentGuest(Housed):
                 backend="wasm",
                 started=True,
             )
-        too_large = self.too_large(text) if "wasm trap" not in text else None
+        too_large = None if self.instantiated or "wasm trap" in text else self.too_large(text)
         return too_large or explain_text(text, self.name, self.limits, self.room.denial)
 
 

@@ -18,6 +18,7 @@ from hybrid_compute.wasm.components.shapes import Shape
 from hybrid_compute.wasm.components.wit import shape_of, shape_of_result
 from hybrid_compute.wasm.granted import Granted
 from hybrid_compute.wasm.leash import Leash
+from hybrid_compute.wasm.names import listed, shown
 from hybrid_compute.wasm.preview1.files import Allowance
 from hybrid_compute.wasm.trap import GuestError
 
@@ -30,10 +31,8 @@ class ComponentReady:
         types = program.exports()
         type = types.get((interface, name))
         if type is None:
-            known = ", ".join("#".join(filter(None, each)) for each in types)
-            raise InvalidInput(
-                f"{program.name}: the component exports no function {export!r}; it has {known or 'none'}"
-            )
+            known = listed(["#".join(filter(None, each)) for each in types])
+            raise InvalidInput(f"{program.name}: the component exports no function {export!r}; it has {known}")
         self._program = program
         self._index = program.index([interface, name] if interface else [name])
         self._parameters, self._result = crossing(program.name, stub, type)
@@ -81,18 +80,16 @@ def link(what: str, granted: Mapping[str, Any], program: ComponentProgram) -> No
     spaces: dict[str, list[tuple[str, HostCall]]] = {}
     for (space, name), type in program.imports().items():
         full = f"{space}#{name}" if space else name
-        grant = granted.get(full, granted.get(name))
+        grant, wanted = granted.get(full, granted.get(name)), f"{what}: the component imports {shown(full)}"
         if grant is None and space.startswith("wasi:"):
             raise InvalidInput(
-                f"{what}: the component imports {full}, so it expects an operating system (WASI 0.2), which components "
-                f"are not given here: build it without WASI, or for wasm32-wasip1, as a module: "
+                f"{wanted}, so it expects an operating system (WASI 0.2), which components are "
+                f"not given here: build it without WASI, or for wasm32-wasip1, as a module: "
                 f"WasmModule(...).task(..., wasi=Wasi()) runs that"
             )
         if grant is None:
-            raise InvalidInput(
-                f"{what}: the component imports {full}, which it was not granted: grants={{{name!r}: ...}} would"
-            )
-        spaces.setdefault(space, []).append((name, _host_call(f"{what}: {full}", Granted(grant), type)))
+            raise InvalidInput(f"{wanted}, which it was not granted: grants={{{shown(name)!r}: ...}} would")
+        spaces.setdefault(space, []).append((name, _host_call(f"{what}: {shown(full)}", Granted(grant), type)))
     for space, functions in spaces.items():
         program.define(space, functions)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,8 @@ def size_of(shape: Shape, dtype: np.dtype[Any]) -> int:
     """Bytes of such an array. Raises `InvalidInput` for one that no guest could have."""
     if dtype.hasobject:
         raise InvalidInput(f"an array of {dtype} cannot lie in a guest's memory: its elements are objects of Python")
-    lengths = (shape,) if isinstance(shape, int) else shape
+    # As our own integers, which have no end: those of numpy would overflow.
+    lengths = tuple(map(operator.index, shape if isinstance(shape, tuple | list) else (shape,)))
     if any(length < 0 for length in lengths):
         raise InvalidInput(f"an array of shape {shape} cannot be: a length is negative")
     return math.prod(lengths) * dtype.itemsize
@@ -79,7 +81,7 @@ class Block:
         if buffer is None:
             raise closed(self._name)
         wanted = np.dtype(dtype).newbyteorder("<")
-        size = size_of(shape, wanted)
+        offset, size = operator.index(offset), size_of(shape, wanted)
         if not 0 <= offset <= offset + size <= slot.size:
             raise InvalidInput(f"{self._name}: {size} bytes at {offset} are asked for, and its memory has {slot.size}")
         usable: Any = (ctypes.c_char * slot.size).from_address(slot.base)

@@ -55,7 +55,7 @@ def exposed(source: bytes) -> Exposed:
 def _exposed(source: bytes) -> Exposed:
     parts = {each.id: Reader(source, each.start, each.end) for each in sections(source)}
     counts, mutable = imported(parts.get(IMPORTS))
-    memories = counts[MEMORY] + (parts[MEMORIES].number() if MEMORIES in parts else 0)
+    memories = counts[MEMORY] + (parts[MEMORIES].count() if MEMORIES in parts else 0)
     if GLOBALS in parts:
         mutable |= _declared(parts[GLOBALS], counts[GLOBAL])
     known = _exported(parts.get(EXPORTS))
@@ -75,7 +75,7 @@ def _exposed(source: bytes) -> Exposed:
 def _declared(reader: Reader, first: int) -> dict[int, str]:
     """The types of the mutable globals that a module has itself."""
     found: dict[int, str] = {}
-    for index in range(first, first + reader.number()):
+    for index in range(first, first + reader.count()):
         type = global_type(reader)
         if type is not None:
             found[index] = type
@@ -87,7 +87,7 @@ def _exported(reader: Reader | None) -> dict[tuple[int, int], str]:
     """What is exported: the name by its kind and index."""
     found: dict[tuple[int, int], str] = {}
     if reader is not None:
-        for _ in range(reader.number()):
+        for _ in range(reader.count()):
             name = reader.name()
             found.setdefault((reader.byte(), reader.number()), name)
     return found

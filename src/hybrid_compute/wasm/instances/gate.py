@@ -10,10 +10,9 @@ from threading import get_ident
 from hybrid_compute.wasm.instances.arrays import closed
 from hybrid_compute.wasm.instances.live import LiveGuest
 from hybrid_compute.wasm.leash import Leash
+from hybrid_compute.wasm.stack import Stack, here
 from hybrid_compute.wasm.trap import Trap
 from hybrid_compute.wasm.watch import leashes
-
-_main = threading.main_thread()
 
 
 class Gate:
@@ -26,10 +25,13 @@ class Gate:
         self.guest = guest
         self.name = guest.name
         self.closed = False
-        self.lock = threading.Lock()
-        self.owner: int | None = None
-        self.quick: int | None = None
+        self.lock = threading.RLock()  # a handler may call this between the lock and what says whose it is
+        self.owner: Stack | None = None
+        """The thread that has passed, by its stack."""
+        self.quick: Stack | None = None
         """The thread that may go the shortest way: nothing out of the ordinary has happened since it went the long."""
+        self.safe = 0
+        """Up to which recursion limit of Python its stack is large enough in any case."""
         self.leash = Leash()
         """What holds the calls that go the shortest way."""
         self.leash.tick, self.leash.late = guest.engine.tick, guest.late
@@ -37,7 +39,7 @@ class Gate:
     @contextmanager
     def turn(self) -> Generator[None]:
         """Its turn to use the guest has come for this thread. Raises `RuntimeError` if it was that already."""
-        me = get_ident()
+        me = here.stack
         if self.owner == me:
             raise RuntimeError(f"{self.name} is used in the middle of its own call, by a host function or a handler")
         with self.lock:  # `with`, for an interrupt between `acquire` and what follows would leave it locked for ever
@@ -59,8 +61,9 @@ class Gate:
             finally:
                 guest.end()
             if not guest.yielding:
-                self.quick = get_ident()
-                self.leash.in_main = self.quick == _main.ident
+                stack = here.stack
+                self.safe, self.leash.thread = stack.safe_limit(guest.limits.stack), get_ident()
+                self.quick = stack
                 guest.leash = leashes[guest.number] = self.leash
 
     def close(self) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from ctypes import addressof, c_size_t, c_void_p, create_string_buffer
+from faulthandler import is_enabled
 from threading import get_ident
 from time import monotonic
 from typing import Any
@@ -23,7 +25,7 @@ from hybrid_compute.wasm.leash import NEVER
 from hybrid_compute.wasm.memories import signalled
 from hybrid_compute.wasm.signals import taken_away
 from hybrid_compute.wasm.signature import Convention, give_back
-from hybrid_compute.wasm.stack import occupied
+from hybrid_compute.wasm.stack import here, lacks, occupied
 from hybrid_compute.wasm.watch import watch
 
 
@@ -76,15 +78,20 @@ def _quickly(gate: Gate, export: bytes, convention: Convention, long: Callable[.
     address, slots, trap_at = c_void_p(addressof(values)), c_size_t(convention.slots), c_void_p(guest.trap_at)
     set_fuel, fuel = capi.set_fuel, guest.all_fuel if guest.engine.metered else 0
     running, number, seconds = watch.running, guest.number, guest.limits.time or NEVER
-    lock = gate.lock
+    lock, needed, recursion_limit = gate.lock, guest.limits.stack, sys.getrecursionlimit
 
     def call(*args: Any) -> Any:
-        me = get_ident()
-        if gate.quick == me != gate.owner and me not in occupied and not taken_away():
+        me = here.stack
+        if (
+            gate.quick is me is not gate.owner
+            and not (is_enabled() and taken_away())
+            and not (occupied and get_ident() in occupied)
+            and not (recursion_limit() > gate.safe and lacks(needed))
+        ):
             with lock:
                 gate.owner = me
                 try:
-                    if gate.quick == me:
+                    if gate.quick is me:
                         try:
                             put(*args)
                         except Exception:  # whatever it is, the long way says what is wrong
@@ -100,7 +107,7 @@ def _quickly(gate: Gate, export: bytes, convention: Convention, long: Callable[.
                                     watch.wake()
                                 error = enter(context, function, address, slots, trap_at)
                             finally:
-                                del running[number]
+                                running.pop(number, None)  # a child that was forked meanwhile has it no more
                             if error or trap or signalled:
                                 gate.quick = None
                                 guest.check(error)

@@ -9,8 +9,9 @@ import struct
 from collections.abc import Callable
 
 from hybrid_compute.wasm.guest import Guest
+from hybrid_compute.wasm.preview1.beneath import LONGEST
 from hybrid_compute.wasm.preview1.files import Folder, HostFile, Input, refuse
-from hybrid_compute.wasm.preview1.process_functions import process_of, put, refused
+from hybrid_compute.wasm.preview1.process_functions import insist_on_going_on, process_of, put, refused
 
 MOST = 1 << 20
 """Bytes that are read or written at once. Whoever wants more asks again, and can be stopped in between."""
@@ -148,8 +149,9 @@ def _granted(guest: Guest, descriptor: int) -> bytes:
 def fd_readdir(guest: Guest, descriptor: int, at: int, size: int, cookie: int, result: int) -> None:
     """Entries from the one with the number `cookie` on; the last may be cut off, which says that there are more."""
     listed = bytearray()
-    for index, (name, state) in enumerate(process_of(guest).folder(descriptor).list()[cookie:], cookie + 1):
-        listed += _ENTRY.pack(index, state.st_ino, len(name), _kind(state)) + name
+    for number, name, state in process_of(guest).folder(descriptor).list(cookie):
+        insist_on_going_on(guest)
+        listed += _ENTRY.pack(number + 1, state.st_ino, len(name), _kind(state)) + name
         if len(listed) >= size:
             break
     guest.write(at, bytes(listed[:size]))
@@ -157,6 +159,12 @@ def fd_readdir(guest: Guest, descriptor: int, at: int, size: int, cookie: int, r
 
 
 # Paths.
+
+
+def _path(guest: Guest, at: int, size: int) -> bytes:
+    if size > LONGEST:
+        refuse(errno.ENAMETOOLONG)
+    return guest.read(at, size)
 
 
 def path_open(
@@ -170,34 +178,34 @@ def path_open(
     writes = bool(rights & _WRITE) and not opening & 2
     reads = bool(rights & _READ) or not writes
     file = process.folder(folder).open(
-        guest.read(at, size), wanted, reads=reads, writes=writes, appends=bool(flags & _APPEND)
+        _path(guest, at, size), wanted, reads=reads, writes=writes, appends=bool(flags & _APPEND)
     )
     put(guest, result, process.add(file))
 
 
 def path_filestat_get(guest: Guest, folder: int, _lookup: int, at: int, size: int, result: int) -> None:
-    guest.write(result, _filestat(process_of(guest).folder(folder).look(guest.read(at, size))))
+    guest.write(result, _filestat(process_of(guest).folder(folder).look(_path(guest, at, size))))
 
 
 def path_create_directory(guest: Guest, folder: int, at: int, size: int) -> None:
-    process_of(guest).folder(folder).make(guest.read(at, size))
+    process_of(guest).folder(folder).make(_path(guest, at, size))
 
 
 def path_remove_directory(guest: Guest, folder: int, at: int, size: int) -> None:
-    process_of(guest).folder(folder).remove(guest.read(at, size), folder=True)
+    process_of(guest).folder(folder).remove(_path(guest, at, size), folder=True)
 
 
 def path_unlink_file(guest: Guest, folder: int, at: int, size: int) -> None:
-    process_of(guest).folder(folder).remove(guest.read(at, size), folder=False)
+    process_of(guest).folder(folder).remove(_path(guest, at, size), folder=False)
 
 
 def path_rename(guest: Guest, folder: int, at: int, size: int, other: int, to: int, length: int) -> None:
     process = process_of(guest)
-    process.folder(folder).move(guest.read(at, size), process.folder(other), guest.read(to, length))
+    process.folder(folder).move(_path(guest, at, size), process.folder(other), _path(guest, to, length))
 
 
 def _filestat(state: os.stat_result) -> bytes:
-    times = (state.st_atime_ns, state.st_mtime_ns, state.st_ctime_ns)
+    times = (max(0, each) for each in (state.st_atime_ns, state.st_mtime_ns, state.st_ctime_ns))  # WASI begins in 1970
     return struct.pack("<QQB7xQQQQQ", 0, state.st_ino, _kind(state), state.st_nlink, state.st_size, *times)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from hybrid_compute.wasm.limits import in_units
@@ -170,6 +170,7 @@ class Folder(File):
         self._descriptor = descriptor
         self._allowance = allowance
         self._writable = writable
+        self._names: list[str] | None = None
 
     def open(self, path: bytes, flags: int, *, reads: bool, writes: bool, appends: bool) -> File:
         """Open what is there; `flags` are of `os`: `O_CREAT`, `O_EXCL`, `O_TRUNC`, `O_DIRECTORY`."""
@@ -181,13 +182,14 @@ class Folder(File):
         # Not to wait for the other end of a pipe.
         always = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
         with beneath.parent(self._descriptor, path) as (folder, name):
+            _refuse_pipes(folder, name)
             descriptor = os.open(name, access | flags | always, 0o666, dir_fd=folder)
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
             return Folder(descriptor, self._allowance, writable=self._writable)
         if stat.S_ISREG(mode):
             return HostFile(descriptor, self._allowance, reads=reads, writes=writes, appends=appends)
-        os.close(descriptor)
+        os.close(descriptor)  # somebody has put it there in this very moment
         refuse(errno.EACCES)
 
     def look(self, path: bytes) -> os.stat_result:
@@ -195,15 +197,19 @@ class Folder(File):
         with beneath.parent(self._descriptor, path) as (folder, name):
             return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
-    def list(self) -> list[tuple[bytes, os.stat_result]]:
-        """What is in it, in the order of names."""
-        found: list[tuple[bytes, os.stat_result]] = []
-        for name in sorted(os.listdir(self._descriptor)):
+    def list(self, first: int) -> Iterator[tuple[int, bytes, os.stat_result]]:
+        """What is in it, in the order of names, from the entry with the number `first` on: its number, name and state.
+
+        From 0 on it is looked up anew; else the numbers are those of the last time.
+        """
+        if first == 0 or self._names is None:
+            self._names = sorted(os.listdir(self._descriptor))
+        for number in range(first, len(self._names)):
+            name = self._names[number]
             try:
-                found.append((os.fsencode(name), os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)))
+                yield number, os.fsencode(name), os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
             except FileNotFoundError:  # removed meanwhile
                 pass
-        return found
 
     def make(self, path: bytes) -> None:
         self._insist_on_writable()
@@ -232,3 +238,13 @@ class Folder(File):
     def _insist_on_writable(self) -> None:
         if not self._writable:
             refuse(errno.EROFS)
+
+
+def _refuse_pipes(folder: int, name: bytes) -> None:
+    """Refuse what is neither a file nor a folder before it is opened: who waits at the other end would notice."""
+    try:
+        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+        refuse(errno.EACCES)

@@ -17,6 +17,7 @@ import wasmtime
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.wasm import capi
 from hybrid_compute.wasm.guest import Guest, calling
+from hybrid_compute.wasm.names import shown
 from hybrid_compute.wasm.preview1 import file_functions, process_functions
 from hybrid_compute.wasm.preview1.files import ListenerFailed
 
@@ -45,7 +46,8 @@ def link(what: str, linker: wasmtime.Linker, module: wasmtime.Module) -> None:
         if not space.startswith("wasi_"):
             continue
         if space != SPACE or name not in _FUNCTIONS:
-            raise InvalidInput(f"{what}: the module imports {space}.{name}, which is not of WASI preview 1 ({SPACE})")
+            full = f"{shown(space)}.{shown(name)}"
+            raise InvalidInput(f"{what}: the module imports {full}, which is not of WASI preview 1 ({SPACE})")
         _define(linker, name)
 
 

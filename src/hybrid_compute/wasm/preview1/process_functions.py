@@ -94,7 +94,7 @@ def random_get(guest: Guest, at: int, size: int) -> None:
     guest.view(at, size)  # all of it is there, or nothing is written
     for start in range(at, at + size, PIECE):
         guest.write(start, process.random(min(PIECE, at + size - start)))
-        _insist_on_going_on(guest)
+        insist_on_going_on(guest)
 
 
 class _Wait(NamedTuple):
@@ -123,11 +123,12 @@ def _slept(guest: Guest, waits: Sequence[_Wait]) -> list[_Wait]:
     process = process_of(guest)
     left = [wait.timeout - (_time(process, wait.clock) if wait.flags & _WHEN else 0) for wait in waits]
     process.clock.sleep(max(0, min(left)), guest.leash.may_go_on)
-    _insist_on_going_on(guest)
+    insist_on_going_on(guest)
     return [wait for wait, time in zip(waits, left, strict=True) if time <= max(0, min(left))]
 
 
-def _insist_on_going_on(guest: Guest) -> None:
+def insist_on_going_on(guest: Guest) -> None:
+    """Within what may take long: raise what the guest is to end with, if it is to end."""
     if not guest.leash.may_go_on():
         raise guest.leash.error or AssertionError("what stops a guest says why")
 
@@ -144,7 +145,7 @@ def proc_raise(guest: Guest, signal: int) -> None:
 
 
 def sched_yield(guest: Guest) -> None:
-    _insist_on_going_on(guest)
+    insist_on_going_on(guest)
 
 
 def refused(number: int) -> Callable[..., int]:
