@@ -7,6 +7,7 @@ before is asked last, as it should. What sets handlers by C alone is not noticed
 from __future__ import annotations
 
 import faulthandler
+import importlib
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -15,8 +16,9 @@ from hybrid_compute.errors import BackendUnavailable
 
 TRAPS = tuple(getattr(signal, name) for name in ("SIGSEGV", "SIGILL", "SIGFPE", "SIGBUS") if hasattr(signal, name))
 """The signals that traps begin as."""
-# Without making an enumeration of what it gives, which takes a microsecond.
-_handler_of: Callable[[int], Any] = vars(signal.getsignal).get("__wrapped__", signal.getsignal)
+_NUMBERS = tuple(map(int, TRAPS))
+# That of C: the function around it makes an enumeration of what it gives, which takes a microsecond for each signal.
+_handler_of: Callable[[int], Any] = importlib.import_module("_signal").getsignal
 _enabled_before: bool | None = None
 _handlers_before: list[Any] = []
 
@@ -26,7 +28,7 @@ def about_to_be_handled() -> None:
     global _enabled_before  # noqa: PLW0603  # one process has one set of handlers
     if _enabled_before is None:
         _enabled_before = faulthandler.is_enabled()
-        _handlers_before[:] = map(_handler_of, TRAPS)
+        _handlers_before[:] = map(_handler_of, _NUMBERS)
 
 
 def taken_away() -> bool:
@@ -42,7 +44,7 @@ def insist_on_handlers() -> None:
             "it before (python -X faulthandler), or disable it",
             backend="wasm",
         )
-    if [*map(_handler_of, TRAPS)] != _handlers_before:
+    if [*map(_handler_of, _NUMBERS)] != _handlers_before:
         changed = next(
             each for each, before in zip(TRAPS, _handlers_before, strict=True) if _handler_of(each) != before
         )
