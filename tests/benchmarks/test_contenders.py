@@ -25,5 +25,7 @@ def test_it_runs(group: str, number: int) -> None:
     command = [sys.executable, "-m", "benchmarks.child", group, str(number), "free", "once"]
     said = subprocess.run(command, capture_output=True, text=True, check=True)
     outcome = Outcome.parse(said.stdout.splitlines()[-1])
+    if "no gpu adapter" in outcome.unavailable:
+        pytest.skip(outcome.unavailable)
     assert outcome.unavailable == "", said.stderr
     assert set(outcome.figures) >= set(contender.measures)
