@@ -10,13 +10,15 @@ device. What goes wrong in them is raised at the end of a block of `raising`.
 from __future__ import annotations
 
 import ctypes
+import importlib
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import wgpu
-from wgpu.backends.wgpu_native import _api, ffi, lib
 
+_native: Any = importlib.import_module("wgpu.backends.wgpu_native")  # whose types are those of C
+lib, ffi = _native.lib, _native.ffi
 NULL: Any = ffi.NULL
 _ENCODER: Any = ffi.new("WGPUCommandEncoderDescriptor *")
 _PASS: Any = ffi.new("WGPUComputePassDescriptor *")
@@ -38,7 +40,7 @@ release_group: Callable[[Any], None] = lib.wgpuBindGroupRelease
 @contextmanager
 def raising() -> Generator[None]:
     """What a call in this block has complained of is raised at its end, as `wgpu.GPUError`."""
-    handler = _api.error_handler
+    handler = _native._api.error_handler
     handler.capture("hybrid_compute")
     try:
         yield
