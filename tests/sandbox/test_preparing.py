@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,21 @@ def test_the_command_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.M
     ran = hybrid_compute("sandbox", "prepare")
     assert ran.returncode == 4, ran.stderr
     assert "could not make the interpreter of sandboxes" in ran.stderr
+
+
+def test_the_interpreter_is_named_for_what_made_it() -> None:
+    """Another Python is another interpreter: what is kept of the old one is not taken for it."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert prepare.MAKER in project["project"]["optional-dependencies"]["sandbox"]
+
+
+def test_the_time_of_a_program_begins_when_there_is_an_interpreter(prepared: None) -> None:
+    """To load it in a new process may take longer than the program may."""
+    program = (
+        "from hybrid_compute.sandbox import sandbox\n"
+        "from hybrid_compute.sandbox.interpreter import is_loaded\n"
+        "sandbox._limit = lambda *_: print('its time begins', is_loaded())\n"
+        "print(is_loaded(), sandbox.Sandbox(ready=0).run('result = 1', timeout=2.0))"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert said.stdout == "its time begins True\nFalse 1\n"

@@ -299,3 +299,41 @@ async def test_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
         await WasmBackend().start()
     with pytest.raises(ValueError, match="threads must be at least 1, not 0"):
         WasmBackend(threads=0)
+
+
+async def test_a_thread_that_could_not_be_started_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call fails, and the next one starts it."""
+    async with opened(threads=1) as backend:
+
+        def no_more(self: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patched, pytest.raises(RuntimeError):
+            patched.setattr(threading.Thread, "start", no_more)
+            await backend.run_call(Call(GOOD.task("add"), (1, 2)))
+        assert await backend.run_call(Call(GOOD.task("add"), (1, 2))) == 3
+
+
+SAID = WasmModule.from_wat("""
+(module
+  (memory (export "memory") 160)
+  (func (export "alloc") (param i32) (result i32) (i32.const 1024))
+  (func (export "said") (param i32 i32) (result i64)
+    (i64.or (i64.shl (i64.extend_i32_u (local.get 0)) (i64.const 32)) (i64.extend_i32_u (local.get 1)))))
+""")
+
+
+def said(text: str) -> str: ...  # type: ignore[empty-body]  # the module has the body
+
+
+async def test_a_call_with_long_arguments_is_not_trusted_again() -> None:
+    """To hand them over takes time in the event loop that no leash ends: once."""
+    async with opened() as backend:
+        echo = SAID.task(said)
+        seen = backend._seen[echo]
+        for _ in range(20):
+            assert await backend.run_call(Call(echo, ("short",))) == "short"
+        seen.mean = 0.0
+        assert seen.is_short
+        assert await backend.run_call(Call(echo, ("x" * (8 << 20),))) == "x" * (8 << 20)
+        assert not seen.trusted

@@ -280,3 +280,17 @@ def test_without_a_cache_everything_works(home: Path) -> None:
         assert module(15).task("run")() == 15
     assert module(16).task("run")() == 16
     assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EIO])
+def test_what_cannot_be_read_just_now_is_kept(cache: Cache, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """It is good for the next: a program that is short of descriptors throws nothing away."""
+    path = cache.store(NAME, b"code")
+
+    def failing(self: Path, *_: Any) -> bytes:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "lstat", failing)
+        assert cache.find(NAME) is None
+    assert cache.find(NAME) == path

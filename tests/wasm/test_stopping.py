@@ -15,7 +15,7 @@ from hybrid_compute.wasm import Limits, WasmComponent, memories
 from hybrid_compute.wasm.function import WasmFunction
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.slots import Room
-from hybrid_compute.wasm.watch import leashes, overdue, watch
+from hybrid_compute.wasm.watch import Watch, leashes, overdue, watch
 from tests.faults.watching import wait_until
 from tests.wasm.guests import bad, good
 
@@ -371,3 +371,20 @@ def test_a_forked_child_has_a_sandbox_too() -> None:
     """)
     out, err = running.communicate(timeout=30)
     assert (out, err, running.returncode) == ("LimitExceeded\n", "", 0)
+
+
+def test_a_watch_that_could_not_be_started_is_started_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has no more threads that call fails, and no other goes unwatched for it."""
+    watching = Watch()
+
+    def no_more(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError):
+        patched.setattr(threading.Thread, "start", no_more)
+        watching.wake()
+    assert watching.asleep
+    watching.wake()
+    wait_until(lambda: watching.asleep, "there was nothing to watch")
+    assert watching._thread is not None
+    assert watching._thread.is_alive()

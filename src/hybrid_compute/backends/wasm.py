@@ -122,7 +122,11 @@ class WasmBackend(Backend):
     def _run_here(self, call: Call, seen: _Seen) -> Any:
         leash = Leash()
         leash.limit(monotonic() + PATIENCE, _TooLong)
-        return self._run(call, leash, seen)
+        try:
+            return self._run(call, leash, seen)
+        finally:
+            if call.ran is not None and call.ran > PATIENCE:  # with its arguments and its result, which no leash ends
+                seen.trusted = False
 
     async def _in_thread(self, call: Call, work: Callable[[Leash], Any], threads: Threads) -> Any:
         leash = Leash()

@@ -30,10 +30,10 @@ class Threads:
         """Run this in a thread. What is cancelled before it has begun never runs."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
+        if self._started < min(self._under_way + 1, self.count):
+            self._start()
         self._under_way += 1
         self._queue.put((work, future, loop))
-        if self._started < min(self._under_way, self.count):
-            self._start()
         return future
 
     @property
@@ -47,8 +47,8 @@ class Threads:
             self._queue.put(None)
 
     def _start(self) -> None:
+        start(self._serve, stack=self._stack, name=f"{self._name}-{self._started + 1}")
         self._started += 1
-        start(self._serve, stack=self._stack, name=f"{self._name}-{self._started}")
 
     def _serve(self) -> None:
         for work, future, loop in iter(self._queue.get, None):

@@ -6,6 +6,7 @@ Importing this loads no wasmtime; the first call does.
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
@@ -41,6 +42,12 @@ def shared() -> Sandbox:
     return Sandbox()
 
 
+def is_ready() -> bool:
+    """Whether the interpreter of sandboxes is loaded in this process."""
+    loaded = sys.modules.get("hybrid_compute.sandbox.interpreter")
+    return loaded is not None and loaded.is_loaded()
+
+
 class SandboxedFunction(Contained, Generic[P, R]):
     """A function whose source runs in a sandbox, and not in this interpreter. Its arguments arrive as they are.
 
@@ -55,6 +62,10 @@ class SandboxedFunction(Contained, Generic[P, R]):
         self.source = source_of(fn)
         self._fn = fn
         self._checked = Task(fn)
+
+    @property
+    def is_ready(self) -> bool:
+        return is_ready()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         result: R = self.run(None, args, kwargs)
@@ -89,6 +100,10 @@ class _RunPython(Contained):
     def __init__(self, name: str, description: str) -> None:
         self.__name__ = self.__qualname__ = name
         self.__doc__ = description
+
+    @property
+    def is_ready(self) -> bool:
+        return is_ready()
 
     def __call__(self, source: str, input: Any = None) -> Any:
         return self._run(None, source, input)

@@ -33,6 +33,11 @@ def interpreter() -> Interpreter:
         return _loaded
 
 
+def is_loaded() -> bool:
+    """Whether it is there in this process."""
+    return _loaded is not None
+
+
 _loaded: Interpreter | None = None
 _lock = threading.Lock()
 

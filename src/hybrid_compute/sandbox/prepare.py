@@ -34,6 +34,8 @@ PROFILE = Profile(stack=STACK, components=True)
 
 Tell = Callable[[str], object]
 """Is told what is being done now."""
+MAKER = "componentize-py==0.25.1"
+"""What makes it, and which Python it is; as in `pyproject.toml`. It need not be installed where it was made before."""
 STEPS = ("making the interpreter", "compiling it")
 
 _GUEST = Path(__file__).parent / "guest"
@@ -161,7 +163,7 @@ def _told(ran: subprocess.CompletedProcess[str]) -> str:
 
 def _name(what: str) -> str:
     """What it is kept as: different for what must be made anew."""
-    digest = hashlib.sha256(what.encode())
+    digest = hashlib.sha256(f"{what}, {MAKER}".encode())
     for path in sorted(_GUEST.iterdir()):
         if path.is_file():
             digest.update(path.name.encode() + b"\0" + path.read_bytes())

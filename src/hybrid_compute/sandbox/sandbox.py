@@ -84,6 +84,7 @@ class Sandbox:
         """The same, with what it printed as `output`. `leash` can stop it from any thread."""
         leash = leash if leash is not None else Leash()
         if timeout is not None:
+            interpreter()  # its time is that of the program: to make this may take half a minute
             _limit(leash, timeout, name)
         return self._execute(Job(source, input, files or {}, self._grants, self._world(), name), leash)
 

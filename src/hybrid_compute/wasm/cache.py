@@ -56,8 +56,10 @@ class Cache:
                 raise ValueError("it is not what was stored")
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, OSError):
+        except (ValueError, KeyError, TypeError, IsADirectoryError):
             self.discard(name)
+            return None
+        except OSError:  # no more descriptors, say: that passes, and the file is good for the next
             return None
         with suppress(OSError):  # a folder that cannot be written to, of an image that was prepared, serves as well
             if not current:

@@ -37,10 +37,11 @@ class Watch:
     def wake(self) -> None:
         """There is a guest to watch. Called when `asleep`."""
         with self._lock:
+            if self._thread is None:  # and not before it has been started: the system may have no more
+                thread = threading.Thread(target=self._look, name="hybrid-compute-wasm-watch", daemon=True)
+                thread.start()
+                self._thread = thread
             self.asleep = False
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._look, name="hybrid-compute-wasm-watch", daemon=True)
-                self._thread.start()
             self._due.set()
 
     def end(self) -> None:
