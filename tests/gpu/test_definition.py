@@ -1,6 +1,5 @@
 """What is declared is held against the shader, where the task is defined."""
 
-import json
 import pickle
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from typing import Any
 
 import cloudpickle
 import numpy as np
+import psutil
 import pytest
 
 from hybrid_compute import gpu_task
@@ -107,22 +107,29 @@ def test_what_was_found_good_is_not_looked_at_again(compiler: Path, monkeypatch:
     """By no process of this user."""
     define()
     assert len(list(compiler.iterdir())) == 1
-    monkeypatch.setattr(checking, "_checker", None)
+    monkeypatch.setattr(checking, "fault", None)
     define()
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError):
         define(shaders.ALONG + "// changed")
 
 
 @pytest.mark.parametrize("device", ["direct"], indirect=True)
-def test_it_survives_the_death_of_its_compiler(compiler: Path) -> None:
-    """And one that goes on its own is started again."""
+def test_it_leaves_no_process_behind(compiler: Path) -> None:
+    """Neither one that runs nor one that has ended: others count their children."""
+    before = psutil.Process().children(recursive=True)
     define()
-    process = checking._checker._process
-    assert process is not None
-    process.kill()
+    assert psutil.Process().children(recursive=True) == before
+
+
+@pytest.mark.parametrize("device", ["direct"], indirect=True)
+def test_a_compiler_that_dies_has_found_no_fault(compiler: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor that there is none: the next definition asks again."""
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "executable", "no such program")
+        define()
+    assert not compiler.exists()
     with pytest.raises(InvalidShader):
         define(shaders.ALONG.replace("line.slope", "line.slop"))
-    assert checking._checker._process is not process
 
 
 def test_where_nobody_can_compile_nothing_is_said() -> None:
@@ -138,14 +145,9 @@ def test_where_nobody_can_compile_nothing_is_said() -> None:
     assert said.stdout == "along\n"
 
 
-def test_a_question_and_its_answer_are_one_line_each() -> None:
-    """Whatever is in the shader."""
-    checker = checking.Checker()
-    kernel = Kernel("odd", "// \n \0 \u2028 'x' \"y\"", "main", [])
-    told = checker.fault(kernel)
-    checker.end()
+def test_whatever_is_in_a_shader_reaches_the_compiler() -> None:
+    told = checking.fault(Kernel("odd", "// \n \0 \u2028 'x' \"y\"", "main", []))
     assert told is None or told
-    assert "\n" not in json.dumps(kernel.source)
 
 
 # What a definition makes of a call.

@@ -7,13 +7,10 @@ drive, faults show when a device first compiles the shader.
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import json
-import os
 import subprocess
 import sys
-import threading
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,9 +22,7 @@ if TYPE_CHECKING:
     from hybrid_compute.gpu.work import Kernel
 
 PATIENCE = 20.0
-"""Seconds after which nobody waits for the process any more."""
-_IDLE = 10.0
-"""Seconds without a question after which it goes."""
+"""Seconds after which nobody waits for the process any more. It takes half a second, once for each shader."""
 
 
 def check(kernel: Kernel) -> None:
@@ -35,10 +30,10 @@ def check(kernel: Kernel) -> None:
     noted = _note(kernel)
     if noted is None or noted.exists():
         return
-    fault = _checker.fault(kernel)
-    if fault:
-        raise understood(kernel.name, fault)
-    if fault is not None:
+    told = fault(kernel)
+    if told:
+        raise understood(kernel.name, told)
+    if told is not None:
         _remember(noted)
 
 
@@ -59,78 +54,28 @@ def _remember(note: Path) -> None:
         pass
 
 
-class Checker:
-    """The process that compiles, from the first question on, and anew after it has gone."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
-        self._owner = 0
-        self._lock = threading.Lock()
-
-    def fault(self, kernel: Kernel) -> str | None:
-        """What is wrong with it; an empty text if nothing is, None if that cannot be found out."""
-        question = json.dumps([kernel.source, kernel.entry, kernel.bindings])
-        with self._lock:
-            for _ in range(2):  # the first may have gone just now, for want of questions
-                told = self._answer(question)
-                if told is not None:
-                    return None if "unknown" in told else str(told["fault"])
+def fault(kernel: Kernel) -> str | None:
+    """What is wrong with it; an empty text if nothing is, None if that cannot be found out."""
+    program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve()"
+    question = json.dumps([kernel.source, kernel.entry, kernel.bindings])
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-c", program],
+            input=question,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=True,
+        )
+        told: dict[str, Any] = json.loads(ran.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError):  # a driver that fails: the device will say more
         return None
-
-    def _answer(self, question: str) -> dict[str, Any] | None:
-        process = self._running()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        late = threading.Timer(PATIENCE, process.kill)
-        late.start()
-        try:
-            process.stdin.write(f"{question}\n")
-            process.stdin.flush()
-            told: dict[str, Any] = json.loads(process.stdout.readline())
-        except (OSError, ValueError):  # it has gone, without an answer
-            self.end()
-            return None
-        finally:
-            late.cancel()
-        return told
-
-    def _running(self) -> subprocess.Popen[str]:
-        if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
-            self._owner = os.getpid()
-            program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve()"
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", program],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,  # drivers chat; what matters comes as an answer
-                text=True,
-            )
-        return self._process
-
-    def end(self) -> None:
-        """Let it go."""
-        process, self._process = self._process, None
-        if process is not None and self._owner == os.getpid():
-            process.kill()
-            process.communicate()
-
-
-_checker = Checker()
-atexit.register(_checker.end)
+    return None if "unknown" in told else str(told["fault"])
 
 
 def serve() -> None:
-    """The life of the process: a question in each line of its input, an answer in each of its output."""
-    compiles = _compiler()
-    while True:
-        idle = threading.Timer(_IDLE, os._exit, [0])
-        idle.start()
-        line = sys.stdin.readline()
-        idle.cancel()
-        if not line:
-            return
-        sys.stdout.write(f"{json.dumps(compiles(*json.loads(line)))}\n")
-        sys.stdout.flush()
+    """The life of that process: a question as its input, and the answer as its output."""
+    sys.stdout.write(json.dumps(_compiler()(*json.loads(sys.stdin.read()))))
 
 
 def _compiler() -> Any:
