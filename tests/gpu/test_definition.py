@@ -132,6 +132,22 @@ def test_a_compiler_that_dies_has_found_no_fault(compiler: Path, monkeypatch: py
         define(shaders.ALONG.replace("line.slope", "line.slop"))
 
 
+def test_who_cannot_compile_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By each process: an import of many tasks does not wait for each of them."""
+    monkeypatch.setenv("HYBRID_COMPUTE_CACHE", str(tmp_path))
+    monkeypatch.setattr(checking, "_nobody", [])
+    asked: list[Any] = []
+
+    def answer(*_: Any, input: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        asked.append(input)
+        return subprocess.CompletedProcess([], 0, stdout='{"unknown": "no gpu adapter"}')
+
+    monkeypatch.setattr(subprocess, "run", answer)
+    for _ in range(3):
+        define()
+    assert len(asked) == 1
+
+
 def test_where_nobody_can_compile_nothing_is_said() -> None:
     """The device will, when it first meets the shader."""
     program = (

@@ -25,10 +25,14 @@ PATIENCE = 20.0
 """Seconds after which nobody waits for the process any more. It takes half a second, once for each shader."""
 
 
+_nobody: list[str] = []
+"""Why nothing here can compile, once that was heard: to ask again for each shader would take as long each time."""
+
+
 def check(kernel: Kernel) -> None:
     """Raise `InvalidShader` if a compiler refuses this, with the line and the column."""
     noted = _note(kernel)
-    if noted is None or noted.exists():
+    if noted is None or noted.exists() or _nobody:
         return
     told = fault(kernel)
     if told:
@@ -70,7 +74,10 @@ def fault(kernel: Kernel) -> str | None:
         told: dict[str, Any] = json.loads(ran.stdout)
     except (OSError, ValueError, subprocess.SubprocessError):  # a driver that fails: the device will say more
         return None
-    return None if "unknown" in told else str(told["fault"])
+    if "unknown" in told:
+        _nobody.append(str(told["unknown"]))
+        return None
+    return str(told["fault"])
 
 
 def serve() -> None:

@@ -27,7 +27,6 @@ _FINISH: Any = ffi.new("WGPUCommandBufferDescriptor *")
 READ, WRITE = 1, 2
 """Modes in which a buffer is mapped."""
 
-create_encoder: Callable[..., Any] = lib.wgpuDeviceCreateCommandEncoder
 copy: Callable[..., None] = lib.wgpuCommandEncoderCopyBufferToBuffer
 clear: Callable[..., None] = lib.wgpuCommandEncoderClearBuffer
 set_pipeline: Callable[..., None] = lib.wgpuComputePassEncoderSetPipeline

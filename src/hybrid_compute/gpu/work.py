@@ -25,16 +25,13 @@ if TYPE_CHECKING:
 class Kernel:
     """A function of a shader, and what is bound to it: number and access of each buffer. Compared by identity."""
 
-    __slots__ = ("bindings", "entry", "name", "source", "trusted")
+    __slots__ = ("bindings", "entry", "name", "source")
 
-    def __init__(
-        self, name: str, source: str, entry: str, bindings: Sequence[tuple[int, Access]], *, trusted: bool = False
-    ) -> None:
+    def __init__(self, name: str, source: str, entry: str, bindings: Sequence[tuple[int, Access]]) -> None:
         self.name = name
         self.source = source
         self.entry = entry
         self.bindings = tuple(bindings)
-        self.trusted = trusted
 
 
 class Place:
