@@ -20,6 +20,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from hybrid_compute.errors import BackendUnavailable
 from hybrid_compute.links.commons import Common
 from hybrid_compute.wasm import mappings
 from hybrid_compute.wasm.limits import PAGE, in_units
@@ -77,13 +78,14 @@ class Room:
 class Slot:
     """One block."""
 
-    __slots__ = ("_holders", "base", "common", "number", "open", "room", "size")
+    __slots__ = ("_holders", "_visited", "base", "common", "number", "open", "room", "size")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.size = self.open = 0
         self.room: Room | None = None
         self.common: Common | None = None
+        self._visited = False  # by memory of others, that is not to be cleared
         self._holders: set[object] = set()
         self.base = mappings.reserve(SIZE + GUARD)
 
@@ -158,9 +160,24 @@ class Slot:
         self.size = size
         return True
 
+    def show(self, at: int, size: int, fd: int, start: int) -> None:
+        """Have the guest see memory of others, in place of whole pages of its own."""
+        self._visited = True
+        mappings.place(self.base + at, size, fd, start)
+        self._make_usable(at, size)
+
+    def hide(self, at: int, size: int) -> None:
+        """Have it see memory of its own there again, empty."""
+        mappings.place(self.base + at, size)
+        self._make_usable(at, size)
+
+    def _make_usable(self, at: int, size: int) -> None:
+        if not mappings.protect(self.base + at, size, usable=True):
+            raise BackendUnavailable(f"{size} bytes cannot be mapped for a sandbox: mprotect refuses", backend="wasm")
+
     def clear(self) -> None:
         """Nothing of what the guest has left is there for the next one."""
-        if self.common is not None:
+        if self.common is not None or self._visited:
             self.forget()
         elif self.size <= _SMALL:
             ctypes.memset(self.base, 0, self.size)
@@ -174,6 +191,7 @@ class Slot:
         if self.common is not None:
             os.close(self.common.fd)
             self.common = None
+        self._visited = False
         mappings.place(self.base, SIZE)
         self.open = 0
 
