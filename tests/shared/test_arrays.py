@@ -314,7 +314,7 @@ def test_an_array_of_a_process_that_has_ended_is_gone() -> None:
     with pytest.raises(StaleHandle, match="has ended"):
         pickle.loads(told)
     with SharedArray(9) as array, open(os.devnull) as other:
-        own = array._share.block.handle
+        own = array.__reduce__()[1][2].block.handle
         for handle in (own._replace(identity=1), own._replace(identity=1, fd=other.fileno())):
             with pytest.raises(StaleHandle):
                 block.find(handle)

@@ -13,6 +13,7 @@ is stale.
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import secrets
@@ -57,9 +58,11 @@ class Block:
         self.size = size
         self.holders: list[int] = []
         """Threads of this process that have a lease."""
-        self.memory = memoryview(mmap.mmap(fd, PAGE + whole_pages(size)))
-        self.words = Words(self.memory[:PAGE])
-        self.data = self.memory[PAGE : PAGE + size]
+        self.map = mmap.mmap(fd, PAGE + whole_pages(size))
+        self.base = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
+        memory = memoryview(self.map)
+        self.words = Words(memory[:PAGE])
+        self.data = memory[PAGE : PAGE + size]
         self.handle = handle or Handle(os.getpid(), fd, self.words[IDENTITY], size)
         self._own = os.getpid() if handle is None else None
         weakref.finalize(self, os.close, fd).atexit = False
@@ -71,6 +74,13 @@ class Block:
 
     def claim(self, byte: int, *, exclusive: bool) -> Claim:
         return Claim(self.fd, byte, exclusive=exclusive)
+
+    def duplicate(self) -> int:
+        """Another descriptor of it, for who maps it once more; -1 where there is none to be had."""
+        try:
+            return os.dup(self.fd)
+        except OSError:
+            return -1
 
 
 class Share:
@@ -181,6 +191,14 @@ def insist_on_linux() -> None:
 
 def whole_pages(size: int) -> int:
     return -(-size // PAGE) * PAGE
+
+
+def block_at(address: int, size: int) -> Block | None:
+    """The block that is open here and has these bytes."""
+    for block in list(_known.values()):
+        if block.base + PAGE <= address and address + size <= block.base + len(block.map):
+            return block
+    return None
 
 
 def _found(handle: Handle, generation: int) -> Share:
