@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 import msgspec
 
 from hybrid_compute.errors import BackendUnavailable, TaskFailed
+from hybrid_compute.sandbox.grants import told
 from hybrid_compute.sandbox.source import source_of
 from hybrid_compute.sandbox.values import types_in
 from hybrid_compute.schema import output_type, result_from_value
-from hybrid_compute.tasks import Task, task
+from hybrid_compute.tasks import AnyTask, Task, task
 from hybrid_compute.wasm.contained import Contained
 
 if TYPE_CHECKING:
@@ -56,10 +57,11 @@ class SandboxedFunction(Contained, Generic[P, R]):
     does, and `TaskFailed` as well if the result is not of the type that it says.
     """
 
-    def __init__(self, fn: Callable[P, R]) -> None:
+    def __init__(self, fn: Callable[P, R], sandbox: Sandbox | None = None) -> None:
         functools.update_wrapper(self, fn)
         self.__name__: str = fn.__name__  # for the type checker
-        self.source = source_of(fn)
+        self.source = source_of(fn, () if sandbox is None else sandbox.grants)
+        self._sandbox = sandbox
         self._fn = fn
         self._checked = Task(fn)
 
@@ -72,7 +74,8 @@ class SandboxedFunction(Contained, Generic[P, R]):
         return result
 
     def run(self, leash: Leash | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        result = shared().call(self.source, self.__name__, args, kwargs, returns=self._returns, leash=leash)
+        sandbox = self._sandbox or shared()
+        result = sandbox.call(self.source, self.__name__, args, kwargs, returns=self._returns, leash=leash)
         try:
             return result_from_value(self._checked, result)
         except (msgspec.MsgspecError, TypeError) as error:
@@ -97,9 +100,10 @@ class SandboxedFunction(Contained, Generic[P, R]):
 
 
 class _RunPython(Contained):
-    def __init__(self, name: str, description: str) -> None:
+    def __init__(self, name: str, description: str, sandbox: Sandbox | None = None) -> None:
         self.__name__ = self.__qualname__ = name
         self.__doc__ = description
+        self._sandbox = sandbox
 
     @property
     def is_ready(self) -> bool:
@@ -112,7 +116,8 @@ class _RunPython(Contained):
         return self._run(leash, *args, **kwargs)
 
     def _run(self, leash: Leash | None, source: str, input: Any = None) -> Any:
-        return shared().execute(source, input, leash=leash).result
+        sandbox = self._sandbox or shared()
+        return sandbox.execute(source, input, leash=leash).result
 
     def prepare(self) -> None:
         shared().prepare()
@@ -125,3 +130,10 @@ can say. Without a `result` the answer is what it printed. It has the standard l
 and no files but those that it writes. The clock stands at 1 January 2000.
 """
 run_python = task(tool=True, cost="cpu")(_RunPython("run_python", _WHAT_IT_DOES))
+
+
+def programs_in(sandbox: Sandbox, name: str) -> AnyTask:
+    """`run_python` in a sandbox of one's own. Its description tells a model what it may call there."""
+    granted = "".join(f"\n    {told(*each)}" for each in sandbox.grants.items())
+    description = f"{_WHAT_IT_DOES}\nIt may call these functions:\n{granted}\n" if granted else _WHAT_IT_DOES
+    return task(tool=True, cost="cpu")(_RunPython(name, description, sandbox))
