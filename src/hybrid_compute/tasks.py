@@ -220,8 +220,8 @@ def task(fn: Callable[..., Any] | None = None, /, **facts: Any) -> Any:
 
 def _sandboxed(fn: Callable[P, R]) -> Callable[P, R]:
     """The function, which runs in a sandbox from now on. That is built on top of tasks, hence found by its name."""
-    functions = importlib.import_module("hybrid_compute.sandbox.functions")
-    return cast("Callable[P, R]", functions.SandboxedFunction(fn))
+    shared = importlib.import_module("hybrid_compute.sandbox.shared")
+    return cast("Callable[P, R]", shared.contain(fn))
 
 
 def as_task(fn: Callable[P, R]) -> Task[P, R]:

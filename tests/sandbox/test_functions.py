@@ -23,7 +23,7 @@ from hybrid_compute.backends.worker import WorkerBackend
 from hybrid_compute.errors import LimitExceeded, TaskFailed, TaskTimeout
 from hybrid_compute.runtime import Runtime
 from hybrid_compute.sandbox import Limits, Sandbox, run_python
-from hybrid_compute.sandbox.functions import shared
+from hybrid_compute.sandbox.shared import shared
 from hybrid_compute.sandbox.source import source_of
 from hybrid_compute.tasks import Task, task
 from tests.cli.command import COMMAND, hybrid_compute
@@ -222,7 +222,7 @@ def test_importing_it_loads_no_engine() -> None:
 def test_run_python_is_a_task_that_travels_by_its_name() -> None:
     """Like any task of a module."""
     assert isinstance(run_python, Task)
-    assert run_python.reference == ("hybrid_compute.sandbox.functions", "run_python")
+    assert run_python.reference == ("hybrid_compute.sandbox.shared", "run_python")
     assert run_python.tool
 
 

@@ -16,7 +16,7 @@ from hybrid_compute.sandbox import grants as granting
 from hybrid_compute.sandbox import prepare as making
 from hybrid_compute.sandbox.answers import Outcome
 from hybrid_compute.sandbox.box import Box, Job
-from hybrid_compute.sandbox.functions import SandboxedFunction, programs_in
+from hybrid_compute.sandbox.functions import SandboxedFunction, programs
 from hybrid_compute.sandbox.interpreter import interpreter
 from hybrid_compute.sandbox.limits import Limits
 from hybrid_compute.sandbox.room import run_with_room, started
@@ -120,7 +120,7 @@ class Sandbox:
 
     def contain(self, fn: Callable[P, R]) -> SandboxedFunction[P, R]:
         """The function, whose source runs in this sandbox from now on: what `@task(sandbox=box)` makes a task of."""
-        return SandboxedFunction(fn, self)
+        return SandboxedFunction(fn, self._itself, self.grants)
 
     def task(self, name: str = "run_python") -> AnyTask:
         """`run_python` in this sandbox: a task that runs a program within its limits and with its grants.
@@ -129,7 +129,7 @@ class Sandbox:
         >>> box.task("calculate")("result = double(input)", 21)
         42
         """
-        return programs_in(self, name)
+        return programs(self._itself, name, self.grants)
 
     @staticmethod
     def prepare(tell: Callable[[str], object] | None = None) -> None:
@@ -170,6 +170,10 @@ class Sandbox:
         for leash in list(self._running):
             leash.stop(BackendClosed("this sandbox was closed", backend="wasm", started=True))
         self._spare.close()
+
+    def _itself(self) -> Self:
+        """A function that travels, unlike `lambda: self`."""
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         """In another process there is one such sandbox, however often a task of it comes there."""
