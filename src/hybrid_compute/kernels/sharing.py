@@ -62,7 +62,7 @@ class Sharing:
         """This region is given up: if there is a mapping in it, that is private memory again."""
         if region in self._regions:
             place, size = self._regions[region]
-            _place(self._base + place, size)
+            mappings.place(self._base + place, size, usable=True)
             del self._regions[region]
 
     def after_fork(self) -> None:
@@ -91,7 +91,7 @@ class Sharing:
         region = self._allocate(size + mmap.PAGESIZE)
         place = -(-region // mmap.PAGESIZE) * mmap.PAGESIZE
         try:
-            _place(self._base + place, size, descriptor)
+            mappings.place(self._base + place, size, descriptor, usable=True)
         except BackendUnavailable:
             self._release(region)
             raise
@@ -104,10 +104,3 @@ class Sharing:
         """The first mapping has gone. This may be called anywhere, also while the locks are held."""
         self._places.pop(key, None)
         self._release(region)
-
-
-def _place(address: int, size: int, descriptor: int = -1) -> None:
-    """Have the memory of a file exactly there, or else private memory. Raises `BackendUnavailable`."""
-    mappings.place(address, size, descriptor)
-    if not mappings.protect(address, size, usable=True):
-        raise BackendUnavailable(f"{size} bytes of shared memory cannot be mapped for kernels: mprotect refuses")

@@ -42,10 +42,11 @@ own = sys.platform != "win32"
 class Room:
     """The memory of one guest: what it has, what it may have, and what it was denied last.
 
-    Each denial takes the interpreter lock for a moment, so who is denied too often is told to `stop`.
+    Each denial takes the interpreter lock for a moment, so who is denied too often is told to `stop`. What it may have
+    and the system has not is no denial but `trouble`.
     """
 
-    __slots__ = ("_denials", "_stop", "denied", "limit", "shared", "slots", "used")
+    __slots__ = ("_denials", "_stop", "denied", "limit", "shared", "slots", "trouble", "used")
 
     def __init__(self, limit: int, stop: Callable[[], object], *, shared: bool = False) -> None:
         self.limit = limit
@@ -54,6 +55,7 @@ class Room:
         self._denials = 0
         self.used = 0
         self.denied: int | None = None
+        self.trouble: BackendUnavailable | None = None
         self.slots: list[Slot] = []
 
     def take(self, size: int) -> bool:
@@ -98,11 +100,22 @@ class Slot:
 
     def share(self, size: int) -> None:
         """Have the first `size` bytes, none of which is usable yet, be memory that other processes can be shown."""
-        fd = os.memfd_create("hybrid-compute-wasm", os.MFD_CLOEXEC)
-        os.ftruncate(fd, size)
-        mappings.place(self.base, size, fd)
+        fd = mappings.new_file(size)
+        try:
+            mappings.place(self.base, size, fd)
+        except BaseException:
+            os.close(fd)
+            raise
         self.open = 0
         self.common = Common(self.base, size, fd, self.hold)
+
+    def abandon(self) -> None:
+        """It could not be made ready: its addresses go back to the system, which is short of something."""
+        if self.common is not None:
+            self.common.leave()
+            os.close(self.common.fd)
+            self.common = None
+        mappings.release(self.base, SIZE + GUARD)
 
     def keep_apart(self) -> None:
         """In a forked child: what was shared with others is a copy of our own."""
@@ -163,17 +176,11 @@ class Slot:
     def show(self, at: int, size: int, fd: int, start: int) -> None:
         """Have the guest see memory of others, in place of whole pages of its own."""
         self._visited = True
-        mappings.place(self.base + at, size, fd, start)
-        self._make_usable(at, size)
+        mappings.place(self.base + at, size, fd, start, usable=True)
 
     def hide(self, at: int, size: int) -> None:
         """Have it see memory of its own there again, empty."""
-        mappings.place(self.base + at, size)
-        self._make_usable(at, size)
-
-    def _make_usable(self, at: int, size: int) -> None:
-        if not mappings.protect(self.base + at, size, usable=True):
-            raise BackendUnavailable(f"{size} bytes cannot be mapped for a sandbox: mprotect refuses", backend="wasm")
+        mappings.place(self.base + at, size, usable=True)
 
     def clear(self) -> None:
         """Nothing of what the guest has left is there for the next one."""
@@ -209,6 +216,20 @@ def empty() -> Slot:
         return _free.pop()
     except IndexError:
         return Slot(next(_numbers))
+
+
+def prepared(room: Room, size: int, most: int) -> Slot:
+    """One of which `size` bytes can be used, and others be shown `most`. Raises `BackendUnavailable`."""
+    slot = empty()
+    try:
+        if room.shared:
+            slot.share(whole_pages(min(room.limit, most)))
+        if not slot.resize(size):
+            raise BackendUnavailable(f"the system gives a sandbox no {in_units(size)}: {mappings.reason()}")
+    except BaseException:
+        slot.abandon()
+        raise
+    return slot
 
 
 def whole_pages(size: int) -> int:
