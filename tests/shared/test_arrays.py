@@ -243,6 +243,25 @@ def test_a_fork_has_no_lease_of_its_parent() -> None:
             assert seen[0] == 1
 
 
+def test_a_fork_that_lives_on_keeps_no_lease_of_its_parent() -> None:
+    """The parent is killed while it writes, and its child has all that it had open."""
+    with SharedArray(3) as array:
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if not pid:
+            array.writing().__enter__()
+            if not os.fork():
+                os.close(writing)
+                os.read(reading, 1)  # until the test is over
+                os._exit(0)
+            os.kill(os.getpid(), 9)
+        os.waitpid(pid, 0)
+        with pytest.raises(HalfWritten), array.reading(20):
+            pass
+        os.close(writing)
+        os.close(reading)
+
+
 # Handles
 
 

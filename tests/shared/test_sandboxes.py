@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import sys
@@ -14,7 +15,7 @@ pytest.importorskip("wasmtime")
 from hybrid_compute import BlockingRuntime, WorkerBackend
 from hybrid_compute.errors import BackendUnavailable, InvalidInput, LimitExceeded, StaleHandle
 from hybrid_compute.shared import SharedArray
-from hybrid_compute.wasm import Limits, Trap, WasmModule
+from hybrid_compute.wasm import Limits, Trap, WasmModule, slots
 from hybrid_compute.wasm.instances.instance import Instance
 from tests.shared import places
 from tests.wasm.kept import double, opened
@@ -95,6 +96,20 @@ def test_a_guest_that_is_closed_meanwhile_takes_nothing_with_it(array: SharedArr
         del values
         with opened() as instance:
             assert not instance.memory[2048:].any()
+    assert (array.values == 3).all()
+
+
+def test_memory_that_is_shown_is_never_cleared(array: SharedArray) -> None:
+    """Whatever became of the block: who lived there is gone, and the memory is made ready for the next."""
+    places.fill(array, 3)
+    fd, start, size = array.location
+    slot = slots.empty()
+    slot.resize(1 << 16)
+    slot.show(0, size, fd, start)
+    slot.clear()
+    slot.resize(1 << 16)
+    assert not any(ctypes.string_at(slot.base, 1 << 16))
+    slot.abandon()
     assert (array.values == 3).all()
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from hybrid_compute import BlockingRuntime, WorkerBackend
 from hybrid_compute.errors import InvalidInput, LeaseHeld, StaleHandle, WorkerLost
-from hybrid_compute.shared import TripleBuffer
+from hybrid_compute.shared import TripleBuffer, words
 from hybrid_compute.shared.frames import HELD, LATEST, MOST, Consumer, Producer
 from tests.shared import places
 
@@ -202,6 +202,17 @@ def test_there_are_as_many_readers_as_there_can_be() -> None:
     for readers in (0, MOST + 1):
         with pytest.raises(InvalidInput, match="1 to 32 readers"):
             TripleBuffer(1, readers=readers)
+
+
+def test_words_are_used_in_the_order_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before and after each store, and after each load, there is a fence: no test could see for sure that one lacks."""
+    memory = memoryview(bytearray(2 * words.LINE))
+    seen: list[int] = []
+    monkeypatch.setattr(words, "fence", lambda: seen.append(memory.cast("Q")[words.LINE // 8]))
+    shared = words.Words(memory)
+    shared[1] = 7
+    assert shared[1] == 7
+    assert seen == [0, 7, 7]
 
 
 # Every order of steps

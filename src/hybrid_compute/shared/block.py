@@ -160,8 +160,8 @@ def _open(handle: Handle) -> Block:
         raise _gone(handle) from None
     except OSError as error:
         raise BackendUnavailable(
-            f"the shared memory of process {handle.process} cannot be opened here: {error}; both must run under the "
-            f"same user, and see each other's processes"
+            f"the shared memory of process {handle.process} cannot be opened here: {error.strerror}; both must run "
+            f"under the same user, in sight of each other's processes, and with open files to spare"
         ) from error
     try:
         if int.from_bytes(os.pread(fd, 8, IDENTITY), sys.byteorder) != handle.identity:  # or of another block
@@ -183,9 +183,9 @@ def _gone(handle: Handle) -> StaleHandle:
 
 def insist_on_linux() -> None:
     """Raise `BackendUnavailable` where processes cannot be given such memory."""
-    if sys.platform != "linux":
+    if sys.platform != "linux" or not os.path.exists("/proc/self/fd"):
         raise BackendUnavailable(
-            "memory shared by all places needs Linux: elsewhere give arrays to tasks as they are, at one copy"
+            "memory shared by all places needs Linux, with /proc: elsewhere give arrays to tasks as they are"
         )
 
 

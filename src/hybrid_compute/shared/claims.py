@@ -17,6 +17,8 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+from hybrid_compute.errors import LimitExceeded
+
 fcntl: Any = importlib.import_module("fcntl") if sys.platform == "linux" else None  # elsewhere nothing gets this far
 _FLOCK = struct.Struct("hhqqi4x")
 _FIRST, _LAST = 0.0001, 0.01
@@ -26,13 +28,21 @@ _held: weakref.WeakSet[Claim] = weakref.WeakSet()
 
 
 class Claim:
-    """A claim on one byte of the file that `fd` is. It is not taken yet."""
+    """A claim on one byte of the file that `fd` is. It is not taken yet. Raises `LimitExceeded` without open files."""
 
     def __init__(self, fd: int, byte: int, *, exclusive: bool) -> None:
         self.exclusive = exclusive
         kind = fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK
         self._lock = _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0)
-        self._fd = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)  # opened anew: what is duplicated shares
+        self._fd = -1
+        try:
+            self._fd = os.open(
+                f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC
+            )  # what is duplicated would share the lock
+        except OSError as error:
+            raise LimitExceeded(
+                f"a turn with shared memory takes an open file: {error.strerror}; see `ulimit -n`"
+            ) from error
         _held.add(self)
 
     def take(self) -> bool:
