@@ -28,6 +28,7 @@ from hybrid_compute.errors import (
     WorkerLost,
 )
 from hybrid_compute.shared import SharedArray, TripleBuffer, block
+from hybrid_compute.shared.array import Lease
 from tests.faults.watching import descriptors, wait_until
 from tests.shared import places
 
@@ -227,20 +228,26 @@ def test_a_block_that_is_left_by_an_error_leaves_the_array_half_written() -> Non
 
 
 def test_a_fork_has_no_lease_of_its_parent() -> None:
-    """It waits for it like all others, and when it leaves the block that it was made in, nothing happens."""
+    """It waits like all others, and when it leaves the block that it was made in, nothing comes of it."""
     with SharedArray(3) as array:
-        with array.writing() as values:
-            values[0] = 1
+        with pytest.raises(ZeroDivisionError), (lease := array.writing()) as values:
             pid = os.fork()
             if not pid:
-                try:
-                    with array.reading(0):
-                        os._exit(1)
-                except LeaseHeld:
-                    os._exit(0)
+                os._exit(_leave(array, lease))
             assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-        with array.reading(0) as seen:
-            assert seen[0] == 1
+            values[0] = 1 // 0
+        with pytest.raises(HalfWritten), array.reading(0):
+            pass
+
+
+def _leave(array: SharedArray, lease: Lease) -> int:
+    """Leave the block of the parent, in its fork. Whether anything is wrong."""
+    lease.__exit__(None, None, None)
+    try:
+        with array.reading(0):
+            return 1
+    except LeaseHeld:
+        return 0
 
 
 def test_a_fork_that_lives_on_keeps_no_lease_of_its_parent() -> None:
@@ -249,7 +256,8 @@ def test_a_fork_that_lives_on_keeps_no_lease_of_its_parent() -> None:
         reading, writing = os.pipe()
         pid = os.fork()
         if not pid:
-            array.writing().__enter__()
+            lease = array.writing()
+            lease.__enter__()
             if not os.fork():
                 os.close(writing)
                 os.read(reading, 1)  # until the test is over
