@@ -29,8 +29,8 @@ class OnDevice(ABC):
     nbytes: int
 
     @abstractmethod
-    def resident(self) -> Place:
-        """Where it lies."""
+    def resident(self, nbytes: int = 0) -> Place:
+        """Where it lies; at least so many bytes of it, for a shader that cannot be bound to fewer."""
 
     @property
     def size(self) -> int:
@@ -64,14 +64,14 @@ class GpuArray(OnDevice):
         self._free = weakref.finalize(self, device.give_back, buffer)
         self._free.atexit = False
 
-    def resident(self) -> Resident:
+    def resident(self, nbytes: int = 0) -> Resident:
         """Where it lies. Raises `BackendClosed` if it does not any more."""
         if self._place is None:
             raise BackendClosed("this array was released", backend="gpu")
         if self._device.lost:
             raise BackendClosed(f"this array went with its device: {self._device.lost}", backend="gpu")
-        buffer, nbytes = self._place
-        return Resident(buffer, nbytes, self._device, self)
+        buffer, least = self._place
+        return Resident(buffer, max(nbytes, least), self._device, self)
 
     async def to_host(self) -> Array:
         """A copy of it in this process, when all that was asked for before is done."""

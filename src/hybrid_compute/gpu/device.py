@@ -13,7 +13,7 @@ import itertools
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from time import monotonic
@@ -28,7 +28,7 @@ from hybrid_compute.errors import (
     LimitExceeded,
 )
 from hybrid_compute.gpu.adapters import Adapter, choose
-from hybrid_compute.gpu.facts import Facts
+from hybrid_compute.gpu.facts import FRAME, Facts
 from hybrid_compute.gpu.shader_errors import is_lost
 from hybrid_compute.gpu.work import Kept, Resident, Work
 
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 DEPTH = 2
 """So many frames may be with the device at once: one is encoded while the other is computed."""
-FRAME = 64 << 20
-"""Bytes of works that are put into one frame, unless a single one is larger."""
 _USEFUL = ("shader-f16", "subgroup", "timestamp-query", "mappable-primary-buffers")
 _numbers = itertools.count(1)
 
@@ -65,6 +63,7 @@ class Device:
         memory: int = 1 << 30,
         direct: bool = True,
         without: Iterable[str] = (),
+        limits: Mapping[str, int] | None = None,
         gone: Callable[[Device, list[Work]], None] | None = None,
     ) -> None:
         self.number = next(_numbers)
@@ -79,6 +78,7 @@ class Device:
         self._budget = memory
         self._direct = direct
         self._without = frozenset(without)
+        self._limits = limits or {}
         self._gone = gone  # told when it was lost, with the works that it had not begun
         self._inbox: queue.SimpleQueue[Sequence[Work] | None] = queue.SimpleQueue()
         self._opened: Future[None] = Future()
@@ -169,13 +169,15 @@ class Device:
 
         features = [name for name in _USEFUL if name in adapter.features and name not in self._without]
         try:
-            device = adapter.wgpu.request_device_sync(required_features=features, required_limits=adapter.wgpu.limits)
+            limits = {**adapter.wgpu.limits, **self._limits}
+            device = adapter.wgpu.request_device_sync(required_features=features, required_limits=limits)
         except RuntimeError as error:
             raise BackendUnavailable(f"{adapter} cannot be opened: {error}", backend="gpu") from error
         limits = device.limits
         self.facts = Facts(
             frozenset(features),
-            limits["max-storage-buffer-binding-size"],
+            limits["max-storage-buffer-binding-size"] // 4 * 4,
+            limits["max-buffer-size"] // 4 * 4,
             limits["max-compute-workgroups-per-dimension"],
             limits["max-compute-invocations-per-workgroup"],
             max(limits["min-storage-buffer-offset-alignment"], limits["min-uniform-buffer-offset-alignment"]),
@@ -184,15 +186,20 @@ class Device:
         )
         self._wgpu = device
         direct = self._direct and "mappable-primary-buffers" in features
-        self.memory = Memory(device, self._budget, self.facts.binding, direct=direct)
+        self.memory = Memory(device, self._budget, self.facts.buffer, direct=direct)
         return device, self.memory, Pipelines(device)
 
     def _serve(self, pipelines: Pipelines) -> None:
         while not self._was_lost and (works := self._come(wait=not self._under_way)) is not None:
-            for some in portions(self._fit(works, pipelines)):
+            for some in portions(self._fit(works, pipelines), self._frame):
                 self._launch(some)
             if self._under_way and self._inbox.empty():
                 self._finish()
+
+    @property
+    def _frame(self) -> int:
+        assert self.facts is not None
+        return min(FRAME, self.facts.buffer)
 
     def _come(self, *, wait: bool) -> list[Work] | None:
         """All that has come in; None when it is time to go."""
@@ -310,13 +317,13 @@ def _taken(launched: Launched) -> Sequence[Work]:
     return works
 
 
-def portions(works: Iterable[Work]) -> list[list[Work]]:
-    """Works that fit together in a frame."""
+def portions(works: Iterable[Work], most: int) -> list[list[Work]]:
+    """Works that fit together in a frame of so many bytes; one that does not fit into any has its own."""
     made: list[list[Work]] = []
-    size = FRAME
+    size = most
     for work in works:
         nbytes = sum(place.nbytes for place in work.places)
-        if size + nbytes > FRAME:
+        if size + nbytes > most:
             made.append([])
             size = 0
         made[-1].append(work)
@@ -337,7 +344,9 @@ def check_size(nbytes: int, most: int) -> None:
     """Raises `LimitExceeded` for an array that cannot be bound."""
     if nbytes > most:
         raise LimitExceeded(
-            f"an array of {nbytes:,} bytes is more than the device binds at once, {most:,}: split it", backend="gpu"
+            f"an array of {nbytes:,} bytes is more than the device binds at once, {most:,} "
+            f"(max-storage-buffer-binding-size): split it",
+            backend="gpu",
         )
 
 

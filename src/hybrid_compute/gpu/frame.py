@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hybrid_compute.gpu import native
-from hybrid_compute.gpu.memory import COPY_DST, COPY_SRC, MAP_READ, MAP_WRITE, STORAGE, UNIFORM
+from hybrid_compute.gpu.memory import COPY_DST, COPY_SRC, MAP_READ, MAP_WRITE, STORAGE, UNIFORM, rounded
 from hybrid_compute.gpu.work import Fetch, Kept, Output, Place, Scratch, Step, Uniform, Upload, Work, Zeros
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Window:
         if self.host is not None and self.host.size >= self.size:
             return False
         self.drop()
-        size = max(_LEAST, 1 << max(self.size - 1, 1).bit_length())
+        size = max(self.size, min(max(_LEAST, rounded(self.size)), self._memory.largest))
         writes = self._mode == native.WRITE
         host_usage = (MAP_WRITE | COPY_SRC) if writes else (MAP_READ | COPY_DST)
         device_usage = STORAGE | COPY_SRC | COPY_DST | (UNIFORM if writes else 0)
@@ -304,10 +304,11 @@ def _words(nbytes: int) -> int:
 
 def _write(view: memoryview, offset: int, array: Any) -> None:
     if isinstance(array, np.ndarray):
-        np.copyto(np.frombuffer(view, array.dtype, array.size, offset).reshape(array.shape), array)
+        there = np.frombuffer(view, array.dtype.newbyteorder("="), array.size, offset)
+        np.copyto(there.reshape(array.shape), array)
         return
     first = array[0]
-    there = np.frombuffer(view, first.dtype, first.size * len(array), offset)
+    there = np.frombuffer(view, first.dtype.newbyteorder("="), first.size * len(array), offset)
     np.concatenate(array, out=there.reshape(-1, *first.shape[1:]))
 
 

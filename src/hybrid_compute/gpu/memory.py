@@ -55,7 +55,7 @@ class Memory:
 
     def take(self, nbytes: int) -> Buffer:
         """A buffer of at least so many bytes, with anything in it. Raises `LimitExceeded`."""
-        size = rounded(nbytes)
+        size = min(rounded(nbytes), self.largest)
         self._sort_in()
         waiting = self._free.get(size)
         return waiting.pop() if waiting else self.make(size, self._usage)
@@ -68,8 +68,8 @@ class Memory:
         """A new buffer. Raises `LimitExceeded` if it is larger than the device allows, or there is no room for it."""
         if size > self.largest:
             raise LimitExceeded(
-                f"{size:,} bytes in one piece are more than the device allows: {self.largest:,} "
-                f"(max-storage-buffer-binding-size): split the array",
+                f"{size:,} bytes in one piece are more than the device allows, {self.largest:,} (max-buffer-size): "
+                f"all that a call sends, or gets back, is one piece; put arrays on the device before it, or split them",
                 backend="gpu",
             )
         if self.used + size > self.budget:

@@ -48,7 +48,8 @@ class Symbol(OnDevice):
         self.nbytes = place.nbytes
         self._place = place
 
-    def resident(self) -> Place:
+    def resident(self, nbytes: int = 0) -> Place:
+        self._place.nbytes = max(self._place.nbytes, nbytes)
         return self._place
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
@@ -175,4 +176,5 @@ def _given(name: str, symbol: Symbol, array: Any) -> Place:
     if getattr(array, "dtype", None) != symbol.dtype or array.shape != symbol.shape:
         found = f"{array.dtype}{list(array.shape)}" if hasattr(array, "dtype") else type(array).__name__
         raise InvalidInput(f"{name} must be {symbol.dtype}{list(symbol.shape)}, and is {found}")
-    return array.resident() if isinstance(array, GpuArray) else Upload(array, array.nbytes)
+    nbytes = symbol.resident().nbytes
+    return array.resident(nbytes) if isinstance(array, GpuArray) else Upload(array, nbytes)
