@@ -235,6 +235,20 @@ def test_an_array_that_was_released_says_so(device: Device) -> None:
         run(device, shaders.along, array, 2.0, 1.0)
 
 
+def test_an_array_that_is_released_is_there_for_the_calls_that_have_it(device: Device) -> None:
+    """Its memory is not given to others before they are done, nor to the driver."""
+    assert device.memory is not None
+    x = floats(5000)
+    array = on(device, x)
+    waiting = [work(device, shaders.along, array, 2.0, 1.0) for _ in range(3)]
+    array.release()
+    others = [upload(np.zeros(5000, np.float32), Waiting()) for _ in range(3)]
+    device.memory.trim()  # the device has nothing to do
+    device.submit([*others, *waiting])
+    for each in waiting:
+        np.testing.assert_allclose(np.asarray(result(each)), 2 * x + 1, rtol=1e-6)
+
+
 def test_an_array_of_another_device_is_refused(device: Device) -> None:
     other = opened()
     array = on(other, floats(10))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.calls import Call
+from hybrid_compute.clock import Timer
 from hybrid_compute.errors import BackendError, BackendUnavailable, LimitExceeded
 from hybrid_compute.gpu.computable import Computable
 from hybrid_compute.gpu.device import Device
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SOFTWARE = 8
 """The rank of an adapter in software: after all that computes on a processor without a detour."""
+IDLE = 30.0
+"""Seconds without calls after which a device gives memory back that it keeps only to be quick."""
 
 
 class GpuBackend(Backend):
@@ -74,6 +77,8 @@ class GpuBackend(Backend):
         self._mailbox: Mailbox | None = None
         self._coming: defaultdict[Computable, list[Asked]] = defaultdict(list)
         self._watching: asyncio.TimerHandle | None = None
+        self._resting: Timer | None = None
+        self._used_at = 0.0
 
     @property
     def device(self) -> Device:
@@ -110,8 +115,9 @@ class GpuBackend(Backend):
 
     async def aclose(self) -> None:
         await super().aclose()
-        if self._watching is not None:
-            self._watching.cancel()
+        for timer in (self._watching, self._resting):
+            if timer is not None:
+                timer.cancel()
         if self._device is not None:
             self._device.close()
             await asyncio.to_thread(self._device.join, 10.0)
@@ -186,6 +192,7 @@ class GpuBackend(Backend):
         loop = asyncio.get_running_loop()
         if self._mailbox is None or self._mailbox.loop is not loop:
             self._mailbox = Mailbox(loop)
+            self._watching = self._resting = None  # those of a loop that has gone will not ring
         return self._mailbox
 
     def _send(self, box: Mailbox) -> None:
@@ -226,8 +233,19 @@ class GpuBackend(Backend):
         self._device.submit(left)
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._used_at = self.clock.time()
         if self._watching is None:
             self._watching = loop.call_later(self.time_limit, self._look, loop)
+        if self._resting is None:
+            self._resting = self.clock.call_at(self._used_at + IDLE, self._rest)
+
+    def _rest(self) -> None:
+        """Have the device give back what it does not need, if nothing was asked of it for long."""
+        self._resting = None
+        if self.clock.time() < self._used_at + IDLE:
+            self._resting = self.clock.call_at(self._used_at + IDLE, self._rest)
+        elif self._device is not None:
+            self._device.rest()
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give a device up that has been at the same for too long."""

@@ -73,6 +73,7 @@ class Device:
         self.lost: str = ""
         """Why it can no longer be used."""
         self._was_lost = False
+        self._is_to_rest = False
         self._wgpu: Any = None
         self._name = name
         self._budget = memory
@@ -95,15 +96,21 @@ class Device:
 
     def submit(self, works: Sequence[Work]) -> None:
         """Have these done, in this order. Any thread may ask; their replies come from the device's own."""
-        if self.lost:
-            self._refuse(works)
-        else:
-            self._inbox.put(works)
+        with self._lock:  # or it could be lost between the question and the answer, and nobody would look again
+            if not self.lost:
+                self._inbox.put(works)
+                return
+        self._refuse(works)
 
     def give_back(self, buffer: Buffer) -> None:
         """An array has gone, and its buffer can be used for another. Any thread may say so, at any time."""
         if self.memory is not None:
             self.memory.give_back(buffer)
+
+    def rest(self) -> None:
+        """Give the driver back what is kept only to be quick, once there is nothing to do. Any thread may ask."""
+        self._is_to_rest = True
+        self._inbox.put(())
 
     def close(self) -> None:
         """What is under way is finished, what waits is refused, and the thread ends."""
@@ -151,6 +158,7 @@ class Device:
         try:
             self._serve(pipelines)
         finally:
+            self.lost = self.lost or "its thread has failed"
             while self._under_way:
                 self._finish()
             left = self._left()
@@ -190,11 +198,28 @@ class Device:
         return device, self.memory, Pipelines(device)
 
     def _serve(self, pipelines: Pipelines) -> None:
-        while not self._was_lost and (works := self._come(wait=not self._under_way)) is not None:
-            for some in portions(self._fit(works, pipelines), self._frame):
-                self._launch(some)
-            if self._under_way and self._inbox.empty():
-                self._finish()
+        while not self._was_lost and self._turn(pipelines):
+            pass
+
+    def _turn(self, pipelines: Pipelines) -> bool:
+        """Begin what has come in, or finish what was begun. Nothing of it is held while there is nothing to do."""
+        works = self._come(wait=not self._under_way)
+        if works is None:
+            return False
+        for some in portions(self._fit(works, pipelines), self._frame):
+            self._launch(some)
+        if self._under_way and self._inbox.empty():
+            self._finish()
+        if self._is_to_rest and not self._under_way:
+            self._rest()
+        return True
+
+    def _rest(self) -> None:
+        assert self.memory is not None
+        self._is_to_rest = False
+        for frame in self._free:
+            frame.drop()
+        self.memory.trim()
 
     @property
     def _frame(self) -> int:
@@ -202,7 +227,7 @@ class Device:
         return min(FRAME, self.facts.buffer)
 
     def _come(self, *, wait: bool) -> list[Work] | None:
-        """All that has come in; None when it is time to go."""
+        """All that has come in, perhaps nothing; None when it is time to go."""
         come: list[Work] = []
         try:
             while True:
@@ -211,6 +236,7 @@ class Device:
                     self._refuse(come)
                     return None
                 come += more
+                wait = False
         except queue.Empty:
             return come
 
@@ -295,13 +321,12 @@ class Device:
             return _taken(launched)
 
     def _left(self) -> list[Work]:
-        """All that waits to be begun."""
-        left, self._unbegun = self._unbegun, []
-        try:
-            while True:
+        """All that waits to be begun. It was lost: nothing comes in any more."""
+        with self._lock:
+            left, self._unbegun = self._unbegun, []
+            while not self._inbox.empty():
                 left += self._inbox.get_nowait() or ()
-        except queue.Empty:
-            return left
+        return left
 
     def _refuse(self, works: Iterable[Work]) -> None:
         for work in works:

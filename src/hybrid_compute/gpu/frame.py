@@ -16,71 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hybrid_compute.gpu import native
-from hybrid_compute.gpu.memory import COPY_DST, COPY_SRC, MAP_READ, MAP_WRITE, STORAGE, UNIFORM, rounded
+from hybrid_compute.gpu.window import Window
 from hybrid_compute.gpu.work import Fetch, Kept, Output, Place, Scratch, Step, Uniform, Upload, Work, Zeros
 
 if TYPE_CHECKING:
     from hybrid_compute.gpu.memory import Buffer, Memory
     from hybrid_compute.gpu.pipelines import Pipelines
 
-_LEAST = 1 << 16
 LARGE = 1 << 18
 """Bytes from which on an array that the host can map is written and read where it lies: mapping takes 0.1 ms."""
-
-
-class Window:
-    """A buffer that the host writes, or reads, and the buffer that shaders see: mostly its copy, perhaps the same."""
-
-    def __init__(self, memory: Memory, mode: int) -> None:
-        self._memory = memory
-        self._mode = mode
-        self.host: Buffer | None = None
-        self.device: Buffer | None = None
-        self.view: memoryview | None = None
-        self.seen = 0
-        """Bytes that shaders see; what lies behind them is only on its way through."""
-        self.size = 0
-        self.asked = 0
-
-    def reserve(self, alignment: int, nbytes: int) -> int:
-        """Room for so many bytes; where it begins."""
-        offset = -(-self.size // alignment) * alignment
-        self.size = offset + nbytes
-        return offset
-
-    def ensure(self) -> bool:
-        """Have buffers that are large enough. Whether they are new."""
-        if self.host is not None and self.host.size >= self.size:
-            return False
-        self.drop()
-        size = max(self.size, min(max(_LEAST, rounded(self.size)), self._memory.largest))
-        writes = self._mode == native.WRITE
-        host_usage = (MAP_WRITE | COPY_SRC) if writes else (MAP_READ | COPY_DST)
-        device_usage = STORAGE | COPY_SRC | COPY_DST | (UNIFORM if writes else 0)
-        if self._memory.direct:
-            self.host = self.device = self._memory.make(size, host_usage | device_usage)
-        else:
-            self.host, self.device = self._memory.make(size, host_usage), self._memory.make(size, device_usage)
-        return True
-
-    def drop(self) -> None:
-        """Give the buffers up."""
-        for buffer in {self.host, self.device} - {None}:
-            assert buffer is not None
-            self._memory.destroy(buffer)
-        self.host = self.device = self.view = None
-
-    def open(self, size: int) -> memoryview:
-        """The bytes of the host's side, which is mapped."""
-        assert self.host is not None
-        self.view = native.mapped(self.host.raw, size)
-        return self.view
-
-    def close(self) -> None:
-        """From here on the device has it."""
-        assert self.host is not None
-        self.view = None
-        native.unmap(self.host.raw)
 
 
 class Frame:
@@ -275,10 +219,11 @@ class Frame:
 
     def finish(self) -> list[list[Any]]:
         """Wait until the device has done its part. The results of each work."""
+        works, self.works = self.works, ()  # what was sent is not kept until there is more to send
         self._wait(self._asked)
         view = self._down.open(_words(max(self._down.size, 4)))
         try:
-            return [[self._result(view, place) for place in work.results] for work in self.works]
+            return [[self._result(view, place) for place in work.results] for work in works]
         finally:
             self._down.close()
             for buffer in self._scratch:

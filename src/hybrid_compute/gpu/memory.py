@@ -73,7 +73,7 @@ class Memory:
                 backend="gpu",
             )
         if self.used + size > self.budget:
-            self._trim()
+            self.trim()
         if self.used + size > self.budget:
             raise LimitExceeded(
                 f"{size:,} bytes are asked for, and {self.used:,} of {self.budget:,} are in use: release arrays, "
@@ -95,7 +95,7 @@ class Memory:
             buffer = self._returned.popleft()
             self._free.setdefault(buffer.size, []).append(buffer)
 
-    def _trim(self) -> None:
+    def trim(self) -> None:
         """Give all that waits to be used again back to the driver."""
         self._sort_in()
         for buffers in self._free.values():
