@@ -17,7 +17,7 @@ import numpy as np
 
 from hybrid_compute.gpu import native
 from hybrid_compute.gpu.window import Window
-from hybrid_compute.gpu.work import Fetch, Kept, Output, Place, Scratch, Step, Uniform, Upload, Work, Zeros
+from hybrid_compute.gpu.work import Fetch, Kept, Output, Place, Scratch, Shared, Step, Uniform, Upload, Work
 
 if TYPE_CHECKING:
     from hybrid_compute.gpu.memory import Buffer, Memory
@@ -92,9 +92,11 @@ class Frame:
                     outputs.append(place)  # type: ignore[arg-type]
                 elif kind is Kept:
                     place.buffer = self._memory.take(place.nbytes)
-                elif kind is Scratch or kind is Zeros:
+                elif kind is Scratch:
                     place.buffer = self._memory.take(place.nbytes)
                     self._scratch.append(place.buffer)
+                elif kind is Shared:
+                    place.buffer = place.scratch.buffer  # type: ignore[attr-defined]  # which comes before it
                 elif kind is Fetch and not self._is_near(place):
                     fetched.append(place)  # type: ignore[arg-type]
                 if isinstance(place, Output) and place.initial is not None and not self._is_near(place):
@@ -172,7 +174,7 @@ class Frame:
                 if isinstance(place, Output) and place.initial is not None:
                     if not self._is_near(place):
                         native.copy(encoder, up.host.raw, place.staged, place.buffer.raw, place.offset, place.nbytes)
-                elif (type(place) is Kept and not place.written) or type(place) is Zeros:
+                elif type(place) is Kept and not place.written:
                     native.clear(encoder, place.buffer.raw, 0, place.nbytes)
 
     def _encode_steps(self, encoder: Any, steps: Iterable[Step]) -> None:
@@ -184,6 +186,12 @@ class Frame:
             native.dispatch,
         )
         for step in steps:
+            if step.cleared:
+                if compute is not None:
+                    native.end_pass(compute)
+                    compute = None
+                for place in step.cleared:
+                    native.clear(encoder, place.buffer.raw, place.offset, place.nbytes)
             if compute is None:
                 compute = native.begin_pass(encoder)
             pipeline = pipelines[step.kernel]
