@@ -17,7 +17,7 @@ import numpy as np
 
 from hybrid_compute.gpu import native
 from hybrid_compute.gpu.window import Window
-from hybrid_compute.gpu.work import Fetch, Kept, Output, Place, Scratch, Shared, Step, Uniform, Upload, Work
+from hybrid_compute.gpu.work import Constant, Fetch, Kept, Output, Place, Scratch, Shared, Step, Uniform, Upload, Work
 
 if TYPE_CHECKING:
     from hybrid_compute.gpu.memory import Buffer, Memory
@@ -40,6 +40,7 @@ class Frame:
         self._up = Window(memory, native.WRITE)
         self._down = Window(memory, native.READ)
         self._scratch: list[Buffer] = []
+        self._constants: list[Constant] = []
         self._asked: list[int] = []
         self.works: Sequence[Work] = ()
 
@@ -57,8 +58,10 @@ class Frame:
                 native.submit(self._queue, commands)
                 self._ask_for_mappings()
         except BaseException:
+            self._memory.constants.settle(written=False)
             self.drop()  # in whatever state they are
             raise
+        self._memory.constants.settle(written=True)
 
     def drop(self) -> None:
         """Give all buffers up."""
@@ -80,6 +83,7 @@ class Frame:
         """Give every place its buffer and its offset."""
         up, down, alignment = self._up, self._down, self._alignment
         up.size = down.size = 0
+        self._constants.clear()
         uploads, outputs, passing, fetched = list[Place](), list[Output](), list[Output](), list[Fetch]()
         for work in works:
             for place in work.places:
@@ -97,13 +101,16 @@ class Frame:
                     self._scratch.append(place.buffer)
                 elif kind is Shared:
                     place.buffer = place.scratch.buffer  # type: ignore[attr-defined]  # which comes before it
+                elif kind is Constant:
+                    self._find(place)  # type: ignore[arg-type]
                 elif kind is Fetch and not self._is_near(place):
                     fetched.append(place)  # type: ignore[arg-type]
                 if isinstance(place, Output) and place.initial is not None and not self._is_near(place):
                     passing.append(place)
         up.seen, down.seen = up.size, down.size
-        for output in passing:
-            output.staged = up.reserve(alignment, output.nbytes)
+        staged: list[Output | Constant] = [*passing, *self._constants]
+        for each in staged:
+            each.staged = up.reserve(alignment, each.nbytes)
         for fetch in fetched:
             fetch.offset = down.reserve(alignment, fetch.nbytes)
         self._make_room()
@@ -113,6 +120,11 @@ class Frame:
             place.buffer = up.device
         for output in outputs:
             output.buffer = down.device
+
+    def _find(self, place: Constant) -> None:
+        place.buffer, new = self._memory.constants.find(place.array, place.nbytes)
+        if new:
+            self._constants.append(place)
 
     def _make_room(self) -> None:
         if self._up.ensure():
@@ -138,6 +150,8 @@ class Frame:
                         self._write_there(place)
                     else:
                         _write(view, place.staged, place.initial)
+        for constant in self._constants:
+            _write(view, constant.staged, constant.array)
         if up.size:
             up.close()
 
@@ -167,6 +181,8 @@ class Frame:
         assert down.device is not None
         if up.seen and up.host is not up.device:
             native.copy(encoder, up.host.raw, 0, up.device.raw, 0, _words(up.seen))
+        for constant in self._constants:
+            native.copy(encoder, up.host.raw, constant.staged, constant.buffer.raw, 0, constant.nbytes)
         if down.seen:
             native.clear(encoder, down.device.raw, 0, _words(down.seen))
         for work in works:

@@ -10,6 +10,7 @@ from collections import deque
 from typing import Any
 
 from hybrid_compute.errors import LimitExceeded
+from hybrid_compute.gpu.constants import Constants
 
 _LEAST = 256
 MAP_READ, MAP_WRITE, COPY_SRC, COPY_DST, UNIFORM, STORAGE = 0x1, 0x2, 0x4, 0x8, 0x40, 0x80
@@ -43,6 +44,7 @@ class Memory:
         self._usage = STORAGE | COPY_DST | COPY_SRC | (MAP_READ | MAP_WRITE if direct else 0)
         self._device = device
         self._made = 0
+        self.constants = Constants(self)
         self._free: dict[int, list[Buffer]] = {}
         self._returned: deque[Buffer] = deque()  # by any thread, also in the middle of anything, by the collector
         self._lock = threading.Lock()
@@ -96,7 +98,8 @@ class Memory:
             self._free.setdefault(buffer.size, []).append(buffer)
 
     def trim(self) -> None:
-        """Give all that waits to be used again back to the driver."""
+        """Give back to the driver what waits to be used again, and what only saves the way to the device."""
+        self.constants.spare()
         self._sort_in()
         for buffers in self._free.values():
             for buffer in buffers:

@@ -22,6 +22,7 @@ from hybrid_compute.gpu.replies import Asked, Mailbox
 from hybrid_compute.gpu.shapes import DTYPES
 from hybrid_compute.gpu.sharing import Between
 from hybrid_compute.gpu.work import (
+    Constant,
     Fetch,
     Kept,
     Output,
@@ -159,6 +160,8 @@ class Recording:
                 return Uniform(place.data)
             case Upload():
                 return Upload(place.array, place.nbytes)
+            case Constant():
+                return Constant(place.array)
             case Resident():
                 return place  # it lies where it lies
             case Kept():

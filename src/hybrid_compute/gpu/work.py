@@ -2,8 +2,8 @@
 
     Upload ──┐                    ┌─ Output   comes back to the host
     Uniform ─┼─> Step, Step, ... ─┼─ Kept     stays on the device
-    Resident ┘        │           └─ (both may begin with what the host has)
-                   Scratch
+    Constant ┤        │           └─ (both may begin with what the host has)
+    Resident ┘     Scratch
 
 A place has no address until a frame gives it one.
 """
@@ -53,6 +53,17 @@ class Upload(Place):
     def __init__(self, array: Array | Sequence[Array], nbytes: int) -> None:
         super().__init__(nbytes)
         self.array = array
+
+
+class Constant(Place):
+    """An array of the host that is the same in every call, and so needs to be sent but once."""
+
+    __slots__ = ("array", "staged")
+
+    def __init__(self, array: Array) -> None:
+        super().__init__(array.nbytes)
+        self.array = array
+        self.staged = 0
 
 
 class Uniform(Place):
