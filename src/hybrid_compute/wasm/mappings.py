@@ -47,13 +47,14 @@ def new_file(size: int) -> int:
     return fd
 
 
-def place(base: int, size: int, fd: int = -1) -> None:
-    """Put memory behind reserved addresses, in place of what was there: that of a file, or else memory of our own.
+def place(base: int, size: int, fd: int = -1, start: int = 0, *, usable: bool = False) -> None:
+    """Put memory behind reserved addresses, in place of what was there: a file from `start` on, or memory of our own.
 
-    It can be touched once it is `usable`, and reads as zeros if nobody has written to it. Raises `BackendUnavailable`.
+    It can be touched at once, or once it is made `usable`, and reads as zeros if nobody has written to it. Raises
+    `BackendUnavailable`.
     """
     how = _PRIVATE if fd < 0 else mmap.MAP_SHARED
-    if _libc.mmap(base, size, _NOTHING, how | _FIXED, fd, 0) == _FAILED:
+    if _libc.mmap(base, size, _READ_WRITE if usable else _NOTHING, how | _FIXED, fd, start) == _FAILED:
         raise BackendUnavailable(f"the system maps no {size} bytes of memory for a sandbox: {reason()}")
 
 

@@ -80,13 +80,14 @@ class Room:
 class Slot:
     """One block."""
 
-    __slots__ = ("_holders", "base", "common", "number", "open", "room", "size")
+    __slots__ = ("_holders", "_visited", "base", "common", "number", "open", "room", "size")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.size = self.open = 0
         self.room: Room | None = None
         self.common: Common | None = None
+        self._visited = False  # by memory of others, that is not to be cleared
         self._holders: set[object] = set()
         self.base = mappings.reserve(SIZE + GUARD)
 
@@ -172,9 +173,18 @@ class Slot:
         self.size = size
         return True
 
+    def show(self, at: int, size: int, fd: int, start: int) -> None:
+        """Have the guest see memory of others, in place of whole pages of its own."""
+        self._visited = True
+        mappings.place(self.base + at, size, fd, start, usable=True)
+
+    def hide(self, at: int, size: int) -> None:
+        """Have it see memory of its own there again, empty."""
+        mappings.place(self.base + at, size, usable=True)
+
     def clear(self) -> None:
         """Nothing of what the guest has left is there for the next one."""
-        if self.common is not None:
+        if self.common is not None or self._visited:
             self.forget()
         elif self.size <= _SMALL:
             ctypes.memset(self.base, 0, self.size)
@@ -188,6 +198,7 @@ class Slot:
         if self.common is not None:
             os.close(self.common.fd)
             self.common = None
+        self._visited = False
         mappings.place(self.base, SIZE)
         self.open = 0
 
