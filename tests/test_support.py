@@ -32,6 +32,7 @@ from hybrid_compute.errors import (
 from hybrid_compute.events import Event, Progress
 from hybrid_compute.tasks import TaskRegistry
 from tests.backends.sandboxed import Twins
+from tests.backends.shaded import make_gpu
 from tests.server.serving import serving
 
 PAGE = Path(__file__).parents[1] / "docs" / "support.md"
@@ -65,6 +66,7 @@ PLACES: dict[str, Place] = {
     "worker": make_worker,
     "portable": make_portable,
     "wasm": make_wasm,
+    "gpu": make_gpu,
     "remote": make_remote,
 }
 CHECKS: dict[str, Check] = {}
@@ -115,6 +117,8 @@ def cells(line: str) -> list[str]:
 @pytest.mark.parametrize(("name", "place", "promised"), table())
 async def test_a_cell_says_what_the_place_does(name: str, place: str, promised: bool, tmp_path: Path) -> None:
     """Yes means that it was seen to happen, no that it was seen not to."""
+    if place == "gpu":
+        make_gpu()  # skips, also what is found out by another program, where there is none
     async with asyncio.timeout(40):
         try:
             does = await CHECKS[name](PLACES[place], tmp_path)
@@ -221,6 +225,15 @@ async def appears(path: Path) -> None:
         await asyncio.sleep(0.002)
 
 
+async def begins(call: asyncio.Task[Any], folder: Path) -> None:
+    """Wait until a task says that it has begun; a call that no place takes raises what it has to say."""
+    begun = asyncio.create_task(appears(folder / "begun"))
+    await asyncio.wait([call, begun], return_when=asyncio.FIRST_COMPLETED)
+    begun.cancel()
+    if call.done():
+        await call
+
+
 async def goes_on(folder: Path) -> bool:
     """Whether a held task is still at it: whether it signs once more within a second."""
     await asyncio.sleep(0.2)  # for the word to reach a place that is not this machine
@@ -298,7 +311,7 @@ async def runs_elsewhere(make: Place, folder: Path) -> bool:
 
 CRASH = """
 import asyncio, os
-from hybrid_compute.errors import TaskFailed, WorkerLost
+from hybrid_compute.errors import NoBackendAvailable, TaskFailed, WorkerLost
 from hybrid_compute.runtime import Runtime
 from tests.test_support import SERVERS, {make}
 
@@ -308,6 +321,8 @@ async def main():
             await rt.run(os._exit, 7)
         except (TaskFailed, WorkerLost):
             print(await rt.run(abs, -42))
+        except NoBackendAvailable:
+            os._exit(7)
 
 if __name__ == "__main__":
     with SERVERS:
@@ -348,7 +363,7 @@ async def stops_a_function_in_time(make: Place, folder: Path) -> bool:
 async def stops_a_cancelled_function(make: Place, folder: Path) -> bool:
     async with Runtime([make()]) as rt:
         call = asyncio.create_task(rt.run(hold, str(folder)))
-        await appears(folder / "begun")
+        await begins(call, folder)
         call.cancel()
         await asyncio.wait([call])
         return not await goes_on(folder)
@@ -358,11 +373,7 @@ async def stops_a_cancelled_function(make: Place, folder: Path) -> bool:
 async def stops_a_cancelled_coroutine(make: Place, folder: Path) -> bool:
     async with Runtime([make()]) as rt:
         call = asyncio.create_task(rt.run(sleep_and_tell, str(folder)))
-        begun = asyncio.create_task(appears(folder / "begun"))
-        await asyncio.wait([call, begun], return_when=asyncio.FIRST_COMPLETED)
-        begun.cancel()
-        if call.done():
-            await call
+        await begins(call, folder)
         call.cancel()
         await appears(folder / "stopped")
         return True
@@ -386,7 +397,7 @@ async def goes_by_priority(make: Place, folder: Path) -> bool:
 
     async with Runtime([make()]) as rt:
         held = asyncio.create_task(rt.run(hold, str(folder)))
-        await appears(folder / "begun")
+        await begins(held, folder)
         calls = [asyncio.create_task(call(rt, priority)) for priority in (0, 1, 2)]
         await asyncio.sleep(0)
         (folder / "go").touch()
@@ -398,7 +409,7 @@ async def goes_by_priority(make: Place, folder: Path) -> bool:
 async def gives_up_waiting(make: Place, folder: Path) -> bool:
     async with Runtime([make()]) as rt:
         held = asyncio.create_task(rt.run(hold, str(folder)))
-        await appears(folder / "begun")
+        await begins(held, folder)
         # Either it gives up, or it waits until it is let through.
         asyncio.get_running_loop().call_later(1.0, (folder / "go").touch)
         try:
@@ -418,7 +429,7 @@ async def bounds_its_queue(make: Place, folder: Path) -> bool:
         place = WorkerBackend(1, queue=QueueLimits(calls=1, when_full="raise"), portable=make is make_portable)
     async with Runtime([place]) as rt:
         held = asyncio.create_task(rt.run(hold, str(folder)))
-        await appears(folder / "begun")
+        await begins(held, folder)
         asyncio.get_running_loop().call_later(0.3, (folder / "go").touch)
         answers = await asyncio.gather(*(rt.run(pid) for _ in range(5)), return_exceptions=True)
         await held
@@ -482,6 +493,11 @@ async def provides_process(make: Place, folder: Path) -> bool:
 @check
 async def provides_this_process(make: Place, folder: Path) -> bool:
     return await takes(make, "thread", "in-process")
+
+
+@check
+async def provides_a_gpu(make: Place, folder: Path) -> bool:
+    return await takes(make, "gpu")
 
 
 @check

@@ -275,3 +275,19 @@ def chain_of_numpy(effort: Effort) -> Figures:
         return array
 
     return {CHAIN: time_calls(ten, effort, unit="ms")}
+
+
+@group.peer("wgpu.utils.compute_with_buffers", CHAIN)
+def chain_of_utils(effort: Effort) -> Figures:
+    from wgpu.utils.compute import compute_with_buffers
+
+    x = large(4 << 20)
+
+    def ten() -> Any:
+        array = x
+        for _ in range(10):
+            array = numpy.frombuffer(compute_with_buffers({0: array}, {1: x.nbytes}, ALONG, n=4096)[1], numpy.float32)
+        return array
+
+    assert numpy.allclose(ten()[:100], functools.reduce(lambda y, _: along(y), range(10), x[:100]))
+    return {CHAIN: time_calls(ten, effort, unit="ms")}

@@ -1,6 +1,7 @@
 """The gpu as a place among others: who gets a call, how calls go together, and what happens when it fails."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -39,6 +40,12 @@ async def place() -> AsyncIterator[GpuBackend]:
 
 def floats(count: int) -> Any:
     return np.random.default_rng(count).random(count, dtype=np.float32)
+
+
+class Lookalike:
+    """Has what is asked of arrays first, and is none."""
+
+    dtype, shape, ndim = np.dtype("float32"), (4,), 1
 
 
 @pytest.fixture
@@ -139,6 +146,38 @@ async def test_calls_that_differ_are_not_joined(odd: tuple[Any, float], place: G
             assert isinstance(y, InvalidInput)
         else:
             np.testing.assert_allclose(y, slope * x + 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("calls", "why"),
+    [
+        ([(np.ones((3, 3), np.float32), 2.0)] * 3, r"has the shape \(3, 3\)"),
+        ([(floats(9), 2.0), (floats(9), np.ones(2)), (floats(9), None)], "is a f32, and "),
+        ([(Lookalike(), 2.0)] * 2, "must be an array of float32, not Lookalike"),
+    ],
+    ids=["none fits", "what cannot be compared", "what only looks like an array"],
+)
+async def test_calls_that_cannot_be_made_ready_are_answered(
+    calls: list[tuple[Any, Any]], why: str, place: GpuBackend
+) -> None:
+    """Whatever comes up while they are joined: nobody waits for ever, and only who was wrong is told so."""
+    async with Runtime([place]) as rt:
+        found = await asyncio.gather(*(rt.run(shaders.along_many, *each) for each in calls), return_exceptions=True)
+    told = [each for each in found if isinstance(each, InvalidInput)]
+    assert len(told) == sum(type(slope) is not float or x.shape != (9,) for x, slope in calls)
+    for each in told:
+        assert re.search(why, str(each))
+
+
+@pytest.mark.parametrize("way", ["gather", "map"])
+async def test_calls_with_nothing_in_them_are_joined_too(way: str, place: GpuBackend) -> None:
+    nothing = np.empty(0, np.float32)
+    async with Runtime([place]) as rt:
+        if way == "map":
+            found = await rt.starmap(shaders.along_many, [(nothing, 2.0)] * 5)
+        else:
+            found = await asyncio.gather(*(rt.run(shaders.along_many, nothing, 2.0) for _ in range(5)))
+    assert [each.shape for each in found] == [(0,)] * 5
 
 
 async def test_a_batch_fails_as_a_whole(place: GpuBackend) -> None:

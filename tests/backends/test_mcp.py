@@ -61,6 +61,8 @@ class TestMcpBackend(BackendContract):
     values = (None, True, 0, -(2**63), 2**5000, 1.5, "", "naïve 漢字 🙂 \0", [], {"a": None, "b": [1, [2, {}]]})
     large = 1 << 20
     invalid_input = InvalidInput
+    keeps_causes = False
+    keeps_tracebacks = False
 
     inner: Runtime | None = None
 
@@ -83,22 +85,6 @@ class TestMcpBackend(BackendContract):
 
         async with self.opened() as backend:
             assert await backend.run_call(Call(echo, (value,))) == value
-
-    async def test_what_a_task_raises_becomes_task_failed(self) -> None:
-        """A server of ours tells the type and the arguments, so the cause is known; not its own cause."""
-        async with self.opened() as backend:
-            with pytest.raises(TaskFailed, match="ValueError: odd") as caught:
-                await backend.run_call(Call(tasks.fail, ("odd",)))
-            assert isinstance(caught.value.__cause__, ValueError)
-            assert caught.value.__cause__.args == ("odd",)
-            await self.still_works(backend)
-
-    async def test_an_exception_that_cannot_travel_is_still_told(self) -> None:
-        """Its text arrives."""
-        async with self.opened() as backend:
-            with pytest.raises(TaskFailed, match="Peculiar: quite odd"):
-                await backend.run_call(Call(tasks.fail_peculiarly, ("quite odd",)))
-            await self.still_works(backend)
 
 
 @pytest.mark.slow

@@ -74,6 +74,7 @@ def test_what_disagrees_with_the_shader_is_told(changed: dict[str, Any], why: st
         ({"inputs": {"x": "f64[n]"}}, "'f64"),
         ({"outputs": {"y": "f32[2 * n]"}, "batchable": True}, "must begin with the same name"),
         ({"inputs": {"x": "f32[n]"}, "outputs": {"y": "f32[4]"}, "batchable": True}, "must begin with the same name"),
+        ({"outputs": {"y": "f32[n, 2 * n]"}, "batchable": True}, "would grow with the number of calls, by n"),
     ],
 )
 def test_what_makes_no_sense_is_told(changed: dict[str, Any], why: str) -> None:

@@ -4,7 +4,7 @@ import gc
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid_compute.errors import BackendClosed, BackendUnavailable, InvalidInput, LimitExceeded
-from hybrid_compute.gpu import GpuArray, InvalidShader
+from hybrid_compute.gpu import GpuArray, InvalidShader, ops
 from hybrid_compute.gpu.device import Device
 from hybrid_compute.gpu.function import GpuFunction, upload
 from hybrid_compute.gpu.memory import rounded
+from hybrid_compute.gpu.ops.operation import Operation
 from hybrid_compute.gpu.replies import Waiting
 from hybrid_compute.gpu.work import Kernel, Output, Step, Upload, Work
 from hybrid_compute.shared import SharedArray
@@ -130,6 +131,21 @@ def test_views_of_any_strides_go_as_they_look(device: Device) -> None:
     x = np.arange(3000, dtype=np.float32).reshape(1000, 3)
     for view in (x[::-2, 1], x[:, 2], np.broadcast_to(np.float32(3), 70)):
         np.testing.assert_array_equal(run(device, shaders.along, view, 2.0, 1.0), 2 * view + 1)
+
+
+@pytest.mark.parametrize("kind", [">f4", ">i4", ">u4", ">f2"])
+def test_bytes_in_the_other_order_are_turned(device: Device, kind: str) -> None:
+    """What numpy calls by the same name means the same on the device: by itself, joined, and in an operation."""
+    x = np.arange(1, 9).astype(kind)
+    np.testing.assert_array_equal(np.asarray(on(device, x)), x)
+    assert device.facts is not None
+    added = cast("Operation", ops.add.fn).work((x, x), device.facts, Waiting())
+    device.submit([added])
+    np.testing.assert_array_equal(result(added), x + x)
+    together = Output((16,), x.dtype.name, 2 * x.nbytes, [x, x])
+    asked = Work([], [together], [together], Waiting())
+    device.submit([asked])
+    np.testing.assert_array_equal(result(asked), [*x, *x])
 
 
 def test_more_elements_than_workgroups(device: Device) -> None:
@@ -257,6 +273,20 @@ def test_an_array_that_was_released_says_so(device: Device) -> None:
     assert repr(array) == "<GpuArray float32[10] released>"
     with pytest.raises(BackendClosed, match="released"):
         run(device, shaders.along, array, 2.0, 1.0)
+
+
+def test_an_array_that_is_released_is_there_for_the_calls_that_have_it(device: Device) -> None:
+    """Its memory is not given to others before they are done, nor to the driver."""
+    assert device.memory is not None
+    x = floats(5000)
+    array = on(device, x)
+    waiting = [work(device, shaders.along, array, 2.0, 1.0) for _ in range(3)]
+    array.release()
+    others = [upload(np.zeros(5000, np.float32), Waiting()) for _ in range(3)]
+    device.memory.trim()  # the device has nothing to do
+    device.submit([*others, *waiting])
+    for each in waiting:
+        np.testing.assert_allclose(np.asarray(result(each)), 2 * x + 1, rtol=1e-6)
 
 
 def test_an_array_of_another_device_is_refused(device: Device) -> None:

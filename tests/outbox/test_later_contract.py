@@ -10,9 +10,8 @@ import pytest
 from hybrid_compute import LocalBackend, Outbox
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.backends.wrappers import Wrapper
-from hybrid_compute.calls import Call
-from hybrid_compute.errors import InvalidInput, TaskFailed
-from hybrid_compute.testing import BackendContract, tasks
+from hybrid_compute.errors import InvalidInput
+from hybrid_compute.testing import BackendContract
 
 
 class Kept(Wrapper):
@@ -50,6 +49,7 @@ class TestLater(BackendContract):
         {"a": None, 2: ["b", [{}]]},
     )
     invalid_input = InvalidInput
+    keeps_causes = False
 
     @pytest.fixture(autouse=True)
     def _folder(self) -> Generator[None]:
@@ -59,14 +59,3 @@ class TestLater(BackendContract):
 
     def make_backend(self) -> Backend:
         return Kept(Outbox(self.folder / "calls.db", to=LocalBackend()))
-
-    async def test_what_a_task_raises_becomes_task_failed(self) -> None:
-        """The cause is of its type and has its arguments; notes and causes of its own are in the traceback."""
-        async with self.opened() as backend:
-            with pytest.raises(TaskFailed, match="ValueError: odd") as caught:
-                await backend.run_call(Call(tasks.fail, ("odd",)))
-            assert isinstance(caught.value.__cause__, ValueError)
-            assert caught.value.__cause__.args == ("odd",)
-            for words in ("in fail", "a note for the reader", "KeyError: 'the cause'"):
-                assert words in caught.value.remote_traceback
-            await self.still_works(backend)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.calls import Call
-from hybrid_compute.errors import BackendError, BackendUnavailable, HybridComputeError, LimitExceeded
+from hybrid_compute.clock import Timer
+from hybrid_compute.errors import BackendError, BackendUnavailable, LimitExceeded
 from hybrid_compute.gpu.computable import Computable
 from hybrid_compute.gpu.device import Device
 from hybrid_compute.gpu.function import upload
 from hybrid_compute.gpu.replies import Answer, Asked, Batch, Joined, Mailbox, refuse
-from hybrid_compute.gpu.work import Work
+from hybrid_compute.gpu.work import Reply, Work
 from hybrid_compute.tasks import AnyTask
 
 if TYPE_CHECKING:
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
     from hybrid_compute.gpu.facts import Facts
     from hybrid_compute.gpu.recording import Recording
 
+T = TypeVar("T")
 SOFTWARE = 8
 """The rank of an adapter in software: after all that computes on a processor without a detour."""
+IDLE = 30.0
+"""Seconds without calls after which a device gives memory back that it keeps only to be quick."""
 
 
 class GpuBackend(Backend):
@@ -37,6 +41,10 @@ class GpuBackend(Backend):
     `batchable` task as one. `memory` is how many bytes of the device may be used, and `time_limit` how many seconds a
     shader may take: beyond them calls raise `LimitExceeded`. A device that takes longer, or is lost, is opened again,
     and calls that had not begun go on there.
+
+    Nothing larger than the device takes goes to it: of calls that are joined, as many as fit, and a single array that
+    does not fit raises `LimitExceeded`. `limits` are lower ones than the device has, by their names in WebGPU:
+    `{"max-storage-buffer-binding-size": 1 << 20}` shows how a program fares on a smaller one.
 
     Where there is no gpu, it refuses its tasks with the reason, and they run elsewhere. `auto` does not take an adapter
     in software either as long as there is another place: that is for tests.
@@ -48,7 +56,13 @@ class GpuBackend(Backend):
     batches = True
 
     def __init__(
-        self, adapter: str | None = None, *, memory: int = 1 << 30, time_limit: float = 10.0, name: str = "gpu"
+        self,
+        adapter: str | None = None,
+        *,
+        memory: int = 1 << 30,
+        time_limit: float = 10.0,
+        limits: Mapping[str, int] | None = None,
+        name: str = "gpu",
     ) -> None:
         if not time_limit > 0:
             raise ValueError(f"time_limit must be a positive number of seconds, not {time_limit!r}")
@@ -56,12 +70,15 @@ class GpuBackend(Backend):
         self.time_limit = time_limit
         self._adapter = adapter
         self._memory = memory
+        self._limits = limits
         self._device: Device | None = None
         self._known: Facts | None = None
         self._lock = threading.Lock()
         self._mailbox: Mailbox | None = None
         self._coming: defaultdict[Computable, list[Asked]] = defaultdict(list)
         self._watching: asyncio.TimerHandle | None = None
+        self._resting: Timer | None = None
+        self._used_at = 0.0
 
     @property
     def device(self) -> Device:
@@ -98,8 +115,9 @@ class GpuBackend(Backend):
 
     async def aclose(self) -> None:
         await super().aclose()
-        if self._watching is not None:
-            self._watching.cancel()
+        for timer in (self._watching, self._resting):
+            if timer is not None:
+                timer.cancel()
         if self._device is not None:
             self._device.close()
             await asyncio.to_thread(self._device.join, 10.0)
@@ -150,19 +168,14 @@ class GpuBackend(Backend):
             function: Computable = call.task.fn  # type: ignore[assignment]
             batch = Batch(len(inputs), self._box())
             inputs = [function.positional(args, {}) for args in inputs]
-            work = function.joined(inputs, self._facts, batch)
-            works = (
-                [function.work(args, self._facts, batch.part(at)) for at, args in enumerate(inputs)]
-                if work is None
-                else [work]
-            )
+            size = function.joinable(inputs, self._facts)
+            works: list[Work] = []
+            for begin, some in _pieces(inputs, size):
+                works.append(self._work(function, some, batch.part(begin, begin + len(some))))
             self.device.submit(works)
             self._watch(asyncio.get_running_loop())
             results: list[Any] = await self._answered(call, batch.answer)
             return results
-
-    def _parts(self, function: Computable, inputs: Sequence[tuple[Any, ...]], batch: Batch) -> list[Work]:
-        return [function.work(args, self._facts, batch.part(at)) for at, args in enumerate(inputs)]
 
     async def _answered(self, call: Call, answer: Answer) -> Any:
         began = perf_counter()
@@ -179,6 +192,7 @@ class GpuBackend(Backend):
         loop = asyncio.get_running_loop()
         if self._mailbox is None or self._mailbox.loop is not loop:
             self._mailbox = Mailbox(loop)
+            self._watching = self._resting = None  # those of a loop that has gone will not ring
         return self._mailbox
 
     def _send(self, box: Mailbox) -> None:
@@ -189,23 +203,25 @@ class GpuBackend(Backend):
         self._watch(box.loop)
 
     def _works(self, function: Computable, asked: Sequence[Asked], box: Mailbox) -> list[Work]:
-        """The works for all that was asked of a function: one where they can be joined."""
-        if len(asked) > 1:
-            work = function.joined([each.args for each in asked], self._facts, Joined(asked, box))
-            if work is not None:
-                return [work]
+        """The works for all that was asked of a function: few where calls can be joined."""
+        size = function.joinable([each.args for each in asked], self._facts) if len(asked) > 1 else 1
         works: list[Work] = []
-        for each in asked:
+        for _, some in _pieces(asked, size):
+            reply = some[0] if len(some) == 1 else Joined(some, box)
             try:
-                works.append(function.work(each.args, self._facts, each))
-            except HybridComputeError as error:
-                refuse(each.answer, error)
+                works.append(self._work(function, [each.args for each in some], reply))
+            except Exception as error:  # nobody else would hear of it, and the callers wait
+                for each in some:
+                    refuse(each.answer, error)
         return works
+
+    def _work(self, function: Computable, calls: Sequence[tuple[Any, ...]], reply: Reply) -> Work:
+        return function.work(calls[0], self._facts, reply) if len(calls) == 1 else function.joined(calls, reply)
 
     # A device that is lost, or does not come to an end, and the one that takes its place.
 
     def _open(self) -> tuple[Device, Future[None]]:
-        self._device = Device(self._adapter, memory=self._memory, gone=self._replace)
+        self._device = Device(self._adapter, memory=self._memory, limits=self._limits, gone=self._replace)
         return self._device, self._device.open()
 
     def _replace(self, gone: Device, left: list[Work]) -> None:
@@ -217,8 +233,19 @@ class GpuBackend(Backend):
         self._device.submit(left)
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._used_at = self.clock.time()
         if self._watching is None:
             self._watching = loop.call_later(self.time_limit, self._look, loop)
+        if self._resting is None:
+            self._resting = self.clock.call_at(self._used_at + IDLE, self._rest)
+
+    def _rest(self) -> None:
+        """Have the device give back what it does not need, if nothing was asked of it for long."""
+        self._resting = None
+        if self.clock.time() < self._used_at + IDLE:
+            self._resting = self.clock.call_at(self._used_at + IDLE, self._rest)
+        elif self._device is not None:
+            self._device.rest()
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give a device up that has been at the same for too long."""
@@ -235,3 +262,9 @@ class GpuBackend(Backend):
             self._replace(device, device.give_up(error))
         else:
             self._watching = loop.call_later(self.time_limit - device.busy_for, self._look, loop)
+
+
+def _pieces(calls: Sequence[T], size: int) -> Iterator[tuple[int, Sequence[T]]]:
+    """The calls, so many at a time, and the number of the first of each."""
+    for begin in range(0, len(calls), size):
+        yield begin, calls[begin : begin + size]

@@ -29,8 +29,8 @@ class OnDevice(ABC):
     nbytes: int
 
     @abstractmethod
-    def resident(self) -> Place:
-        """Where it lies."""
+    def resident(self, nbytes: int = 0) -> Place:
+        """Where it lies; at least so many bytes of it, for a shader that cannot be bound to fewer."""
 
     @property
     def size(self) -> int:
@@ -45,33 +45,42 @@ class OnDevice(ABC):
         return self.shape[0]
 
 
+class Held:
+    """The memory of an array: the device has it back when nobody holds this any more, the array or a call."""
+
+    __slots__ = ("__weakref__", "buffer", "nbytes")
+
+    def __init__(self, device: Home, buffer: Buffer, nbytes: int) -> None:
+        self.buffer = buffer
+        self.nbytes = nbytes
+        weakref.finalize(self, device.give_back, buffer).atexit = False
+
+
 class GpuArray(OnDevice):
     """An array on a device, with `shape`, `dtype` and `nbytes` as numpy has them. Its content is never changed.
 
     `await array.to_host()` gives a copy here, and `numpy.asarray(array)` does, for who does not mind to wait in line.
-    The device has its memory back when the last reference has gone, or after `release`. Sent to another process, it
-    goes as an ordinary array.
+    The device has its memory back when the last reference has gone, or after `release`, and no call needs it any more.
+    Sent to another process, it goes as an ordinary array.
     """
 
-    __slots__ = ("__weakref__", "_device", "_free", "_place", "dtype", "nbytes", "shape")
+    __slots__ = ("__weakref__", "_device", "_held", "dtype", "nbytes", "shape")
 
     def __init__(self, device: Home, buffer: Buffer, shape: tuple[int, ...], dtype: str, nbytes: int) -> None:
         self.shape = shape
         self.dtype = np.dtype(dtype)
         self.nbytes = math.prod(shape) * self.dtype.itemsize  # where it lies it may be rounded up to words
         self._device = device
-        self._place: tuple[Buffer, int] | None = (buffer, nbytes)
-        self._free = weakref.finalize(self, device.give_back, buffer)
-        self._free.atexit = False
+        self._held: Held | None = Held(device, buffer, nbytes)
 
-    def resident(self) -> Resident:
+    def resident(self, nbytes: int = 0) -> Resident:
         """Where it lies. Raises `BackendClosed` if it does not any more."""
-        if self._place is None:
+        held = self._held
+        if held is None:
             raise BackendClosed("this array was released", backend="gpu")
         if self._device.lost:
             raise BackendClosed(f"this array went with its device: {self._device.lost}", backend="gpu")
-        buffer, nbytes = self._place
-        return Resident(buffer, nbytes, self._device, self)
+        return Resident(held.buffer, max(nbytes, held.nbytes), self._device, held)
 
     async def to_host(self) -> Array:
         """A copy of it in this process, when all that was asked for before is done."""
@@ -85,9 +94,8 @@ class GpuArray(OnDevice):
         self._device.submit([Work((), [place], [place], reply)])
 
     def release(self) -> None:
-        """Give its memory back now. It cannot be used afterwards."""
-        self._place = None
-        self._free()
+        """Give its memory back, when the calls that it was given to are done. It cannot be used afterwards."""
+        self._held = None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         waiting = Waiting()
@@ -99,7 +107,7 @@ class GpuArray(OnDevice):
         return _itself, (self.__array__(),)
 
     def __repr__(self) -> str:
-        where = "released" if self._place is None else f"on device {self._device.number}"
+        where = "released" if self._held is None else f"on device {self._device.number}"
         return f"<GpuArray {self.dtype.name}{list(self.shape)} {where}>"
 
 

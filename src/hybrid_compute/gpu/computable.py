@@ -37,9 +37,10 @@ class Computable(ABC):
     def work(self, args: tuple[Any, ...], facts: Facts, reply: Reply) -> Work:
         """What a device with these facts has to do for a call. Raises `InvalidInput` for arguments that do not fit."""
 
-    def joined(self, calls: Sequence[tuple[Any, ...]], facts: Facts, reply: Reply) -> Work | None:
-        """What a device has to do for many calls at once; None if they cannot be joined.
+    def joinable(self, calls: Sequence[tuple[Any, ...]], facts: Facts) -> int:
+        """How many of these calls `joined` takes at a time: 1 if they are not of one kind, or each is large."""
+        return 1
 
-        Its results have the rows of all calls, one after the other.
-        """
-        return None
+    def joined(self, calls: Sequence[tuple[Any, ...]], reply: Reply) -> Work:
+        """What a device has to do for all these calls at once. Results have the rows of them all, in order."""
+        raise NotImplementedError(f"calls of {self!r} cannot be joined")

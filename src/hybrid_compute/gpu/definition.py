@@ -12,15 +12,48 @@ from typing import TYPE_CHECKING, Any
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.gpu.errors import InvalidShader
 from hybrid_compute.gpu.records import Record
-from hybrid_compute.gpu.shapes import Declared, Expression, Names, Shape, ceil_div
+from hybrid_compute.gpu.shapes import SIZES, Declared, Expression, Names, Shape, ceil_div
 from hybrid_compute.gpu.wgsl import Access, Binding, Entry, Shader, Size, reflect
 
 if TYPE_CHECKING:
     from hybrid_compute.gpu.work import Kernel
 
-_ARRAY = re.compile(r"array<(.+?)(?:,\d+u?)?>")
-_ELEMENT = re.compile(r"(?:atomic<)?(?:vec[234]<)?(f32|f16|i32|u32)>*|vec[234]([fiuh])")
+_ARRAY = re.compile(r"array<(.+?)(?:,(\d+)u?)?>")
+_ELEMENT = re.compile(r"(?:atomic<)?(?:vec([234])<)?(f32|f16|i32|u32)>*|vec([234])([fiuh])")
 _SHORT = {"f": "f32", "i": "i32", "u": "u32", "h": "f16"}
+
+
+@dataclass(frozen=True, slots=True)
+class Elements:
+    """What an array of a shader consists of: numbers, or vectors of them, which are read as a whole."""
+
+    type: str
+    """That of the array, as the shader has it."""
+    scalar: str
+    nbytes: int
+    """Of one, with what follows it in an array: https://www.w3.org/TR/WGSL/#alignment-and-size."""
+    count: int | None
+    """How many there are; None if that is left to the call."""
+
+    @classmethod
+    def of(cls, kind: str) -> Elements | None:
+        """None if this is no array of numbers: structs are left to the compiler."""
+        array = _ARRAY.fullmatch(kind)
+        element = _ELEMENT.fullmatch(array[1]) if array is not None else None
+        if array is None or element is None:
+            return None
+        scalar, numbers = element[2] or _SHORT[element[4]], int(element[1] or element[3] or 1)
+        nbytes = SIZES[scalar] * (4 if numbers == 3 else numbers)
+        return cls(kind, scalar, nbytes, int(array[2]) if array[2] else None)
+
+    @property
+    def least(self) -> int:
+        """The bytes that must be bound to it, at least."""
+        return self.nbytes * (self.count or 1)
+
+    def fit(self, nbytes: int) -> bool:
+        """Whether an array of so many bytes is one of these. An empty one is, where nobody says how many there are."""
+        return nbytes % self.nbytes == 0 if self.count is None else nbytes >= self.least
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +89,8 @@ class Definition:
     outputs: Mapping[str, Declared]
     bound: tuple[str, ...]
     """The names of its bindings, by their numbers."""
+    elements: Mapping[str, Elements]
+    """What its arrays consist of, where the shader says that plainly."""
     uniform: Uniform | None
     counts: tuple[str, ...]
     """The parameters that shapes and workgroups are reckoned from."""
@@ -100,6 +135,7 @@ class Definition:
             inputs={each: given[each] for each in parameters if each in given},
             outputs=made,
             bound=tuple(binding.name for binding in shader.bindings),
+            elements={each.name: found for each in shader.bindings if (found := Elements.of(each.type)) is not None},
             uniform=uniform,
             counts=counts,
             workgroups=groups,
@@ -108,6 +144,20 @@ class Definition:
             parameters=parameters,
             rows=rows,
         )
+
+    def nbytes(self, name: str, shape: Shape) -> int:
+        """How many bytes of an array of this shape are bound. Raises `InvalidInput` if the shader cannot read it so."""
+        declared, elements = self.outputs.get(name) or self.inputs[name], self.elements.get(name)
+        nbytes = declared.nbytes(shape)
+        if elements is None:
+            return nbytes
+        if not elements.fit(nbytes):
+            raise InvalidInput(
+                f"{self.name}: {name} is {declared.scalar}{list(shape)}, {nbytes:,} bytes; the shader has it as "
+                f"{elements.type}, of {elements.nbytes} bytes each, and needs "
+                + (f"{elements.count:,} of them" if elements.count else "a whole number of them")
+            )
+        return max(nbytes, elements.least)
 
     def groups(self, names: Names, first: Shape) -> Size:
         """How many workgroups a call takes."""
@@ -145,10 +195,8 @@ def _check(name: str, binding: Binding, given: Mapping[str, Declared], made: Map
         raise InvalidShader(f"{name}: {binding.name} is only an input, and the shader has it as read_write")
     if binding.name in given and binding.name in made and given[binding.name] != made[binding.name]:
         raise InvalidShader(f"{name}: {binding.name} is changed in place, so it must be declared alike in both")
-    array = _ARRAY.fullmatch(binding.type)
-    element = _ELEMENT.fullmatch(array[1]) if array is not None else None
-    scalar = (element[1] or _SHORT[element[2]]) if element is not None else None
-    if scalar is not None and scalar != declared.scalar:
+    elements = Elements.of(binding.type)
+    if elements is not None and elements.scalar != declared.scalar:
         raise InvalidShader(f"{name}: {binding.name} is declared {declared}, and the shader has {binding.type}")
 
 
@@ -232,4 +280,9 @@ def _rows(name: str, given: Mapping[str, Declared], made: Mapping[str, Declared]
     rows = frozenset(each for each, declared in given.items() if declared.dims and declared.dims[0].name in lengths)
     if not rows:
         raise ValueError(f"{name} is batchable, so an input must have the rows of its outputs")
+    (length,) = lengths
+    for declared in (*given.values(), *made.values()):
+        others = declared.dims[1:] if declared.dims and declared.dims[0].name == length else declared.dims
+        if any(length in dim.names for dim in others):
+            raise ValueError(f"{name} is batchable, and {declared} would grow with the number of calls, by {length}")
     return rows

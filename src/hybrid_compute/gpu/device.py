@@ -13,7 +13,7 @@ import itertools
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from time import monotonic
@@ -28,7 +28,7 @@ from hybrid_compute.errors import (
     LimitExceeded,
 )
 from hybrid_compute.gpu.adapters import Adapter, choose
-from hybrid_compute.gpu.facts import Facts
+from hybrid_compute.gpu.facts import FRAME, Facts
 from hybrid_compute.gpu.memory import Copied
 from hybrid_compute.gpu.shader_errors import is_lost
 from hybrid_compute.gpu.work import Kept, Resident, Work
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
 DEPTH = 2
 """So many frames may be with the device at once: one is encoded while the other is computed."""
-FRAME = 64 << 20
-"""Bytes of works that are put into one frame, unless a single one is larger."""
 _USEFUL = ("shader-f16", "subgroup", "timestamp-query", "mappable-primary-buffers")
 _numbers = itertools.count(1)
 
@@ -66,6 +64,7 @@ class Device:
         memory: int = 1 << 30,
         direct: bool = True,
         without: Iterable[str] = (),
+        limits: Mapping[str, int] | None = None,
         gone: Callable[[Device, list[Work]], None] | None = None,
     ) -> None:
         self.number = next(_numbers)
@@ -75,11 +74,13 @@ class Device:
         self.lost: str = ""
         """Why it can no longer be used."""
         self._was_lost = False
+        self._is_to_rest = False
         self._wgpu: Any = None
         self._name = name
         self._budget = memory
         self._direct = direct
         self._without = frozenset(without)
+        self._limits = limits or {}
         self._gone = gone  # told when it was lost, with the works that it had not begun
         self._inbox: queue.SimpleQueue[Sequence[Work] | None] = queue.SimpleQueue()
         self._opened: Future[None] = Future()
@@ -96,15 +97,21 @@ class Device:
 
     def submit(self, works: Sequence[Work]) -> None:
         """Have these done, in this order. Any thread may ask; their replies come from the device's own."""
-        if self.lost:
-            self._refuse(works)
-        else:
-            self._inbox.put(works)
+        with self._lock:  # or it could be lost between the question and the answer, and nobody would look again
+            if not self.lost:
+                self._inbox.put(works)
+                return
+        self._refuse(works)
 
     def give_back(self, buffer: Buffer) -> None:
         """An array has gone, and its buffer can be used for another. Any thread may say so, at any time."""
         if self.memory is not None:
             self.memory.give_back(buffer)
+
+    def rest(self) -> None:
+        """Give the driver back what is kept only to be quick, once there is nothing to do. Any thread may ask."""
+        self._is_to_rest = True
+        self._inbox.put(())
 
     def close(self) -> None:
         """What is under way is finished, what waits is refused, and the thread ends."""
@@ -158,6 +165,7 @@ class Device:
         try:
             self._serve(pipelines)
         finally:
+            self.lost = self.lost or "its thread has failed"
             while self._under_way:
                 self._finish()
             left = self._left()
@@ -176,13 +184,15 @@ class Device:
 
         features = [name for name in _USEFUL if name in adapter.features and name not in self._without]
         try:
-            device = adapter.wgpu.request_device_sync(required_features=features, required_limits=adapter.wgpu.limits)
+            limits = {**adapter.wgpu.limits, **self._limits}
+            device = adapter.wgpu.request_device_sync(required_features=features, required_limits=limits)
         except RuntimeError as error:
             raise BackendUnavailable(f"{adapter} cannot be opened: {error}", backend="gpu") from error
         limits = device.limits
         self.facts = Facts(
             frozenset(features),
-            limits["max-storage-buffer-binding-size"],
+            limits["max-storage-buffer-binding-size"] // 4 * 4,
+            limits["max-buffer-size"] // 4 * 4,
             limits["max-compute-workgroups-per-dimension"],
             limits["max-compute-invocations-per-workgroup"],
             max(limits["min-storage-buffer-offset-alignment"], limits["min-uniform-buffer-offset-alignment"]),
@@ -191,18 +201,40 @@ class Device:
         )
         self._wgpu = device
         direct = self._direct and "mappable-primary-buffers" in features
-        self.memory = Memory(device, self._budget, self.facts.binding, direct=direct)
+        self.memory = Memory(device, self._budget, self.facts.buffer, direct=direct)
         return device, self.memory, Pipelines(device)
 
     def _serve(self, pipelines: Pipelines) -> None:
-        while not self._was_lost and (works := self._come(wait=not self._under_way)) is not None:
-            for some in portions(self._fit(works, pipelines)):
-                self._launch(some)
-            if self._under_way and self._inbox.empty():
-                self._finish()
+        while not self._was_lost and self._turn(pipelines):
+            pass
+
+    def _turn(self, pipelines: Pipelines) -> bool:
+        """Begin what has come in, or finish what was begun. Nothing of it is held while there is nothing to do."""
+        works = self._come(wait=not self._under_way)
+        if works is None:
+            return False
+        for some in portions(self._fit(works, pipelines), self._frame):
+            self._launch(some)
+        if self._under_way and self._inbox.empty():
+            self._finish()
+        if self._is_to_rest and not self._under_way:
+            self._rest()
+        return True
+
+    def _rest(self) -> None:
+        assert self.memory is not None
+        self._is_to_rest = False
+        for frame in self._free:
+            frame.drop()
+        self.memory.trim()
+
+    @property
+    def _frame(self) -> int:
+        assert self.facts is not None
+        return min(FRAME, self.facts.buffer)
 
     def _come(self, *, wait: bool) -> list[Work] | None:
-        """All that has come in; None when it is time to go."""
+        """All that has come in, perhaps nothing; None when it is time to go."""
         come: list[Work] = []
         try:
             while True:
@@ -211,6 +243,7 @@ class Device:
                     self._refuse(come)
                     return None
                 come += more
+                wait = False
         except queue.Empty:
             return come
 
@@ -295,13 +328,12 @@ class Device:
             return _taken(launched)
 
     def _left(self) -> list[Work]:
-        """All that waits to be begun."""
-        left, self._unbegun = self._unbegun, []
-        try:
-            while True:
+        """All that waits to be begun. It was lost: nothing comes in any more."""
+        with self._lock:
+            left, self._unbegun = self._unbegun, []
+            while not self._inbox.empty():
                 left += self._inbox.get_nowait() or ()
-        except queue.Empty:
-            return left
+        return left
 
     def _refuse(self, works: Iterable[Work]) -> None:
         for work in works:
@@ -317,13 +349,13 @@ def _taken(launched: Launched) -> Sequence[Work]:
     return works
 
 
-def portions(works: Iterable[Work]) -> list[list[Work]]:
-    """Works that fit together in a frame."""
+def portions(works: Iterable[Work], most: int) -> list[list[Work]]:
+    """Works that fit together in a frame of so many bytes; one that does not fit into any has its own."""
     made: list[list[Work]] = []
-    size = FRAME
+    size = most
     for work in works:
         nbytes = sum(place.nbytes for place in work.places)
-        if size + nbytes > FRAME:
+        if size + nbytes > most:
             made.append([])
             size = 0
         made[-1].append(work)
@@ -344,7 +376,9 @@ def check_size(nbytes: int, most: int) -> None:
     """Raises `LimitExceeded` for an array that cannot be bound."""
     if nbytes > most:
         raise LimitExceeded(
-            f"an array of {nbytes:,} bytes is more than the device binds at once, {most:,}: split it", backend="gpu"
+            f"an array of {nbytes:,} bytes is more than the device binds at once, {most:,} "
+            f"(max-storage-buffer-binding-size): split it",
+            backend="gpu",
         )
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+FRAME = 64 << 20
+"""Bytes that go to a device in one go, unless a single call has more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -12,6 +15,8 @@ class Facts:
     features: frozenset[str]
     binding: int
     """Bytes of the largest array."""
+    buffer: int
+    """Bytes of the largest buffer: all arrays that one call sends, or gets back, lie in one."""
     workgroups: int
     """Workgroups in one direction."""
     invocations: int

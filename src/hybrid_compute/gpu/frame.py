@@ -16,71 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hybrid_compute.gpu import native
-from hybrid_compute.gpu.memory import COPY_DST, COPY_SRC, MAP_READ, MAP_WRITE, STORAGE, UNIFORM
-from hybrid_compute.gpu.work import Fetch, Kept, Output, Place, Scratch, Step, Uniform, Upload, Work, Zeros
+from hybrid_compute.gpu.window import Window
+from hybrid_compute.gpu.work import Constant, Fetch, Kept, Output, Place, Scratch, Shared, Step, Uniform, Upload, Work
 
 if TYPE_CHECKING:
     from hybrid_compute.gpu.memory import Buffer, Memory
     from hybrid_compute.gpu.pipelines import Pipelines
 
-_LEAST = 1 << 16
 LARGE = 1 << 18
 """Bytes from which on an array that the host can map is written and read where it lies: mapping takes 0.1 ms."""
-
-
-class Window:
-    """A buffer that the host writes, or reads, and the buffer that shaders see: mostly its copy, perhaps the same."""
-
-    def __init__(self, memory: Memory, mode: int) -> None:
-        self._memory = memory
-        self._mode = mode
-        self.host: Buffer | None = None
-        self.device: Buffer | None = None
-        self.view: memoryview | None = None
-        self.seen = 0
-        """Bytes that shaders see; what lies behind them is only on its way through."""
-        self.size = 0
-        self.asked = 0
-
-    def reserve(self, alignment: int, nbytes: int) -> int:
-        """Room for so many bytes; where it begins."""
-        offset = -(-self.size // alignment) * alignment
-        self.size = offset + nbytes
-        return offset
-
-    def ensure(self) -> bool:
-        """Have buffers that are large enough. Whether they are new."""
-        if self.host is not None and self.host.size >= self.size:
-            return False
-        self.drop()
-        size = max(_LEAST, 1 << max(self.size - 1, 1).bit_length())
-        writes = self._mode == native.WRITE
-        host_usage = (MAP_WRITE | COPY_SRC) if writes else (MAP_READ | COPY_DST)
-        device_usage = STORAGE | COPY_SRC | COPY_DST | (UNIFORM if writes else 0)
-        if self._memory.direct:
-            self.host = self.device = self._memory.make(size, host_usage | device_usage)
-        else:
-            self.host, self.device = self._memory.make(size, host_usage), self._memory.make(size, device_usage)
-        return True
-
-    def drop(self) -> None:
-        """Give the buffers up."""
-        for buffer in {self.host, self.device} - {None}:
-            assert buffer is not None
-            self._memory.destroy(buffer)
-        self.host = self.device = self.view = None
-
-    def open(self, size: int) -> memoryview:
-        """The bytes of the host's side, which is mapped."""
-        assert self.host is not None
-        self.view = native.mapped(self.host.raw, size)
-        return self.view
-
-    def close(self) -> None:
-        """From here on the device has it."""
-        assert self.host is not None
-        self.view = None
-        native.unmap(self.host.raw)
 
 
 class Frame:
@@ -96,6 +40,7 @@ class Frame:
         self._up = Window(memory, native.WRITE)
         self._down = Window(memory, native.READ)
         self._scratch: list[Buffer] = []
+        self._constants: list[Constant] = []
         self._asked: list[int] = []
         self.works: Sequence[Work] = ()
 
@@ -113,8 +58,10 @@ class Frame:
                 native.submit(self._queue, commands)
                 self._ask_for_mappings()
         except BaseException:
+            self._memory.constants.settle(written=False)
             self.drop()  # in whatever state they are
             raise
+        self._memory.constants.settle(written=True)
 
     def drop(self) -> None:
         """Give all buffers up."""
@@ -136,6 +83,7 @@ class Frame:
         """Give every place its buffer and its offset."""
         up, down, alignment = self._up, self._down, self._alignment
         up.size = down.size = 0
+        self._constants.clear()
         uploads, outputs, passing, fetched = list[Place](), list[Output](), list[Output](), list[Fetch]()
         for work in works:
             for place in work.places:
@@ -148,16 +96,21 @@ class Frame:
                     outputs.append(place)  # type: ignore[arg-type]
                 elif kind is Kept:
                     place.buffer = self._memory.take(place.nbytes)
-                elif kind is Scratch or kind is Zeros:
+                elif kind is Scratch:
                     place.buffer = self._memory.take(place.nbytes)
                     self._scratch.append(place.buffer)
+                elif kind is Shared:
+                    place.buffer = place.scratch.buffer  # type: ignore[attr-defined]  # which comes before it
+                elif kind is Constant:
+                    self._find(place)  # type: ignore[arg-type]
                 elif kind is Fetch and not self._is_near(place):
                     fetched.append(place)  # type: ignore[arg-type]
                 if isinstance(place, Output) and place.initial is not None and not self._is_near(place):
                     passing.append(place)
         up.seen, down.seen = up.size, down.size
-        for output in passing:
-            output.staged = up.reserve(alignment, output.nbytes)
+        staged: list[Output | Constant] = [*passing, *self._constants]
+        for each in staged:
+            each.staged = up.reserve(alignment, each.nbytes)
         for fetch in fetched:
             fetch.offset = down.reserve(alignment, fetch.nbytes)
         self._make_room()
@@ -167,6 +120,11 @@ class Frame:
             place.buffer = up.device
         for output in outputs:
             output.buffer = down.device
+
+    def _find(self, place: Constant) -> None:
+        place.buffer, new = self._memory.constants.find(place.array, place.nbytes)
+        if new:
+            self._constants.append(place)
 
     def _make_room(self) -> None:
         if self._up.ensure():
@@ -192,6 +150,8 @@ class Frame:
                         self._write_there(place)
                     else:
                         self._write(view, place.staged, place, place.initial)
+        for constant in self._constants:
+            self._write(view, constant.staged, constant, constant.array)
         if up.size:
             up.close()
 
@@ -221,6 +181,8 @@ class Frame:
         assert down.device is not None
         if up.seen and up.host is not up.device:
             self._copy(encoder, up.host.raw, 0, up.device.raw, 0, _words(up.seen))
+        for constant in self._constants:
+            self._copy(encoder, up.host.raw, constant.staged, constant.buffer.raw, 0, constant.nbytes)
         if down.seen:
             native.clear(encoder, down.device.raw, 0, _words(down.seen))
         for work in works:
@@ -228,7 +190,7 @@ class Frame:
                 if isinstance(place, Output) and place.initial is not None:
                     if not self._is_near(place):
                         self._copy(encoder, up.host.raw, place.staged, place.buffer.raw, place.offset, place.nbytes)
-                elif (type(place) is Kept and not place.written) or type(place) is Zeros:
+                elif type(place) is Kept and not place.written:
                     native.clear(encoder, place.buffer.raw, 0, place.nbytes)
 
     def _encode_steps(self, encoder: Any, steps: Iterable[Step]) -> None:
@@ -240,6 +202,12 @@ class Frame:
             native.dispatch,
         )
         for step in steps:
+            if step.cleared:
+                if compute is not None:
+                    native.end_pass(compute)
+                    compute = None
+                for place in step.cleared:
+                    native.clear(encoder, place.buffer.raw, place.offset, place.nbytes)
             if compute is None:
                 compute = native.begin_pass(encoder)
             pipeline = pipelines[step.kernel]
@@ -275,10 +243,11 @@ class Frame:
 
     def finish(self) -> list[list[Any]]:
         """Wait until the device has done its part. The results of each work."""
+        works, self.works = self.works, ()  # what was sent is not kept until there is more to send
         self._wait(self._asked)
         view = self._down.open(_words(max(self._down.size, 4)))
         try:
-            return [[self._result(view, place) for place in work.results] for work in self.works]
+            return [[self._result(view, place) for place in work.results] for work in works]
         finally:
             self._down.close()
             for buffer in self._scratch:
@@ -318,10 +287,11 @@ def _words(nbytes: int) -> int:
 
 def _write(view: memoryview, offset: int, array: Any) -> None:
     if isinstance(array, np.ndarray):
-        np.copyto(np.frombuffer(view, array.dtype, array.size, offset).reshape(array.shape), array)
+        there = np.frombuffer(view, array.dtype.newbyteorder("="), array.size, offset)
+        np.copyto(there.reshape(array.shape), array)
         return
     first = array[0]
-    there = np.frombuffer(view, first.dtype, first.size * len(array), offset)
+    there = np.frombuffer(view, first.dtype.newbyteorder("="), first.size * len(array), offset)
     np.concatenate(array, out=there.reshape(-1, *first.shape[1:]))
 
 

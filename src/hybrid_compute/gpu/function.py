@@ -10,10 +10,11 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from hybrid_compute.errors import InvalidInput
+from hybrid_compute.errors import InvalidInput, LimitExceeded
 from hybrid_compute.gpu.checking import check
 from hybrid_compute.gpu.computable import Computable
 from hybrid_compute.gpu.definition import Definition
+from hybrid_compute.gpu.facts import FRAME
 from hybrid_compute.gpu.shapes import DTYPES, Shape, bind
 from hybrid_compute.gpu.wgsl import Size
 from hybrid_compute.tasks import Task
@@ -30,12 +31,27 @@ _MOST_PLANS = 256
 class Plan:
     """What follows from the shapes of a call."""
 
-    __slots__ = ("groups", "names", "outputs")
+    __slots__ = ("groups", "largest", "names", "outputs", "sizes", "total")
 
-    def __init__(self, names: Mapping[str, int], outputs: Sequence[Shape], groups: Size) -> None:
+    def __init__(
+        self, names: Mapping[str, int], outputs: Sequence[Shape], groups: Size, sizes: Mapping[str, int]
+    ) -> None:
         self.names = names
         self.outputs = outputs
         self.groups = groups
+        self.sizes = sizes
+        """The bytes of each array."""
+        self.largest = max(sizes.values())
+        self.total = sum(sizes.values())
+
+    def is_for(self, facts: Facts) -> bool:
+        """Whether a device takes it in one go."""
+        together = self.total + facts.alignment * (len(self.sizes) + 1)  # at most, with its uniform
+        return (
+            self.largest <= facts.binding
+            and together <= min(FRAME, facts.buffer)
+            and max(self.groups) <= facts.workgroups
+        )
 
 
 class GpuFunction(Computable):
@@ -72,6 +88,8 @@ class GpuFunction(Computable):
         values = dict(zip(definition.parameters, args, strict=True))
         arrays = {name: _checked(name, values[name], declared.dtype) for name, declared in definition.inputs.items()}
         plan = self._plan({name: array.shape for name, array in arrays.items()}, values)
+        if plan.largest > facts.binding:
+            raise self._too_large(plan, facts)
         stays = any(isinstance(array, OnDevice) for array in arrays.values())
         places: dict[str, Place] = {}
         results: list[Output] = []
@@ -79,12 +97,13 @@ class GpuFunction(Computable):
             given = arrays.get(name)
             if isinstance(given, OnDevice):
                 raise InvalidInput(f"{name} is changed in place, and what lies on a device never is: fetch it first")
-            place = (Kept if stays else Output)(shape, declared.dtype, declared.nbytes(shape), given)
+            place = (Kept if stays else Output)(shape, declared.dtype, plan.sizes[name], given)
             results.append(place)
             places[name] = place
         for name, array in arrays.items():
             if name not in places:
-                places[name] = array.resident() if isinstance(array, OnDevice) else Upload(array, array.nbytes)
+                nbytes = plan.sizes[name]
+                places[name] = array.resident(nbytes) if isinstance(array, OnDevice) else Upload(array, nbytes)
         if definition.uniform is not None:
             places[definition.uniform.name] = Uniform(definition.uniform.pack(values, plan.names))
         return self._work(places, results, plan, reply)
@@ -119,49 +138,69 @@ class GpuFunction(Computable):
         for name, shape in zip(definition.outputs, outputs, strict=True):
             if any(size < 0 for size in shape):
                 raise InvalidInput(f"{name} would have the shape {shape}")
-        return Plan(names, outputs, definition.groups(names, outputs[0]))
+        sizes = {name: definition.nbytes(name, shape) for name, shape in shapes.items()}
+        sizes |= {name: definition.nbytes(name, shape) for name, shape in zip(definition.outputs, outputs, strict=True)}
+        return Plan(names, outputs, definition.groups(names, outputs[0]), sizes)
+
+    def _too_large(self, plan: Plan, facts: Facts) -> LimitExceeded:
+        name = max(plan.sizes, key=plan.sizes.__getitem__)
+        return LimitExceeded(
+            f"{self.definition.name}: {name} has {plan.largest:,} bytes, and the device binds {facts.binding:,} at "
+            f"once (max-storage-buffer-binding-size): split it, and call the task with each part",
+            backend="gpu",
+        )
 
     # Many calls as one.
 
-    def joined(self, calls: Sequence[tuple[Any, ...]], facts: Facts, reply: Reply) -> Work | None:
-        """What a device has to do for many calls at once; None if they are not of one kind, or cannot be joined.
+    def joinable(self, calls: Sequence[tuple[Any, ...]], facts: Facts) -> int:
+        if not self.definition.batchable:
+            return 1
+        columns = self._columns(calls)
+        if not all(self._is_one_kind(name, column) for name, column in columns.items()):
+            return 1
+        first = {name: column[0] for name, column in columns.items()}
+        try:
+            return most(len(calls), lambda count: self._plan_for(first, count).is_for(facts))
+        except InvalidInput:  # each will be told so for itself
+            return 1
 
-        Its results have the rows of all calls, one after the other.
-        """
+    def joined(self, calls: Sequence[tuple[Any, ...]], reply: Reply) -> Work:
         from hybrid_compute.gpu.work import Output, Uniform, Upload
 
-        definition = self.definition
-        columns = dict(zip(definition.parameters, zip(*calls, strict=True), strict=True))
-        if not definition.batchable or not all(self._is_one_kind(name, column) for name, column in columns.items()):
-            return None
-        first, count = {name: column[0] for name, column in columns.items()}, len(calls)
-        shapes = {
-            name: (count * first[name].shape[0], *first[name].shape[1:])
-            if name in definition.rows
-            else first[name].shape
-            for name in definition.inputs
-        }
-        plan = self._plan(shapes, first)
+        definition, columns = self.definition, self._columns(calls)
+        first = {name: column[0] for name, column in columns.items()}
+        plan = self._plan_for(first, len(calls))
         places: dict[str, Place] = {}
         results: list[Output] = []
         for (name, declared), shape in zip(definition.outputs.items(), plan.outputs, strict=True):
-            place = Output(shape, declared.dtype, declared.nbytes(shape), columns.get(name))
+            place = Output(shape, declared.dtype, plan.sizes[name], columns.get(name))
             results.append(place)
             places[name] = place
-        for name, declared in definition.inputs.items():
+        for name in definition.inputs:
             if name not in places:
-                given = columns[name] if name in definition.rows else first[name]
-                places[name] = Upload(given, declared.nbytes(shapes[name]))
+                places[name] = Upload(columns[name] if name in definition.rows else first[name], plan.sizes[name])
         if definition.uniform is not None:
             places[definition.uniform.name] = Uniform(definition.uniform.pack(first, plan.names))
         return self._work(places, results, plan, reply)
+
+    def _columns(self, calls: Sequence[tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+        """What the calls give for each parameter."""
+        return dict(zip(self.definition.parameters, zip(*calls, strict=True), strict=True))
+
+    def _plan_for(self, first: Mapping[str, Any], count: int) -> Plan:
+        """The plan for so many calls like the first."""
+        shapes: dict[str, Shape] = {}
+        for name in self.definition.inputs:
+            shape = first[name].shape
+            shapes[name] = (count * shape[0], *shape[1:]) if name in self.definition.rows else shape
+        return self._plan(shapes, first)
 
     def _is_one_kind(self, name: str, column: Sequence[Any]) -> bool:
         """Whether what is given for a parameter lets the calls be joined."""
         declared, first = self.definition.inputs.get(name), column[0]
         if declared is None:
-            return type(first) in (int, float) and all(each == first for each in column)
-        if {type(each) for each in column} != {_array_type()} or first.dtype != declared.dtype:
+            return type(first) in (int, float) and all(type(each) is type(first) and each == first for each in column)
+        if {type(each) for each in column} != {_arrays()[0]} or first.dtype != declared.dtype:
             return False
         if name not in self.definition.rows:
             return all(each is first for each in column)
@@ -174,20 +213,33 @@ class GpuFunction(Computable):
         return GpuFunction, (self.definition, self.cpu, self._stub)
 
 
+def most(count: int, fits: Callable[[int], bool]) -> int:
+    """How many of so many fit, where fewer always fit if more do; at least one is taken."""
+    if fits(count):
+        return count
+    taken, refused = 1, count
+    while refused - taken > 1:
+        middle = (taken + refused) // 2
+        taken, refused = (middle, refused) if fits(middle) else (taken, middle)
+    return taken
+
+
 @functools.cache
-def _array_type() -> type:
+def _arrays() -> tuple[Any, ...]:
+    """The types of arrays: numpy is loaded with the first of them."""
     import numpy as np
 
-    return np.ndarray
+    from hybrid_compute.gpu.array import OnDevice
+
+    return np.ndarray, OnDevice
 
 
 def _checked(name: str, value: Any, dtype: str) -> Any:
     """An array of the right kind, of this process or of a device."""
-    found = getattr(value, "dtype", None)
-    if found is None:
+    if not isinstance(value, _arrays()):
         raise InvalidInput(f"{name} must be an array of {dtype}, not {type(value).__name__}")
-    if found != dtype:
-        raise InvalidInput(f"{name} is an array of {found}, and {dtype} is declared: {name}.astype({dtype!r})")
+    if value.dtype != dtype:
+        raise InvalidInput(f"{name} is an array of {value.dtype}, and {dtype} is declared: {name}.astype({dtype!r})")
     return value
 
 

@@ -10,6 +10,7 @@ from collections import deque
 from typing import Any, NamedTuple
 
 from hybrid_compute.errors import LimitExceeded
+from hybrid_compute.gpu.constants import Constants
 
 _LEAST = 256
 MAP_READ, MAP_WRITE, COPY_SRC, COPY_DST, UNIFORM, STORAGE = 0x1, 0x2, 0x4, 0x8, 0x40, 0x80
@@ -55,6 +56,7 @@ class Memory:
         self._usage = STORAGE | COPY_DST | COPY_SRC | (MAP_READ | MAP_WRITE if direct else 0)
         self._device = device
         self._made = 0
+        self.constants = Constants(self)
         self._free: dict[int, list[Buffer]] = {}
         self._returned: deque[Buffer] = deque()  # by any thread, also in the middle of anything, by the collector
         self._lock = threading.Lock()
@@ -67,7 +69,7 @@ class Memory:
 
     def take(self, nbytes: int) -> Buffer:
         """A buffer of at least so many bytes, with anything in it. Raises `LimitExceeded`."""
-        size = rounded(nbytes)
+        size = min(rounded(nbytes), self.largest)
         self._sort_in()
         waiting = self._free.get(size)
         return waiting.pop() if waiting else self.make(size, self._usage)
@@ -80,12 +82,12 @@ class Memory:
         """A new buffer. Raises `LimitExceeded` if it is larger than the device allows, or there is no room for it."""
         if size > self.largest:
             raise LimitExceeded(
-                f"{size:,} bytes in one piece are more than the device allows: {self.largest:,} "
-                f"(max-storage-buffer-binding-size): split the array",
+                f"{size:,} bytes in one piece are more than the device allows, {self.largest:,} (max-buffer-size): "
+                f"all that a call sends, or gets back, is one piece; put arrays on the device before it, or split them",
                 backend="gpu",
             )
         if self.used + size > self.budget:
-            self._trim()
+            self.trim()
         if self.used + size > self.budget:
             raise LimitExceeded(
                 f"{size:,} bytes are asked for, and {self.used:,} of {self.budget:,} are in use: release arrays, "
@@ -107,8 +109,9 @@ class Memory:
             buffer = self._returned.popleft()
             self._free.setdefault(buffer.size, []).append(buffer)
 
-    def _trim(self) -> None:
-        """Give all that waits to be used again back to the driver."""
+    def trim(self) -> None:
+        """Give back to the driver what waits to be used again, and what only saves the way to the device."""
+        self.constants.spare()
         self._sort_in()
         for buffers in self._free.values():
             for buffer in buffers:

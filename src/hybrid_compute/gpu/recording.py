@@ -20,7 +20,9 @@ from hybrid_compute.gpu.computable import Computable
 from hybrid_compute.gpu.facts import Facts
 from hybrid_compute.gpu.replies import Asked, Mailbox
 from hybrid_compute.gpu.shapes import DTYPES
+from hybrid_compute.gpu.sharing import Between
 from hybrid_compute.gpu.work import (
+    Constant,
     Fetch,
     Kept,
     Output,
@@ -28,11 +30,11 @@ from hybrid_compute.gpu.work import (
     Reply,
     Resident,
     Scratch,
+    Shared,
     Step,
     Uniform,
     Upload,
     Work,
-    Zeros,
 )
 
 
@@ -48,7 +50,8 @@ class Symbol(OnDevice):
         self.nbytes = place.nbytes
         self._place = place
 
-    def resident(self) -> Place:
+    def resident(self, nbytes: int = 0) -> Place:
+        self._place.nbytes = max(self._place.nbytes, nbytes)
         return self._place
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
@@ -73,6 +76,7 @@ class Recording:
         self._steps: list[Step] = []
         self._places: dict[int, Place] = {}
         self._open = False
+        self._between: Between | None = None
 
     def __enter__(self) -> Self:
         if self._steps:
@@ -101,6 +105,7 @@ class Recording:
             raise RuntimeError("nothing is recorded outside of its block")
         work = function.work(function.positional(args, kwargs), self._facts, Reply())
         self._steps += work.steps
+        self._between = None
         for place in work.places:
             self._places.setdefault(id(place), place)
         made = [Symbol(self, place, place.shape, place.dtype) for place in work.results]
@@ -115,6 +120,7 @@ class Recording:
                 raise ValueError(f"{symbol!r} is an input: it would come out as it was given")
         self._outputs = list(symbols)
         self._stay = stay
+        self._between = None
 
     async def __call__(self, **arrays: Any) -> Any:
         """What comes out for these inputs: an array, or a tuple of them. Raises `InvalidInput` if they do not fit."""
@@ -128,40 +134,39 @@ class Recording:
             raise RuntimeError("nothing comes out of this recording: say what with returns(...)")
         if arrays.keys() != self._inputs.keys():
             raise InvalidInput(f"the inputs are {', '.join(self._inputs)}, and not {', '.join(arrays) or 'none'}")
+        if self._between is None:
+            come_out = {id(symbol.resident()) for symbol in self._outputs}
+            self._between = Between.of(self._steps, self._places.values(), come_out, stay=self._stay)
+        between = self._between
         new = {id(symbol.resident()): _given(name, symbol, arrays[name]) for name, symbol in self._inputs.items()}
-        outputs = {id(symbol.resident()): symbol for symbol in self._outputs}
-        read = self._read()
+        scratches = [Scratch(nbytes) for nbytes in between.sharing.sizes]
+        for place, piece in zip(between.places, between.sharing.piece, strict=True):
+            new[id(place)] = Shared(scratches[piece], place.nbytes)
         for known, place in self._places.items():
             if known not in new:
-                new[known] = self._anew(place, None if known in read else outputs.get(known))
-        steps = [Step(step.kernel, [new[id(place)] for place in step.places], step.groups) for step in self._steps]
+                new[known] = self._anew(place)
+        steps = [
+            Step(step.kernel, [new[id(place)] for place in step.places], step.groups, [new[id(each)] for each in zeros])
+            for step, zeros in zip(self._steps, between.zeros, strict=True)
+        ]
         results = [_fetched(new[id(symbol.resident())], symbol) for symbol in self._outputs]
-        places = {id(place): place for place in (*new.values(), *results)}
+        places = {id(place): place for place in (*scratches, *new.values(), *results)}
         return Work(steps, list(places.values()), results, reply)
 
-    def _read(self) -> set[int]:
-        """What steps read. If it comes out as well it has a buffer of its own: all else that comes out shares one."""
-        if self._stay:
-            return set()
-        bound = [pair for step in self._steps for pair in zip(step.places, step.kernel.bindings, strict=True)]
-        return {id(place) for place, (_, access) in bound if access == "read"}
-
-    def _anew(self, place: Place, output: Symbol | None) -> Place:
+    def _anew(self, place: Place) -> Place:
         """The same place, for one playing: where it lies is another matter each time."""
         match place:
             case Uniform():
                 return Uniform(place.data)
             case Upload():
                 return Upload(place.array, place.nbytes)
+            case Constant():
+                return Constant(place.array)
             case Resident():
                 return place  # it lies where it lies
-            case Kept() if output is None:
-                return (Scratch if place.written else Zeros)(place.nbytes)
             case Kept():
                 kind = Kept if self._stay else Output
                 return kind(place.shape, place.dtype, place.nbytes, written=place.written)
-            case Scratch():
-                return type(place)(place.nbytes)
             case _:
                 raise TypeError(f"a recording cannot have a {type(place).__name__}")
 
@@ -175,4 +180,5 @@ def _given(name: str, symbol: Symbol, array: Any) -> Place:
     if getattr(array, "dtype", None) != symbol.dtype or array.shape != symbol.shape:
         found = f"{array.dtype}{list(array.shape)}" if hasattr(array, "dtype") else type(array).__name__
         raise InvalidInput(f"{name} must be {symbol.dtype}{list(symbol.shape)}, and is {found}")
-    return array.resident() if isinstance(array, GpuArray) else Upload(array, array.nbytes)
+    nbytes = symbol.resident().nbytes
+    return array.resident(nbytes) if isinstance(array, GpuArray) else Upload(array, nbytes)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -38,11 +39,14 @@ class Mailbox:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._letters: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._lock = threading.Lock()
 
     def post(self, function: Callable[..., None], *args: Any) -> None:
         """Have the function called in the event loop. Nobody is there any more once that is closed."""
-        self._letters.append((function, args))
-        if len(self._letters) == 1:
+        with self._lock:  # of two threads that find two letters, none would wake the loop
+            self._letters.append((function, args))
+            first = len(self._letters) == 1
+        if first:
             try:
                 self.loop.call_soon_threadsafe(self._empty)
             except RuntimeError:
@@ -104,33 +108,31 @@ class Batch(Reply):
         self._values: list[Any] = [None] * count
         self.answer: Answer = box.loop.create_future()
 
-    def done(self, results: list[Any]) -> None:
-        """All in one, joined."""
-        self._box.post(settle, self.answer, rows(results, len(self._values)))
-
     def failed(self, error: BaseException, *, started: bool) -> None:
         self._box.post(refuse, self.answer, marked(error, started))
 
-    def part(self, number: int) -> Reply:
-        """For the call with this number, by itself."""
-        return _Part(self, number)
+    def part(self, begin: int, end: int) -> Reply:
+        """For the calls from one number to another, joined; one alone may also be by itself."""
+        return _Part(self, begin, end)
 
-    def enter(self, number: int, results: list[Any]) -> None:
-        self._values[number] = value_of(results)
-        self._left -= 1
+    def enter(self, begin: int, values: Sequence[Any]) -> None:
+        self._values[begin : begin + len(values)] = values
+        self._left -= len(values)
         if not self._left:
             self._box.post(settle, self.answer, self._values)
 
 
 class _Part(Reply):
-    __slots__ = ("_number", "_whole")
+    __slots__ = ("_begin", "_end", "_whole")
 
-    def __init__(self, whole: Batch, number: int) -> None:
+    def __init__(self, whole: Batch, begin: int, end: int) -> None:
         self._whole = whole
-        self._number = number
+        self._begin = begin
+        self._end = end
 
     def done(self, results: list[Any]) -> None:
-        self._whole.enter(self._number, results)
+        count = self._end - self._begin
+        self._whole.enter(self._begin, [value_of(results)] if count == 1 else rows(results, count))
 
     def failed(self, error: BaseException, *, started: bool) -> None:
         self._whole.failed(error, started=started)
@@ -154,7 +156,7 @@ def value_of(results: Sequence[Any]) -> Any:
 
 def rows(results: Sequence[Any], count: int) -> list[Any]:
     """What each of so many calls gets of results that have the rows of all of them."""
-    parts = [list(each.reshape(count, -1, *each.shape[1:])) for each in results]
+    parts = [list(each.reshape(count, each.shape[0] // count, *each.shape[1:])) for each in results]
     return parts[0] if len(parts) == 1 else list(zip(*parts, strict=True))
 
 

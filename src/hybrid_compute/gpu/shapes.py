@@ -22,7 +22,8 @@ Names = Mapping[str, int]
 
 DTYPES = {"f32": "float32", "f16": "float16", "i32": "int32", "u32": "uint32"}
 """What numpy calls the numbers of a shader."""
-_SIZES = {"f32": 4, "f16": 2, "i32": 4, "u32": 4}
+SIZES = {"f32": 4, "f16": 2, "i32": 4, "u32": 4}
+"""Bytes of each."""
 _DECLARED = re.compile(r"\s*(\w+)\s*\[([^\[\]]*)\]\s*")
 
 
@@ -109,7 +110,7 @@ class Declared:
 
     @property
     def itemsize(self) -> int:
-        return _SIZES[self.scalar]
+        return SIZES[self.scalar]
 
     def shape(self, names: Names) -> Shape:
         """Its shape in a call where the names stand for these numbers."""

@@ -2,8 +2,8 @@
 
     Upload ──┐                    ┌─ Output   comes back to the host
     Uniform ─┼─> Step, Step, ... ─┼─ Kept     stays on the device
-    Resident ┘        │           └─ (both may begin with what the host has)
-                   Scratch
+    Constant ┤        │           └─ (both may begin with what the host has)
+    Resident ┘     Scratch
 
 A place has no address until a frame gives it one.
 """
@@ -55,6 +55,17 @@ class Upload(Place):
         self.array = array
 
 
+class Constant(Place):
+    """An array of the host that is the same in every call, and so needs to be sent but once."""
+
+    __slots__ = ("array", "staged")
+
+    def __init__(self, array: Array) -> None:
+        super().__init__(array.nbytes)
+        self.array = array
+        self.staged = 0
+
+
 class Uniform(Place):
     """A few numbers, to be read."""
 
@@ -93,10 +104,14 @@ class Scratch(Place):
     __slots__ = ()
 
 
-class Zeros(Scratch):
-    """The same, and there are zeros in it at first."""
+class Shared(Place):
+    """The beginning of a scratch, which others have before it or after it."""
 
-    __slots__ = ()
+    __slots__ = ("scratch",)
+
+    def __init__(self, scratch: Scratch, nbytes: int) -> None:
+        super().__init__(nbytes)
+        self.scratch = scratch
 
 
 class Resident(Place):
@@ -128,14 +143,18 @@ class Fetch(Output):
 
 
 class Step:
-    """One dispatch: a kernel, the place for each of its bindings, and how many workgroups there are."""
+    """One dispatch: a kernel, the place for each of its bindings, and how many workgroups there are.
 
-    __slots__ = ("groups", "kernel", "places")
+    `cleared` are those of the places that are filled with zeros just before.
+    """
 
-    def __init__(self, kernel: Kernel, places: Sequence[Place], groups: Size) -> None:
+    __slots__ = ("cleared", "groups", "kernel", "places")
+
+    def __init__(self, kernel: Kernel, places: Sequence[Place], groups: Size, cleared: Sequence[Place] = ()) -> None:
         self.kernel = kernel
         self.places = places
         self.groups = groups
+        self.cleared = cleared
 
 
 class Work:

@@ -60,6 +60,7 @@ def _planner(plan: Plan, out: Sequence[Slot], x: Slot, inverse: bool) -> None:
         source, done, other = target, done * radix, other[::-1]
 
 
+@functools.lru_cache(64)
 def _roots(length: int, count: int, apart: int, inverse: bool) -> Array:
     """So many roots of unity of this order, so far apart."""
     angles = np.arange(count) * (apart * (2 if inverse else -2) * np.pi / length)

@@ -21,7 +21,7 @@ from hybrid_compute.gpu.facts import Facts
 from hybrid_compute.gpu.ops.half import narrow, widen
 from hybrid_compute.gpu.ops.plan import Plan, Role, Slot, Spec
 from hybrid_compute.gpu.shapes import DTYPES
-from hybrid_compute.gpu.work import Kept, Output, Place, Reply, Scratch, Step, Uniform, Upload, Work
+from hybrid_compute.gpu.work import Constant, Kept, Output, Place, Reply, Scratch, Step, Uniform, Upload, Work
 from hybrid_compute.tasks import Task
 
 P = ParamSpec("P")
@@ -94,7 +94,7 @@ class Operation(Computable):
             "given": [each.resident() if isinstance(each, OnDevice) else Upload(each, each.nbytes) for each in arrays],
             "made": results,
             "between": [Scratch(nbytes) for nbytes in plan.sizes],
-            "constant": [Upload(each, each.nbytes) for each in plan.constants],
+            "constant": [Constant(each) for each in plan.constants],
         }
         places = [place for some in known.values() for place in some]
         steps: list[Step] = []

@@ -120,6 +120,7 @@ class Plan:
     def constant(self, array: Array) -> Slot:
         """An array that is the same in every call."""
         slot = Slot("constant", len(self.constants), Spec(array.shape, array.dtype.name))
+        array.setflags(write=False)  # what is on a device is found again by it
         self.constants.append(array)
         return slot
 

@@ -1,0 +1,29 @@
+"""Who waits for a work is told, in the place where he waits."""
+
+import asyncio
+from collections import deque
+from typing import Any
+
+from hybrid_compute.gpu.replies import Mailbox, settle
+
+
+class Guarded(deque[Any]):
+    """Letters that may be put in and counted by one thread at a time."""
+
+    def __init__(self, box: Mailbox) -> None:
+        super().__init__()
+        self._box = box
+
+    def append(self, letter: Any) -> None:
+        assert self._box._lock.locked()
+        super().append(letter)
+
+
+async def test_of_two_threads_one_wakes_the_loop() -> None:
+    """Both the old device and the new one may have something to tell: if each saw the other's letter, nobody would."""
+    box = Mailbox(asyncio.get_running_loop())
+    box._letters = Guarded(box)
+    answers = [asyncio.get_running_loop().create_future() for _ in range(40)]
+    posting = (asyncio.to_thread(box.post, settle, answer, number) for number, answer in enumerate(answers))
+    await asyncio.gather(*posting)
+    assert await asyncio.gather(*answers) == list(range(40))
