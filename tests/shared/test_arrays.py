@@ -7,6 +7,7 @@ import gc
 import multiprocessing
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -183,6 +184,28 @@ def test_a_thread_that_would_wait_for_itself_is_told() -> None:
             pass
         with array.writing() as values:
             values[0] = 1
+
+
+def test_who_waits_can_be_interrupted() -> None:
+    """By a signal, as Ctrl-C is one; then nothing is held."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with SharedArray(3) as array, ThreadPoolExecutor(1) as other:
+            lease = array.reading()
+            other.submit(lease.__enter__).result()
+            with pytest.raises(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, 0.02)
+                with array.writing():
+                    pass
+            other.submit(lease.__exit__, None, None, None).result()
+            with array.writing(0):
+                pass
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 async def test_a_worker_that_is_killed_gives_up_its_lease() -> None:

@@ -99,10 +99,10 @@ class _End:
         slots = (buffer.readers + 2, *buffer.shape)
         self._slots = share.view(slots, buffer.dtype, writable=self._writes)
 
-    def _take(self, bytes: range, what: str) -> int:
+    def _take(self, which: range, what: str) -> int:
         """Have the first of these that nobody has."""
         self._share.insist(self._buffer)
-        for byte in bytes:
+        for byte in which:
             claim = self._share.block.claim(byte, exclusive=True)
             if claim.take():
                 self._claim = claim
