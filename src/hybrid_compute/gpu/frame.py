@@ -194,13 +194,11 @@ class Frame:
                     native.clear(encoder, place.buffer.raw, 0, place.nbytes)
 
     def _encode_steps(self, encoder: Any, steps: Iterable[Step]) -> None:
-        compute = None
-        pipelines, set_pipeline, set_group, dispatch = (
-            self._pipelines,
-            native.set_pipeline,
-            native.set_group,
-            native.dispatch,
-        )
+        """The loop that decides what a dispatch costs the host: nothing is set that is set already."""
+        compute: Any = None
+        kernel = pipeline = group = None
+        group_of = self._pipelines.group
+        set_pipeline, set_group, dispatch, nothing = native.set_pipeline, native.set_group, native.dispatch, native.NULL
         for step in steps:
             if step.cleared:
                 if compute is not None:
@@ -209,10 +207,15 @@ class Frame:
                 for place in step.cleared:
                     native.clear(encoder, place.buffer.raw, place.offset, place.nbytes)
             if compute is None:
-                compute = native.begin_pass(encoder)
-            pipeline = pipelines[step.kernel]
-            set_pipeline(compute, pipeline.raw)
-            set_group(compute, 0, pipelines.group(pipeline, step.places), 0, native.NULL)
+                compute, kernel, group = native.begin_pass(encoder), None, None
+            if step.kernel is not kernel or pipeline is None:
+                kernel = step.kernel
+                pipeline = self._pipelines[kernel]
+                set_pipeline(compute, pipeline.raw)
+            needed = group_of(pipeline, step.places)
+            if needed is not group:
+                group = needed
+                set_group(compute, 0, group, 0, nothing)
             dispatch(compute, *step.groups)
         if compute is not None:
             native.end_pass(compute)
