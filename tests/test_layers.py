@@ -17,7 +17,7 @@ HOUSE = Path(__file__).parent.parent / "src" / "hybrid_compute"
 ROOT = HOUSE.name
 
 FLOORS = {
-    0: "arrays calls clock driven errors events reporting schema tasks tracing",
+    0: "arrays calls clock driven errors events hints reporting schema tasks tracing",
     1: "gpu kernels links sandbox shared wasm",
     2: "backends",
     3: "core pending policy routing runtime strategies timings",

@@ -39,6 +39,7 @@ import msgspec
 from msgspec import UNSET
 
 from hybrid_compute.errors import InvalidInput, NotTransferable
+from hybrid_compute.hints import unaliased
 from hybrid_compute.tasks import AnyTask, PerTask
 
 Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
@@ -350,7 +351,7 @@ def _hints(fn: Any, task: AnyTask) -> dict[str, Any]:
     try:
         hints = typing.get_type_hints(fn, include_extras=True)
         # The numbers of kernels are classes that stand for others, as a `NewType` does.
-        return {name: getattr(hint, "__supertype__", hint) for name, hint in hints.items()}
+        return {name: getattr(unaliased(hint), "__supertype__", unaliased(hint)) for name, hint in hints.items()}
     except Exception as error:  # a hint in quotes is code, which may fail in any way
         raise TypeError(
             f"the type hints of task {task.name!r} ({task.where}) cannot be resolved: {error}; "
@@ -391,6 +392,7 @@ def _item_of(hint: Any) -> Any:
 
 def _known(hint: Any) -> Any:
     """The hint itself where msgspec takes it; else as much of it as can be said in its terms."""
+    hint = unaliased(hint)
     if hint is object:
         return Any
     if typing.get_origin(hint) is Iterable:

@@ -1,6 +1,8 @@
 """What is more than a kernel can be is refused when it is defined, with the place, the reason, and what to write."""
 
 import re
+import subprocess
+import sys
 from array import array
 from typing import Any
 
@@ -155,6 +157,18 @@ def test_what_is_no_function_of_python_is_refused() -> None:
         scope: dict[str, Any] = {}
         exec("def f() -> None: pass", scope)
         kernel(scope["f"])
+
+
+@pytest.mark.parametrize("first", ["", "def g() -> int: return 1", "import sys"])
+def test_what_a_text_makes_has_no_source_in_the_text_around_it(first: str) -> None:
+    """Both are of the file <string>, and Python 3.13 knows what stands in one of them."""
+    text = (
+        f"{first}\nfrom hybrid_compute.kernels import KernelError, kernel\nscope = {{}}\n"
+        "exec('def f() -> int: return 2', scope)\n"
+        "try: kernel(scope['f'])\nexcept KernelError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=50, check=False)
+    assert "has to stand in a file" in done.stdout, done.stderr
 
 
 SUM = "def f(n: int, x: Array[f64]) -> float:\n    x[0] += n\n    return x[0]\n"

@@ -5,6 +5,9 @@ import subprocess
 import sys
 from textwrap import dedent
 
+FORKING = ("-W", "ignore:This process:DeprecationWarning")
+"""Since Python 3.12 who forks beside threads is warned, and a guest is watched by one."""
+
 PRELUDE = """
     import os, signal, sys, threading, time
     from hybrid_compute.wasm import Limits, WasmModule
@@ -27,7 +30,7 @@ PRELUDE = """
 def ran(text: str, *, timeout: float = 50) -> tuple[str, str, int]:
     """What a program prints, what it complains of, and the code it ends with."""
     done = subprocess.run(
-        [sys.executable, "-c", dedent(PRELUDE) + dedent(text)],
+        [sys.executable, *FORKING, "-c", dedent(PRELUDE) + dedent(text)],
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -18,6 +18,7 @@ from hybrid_compute.wasm.slots import Room
 from hybrid_compute.wasm.watch import Watch, leashes, overdue, watch
 from tests.faults.watching import wait_until
 from tests.wasm.guests import bad, good
+from tests.wasm.outside import FORKING
 
 SPIN: WasmFunction[[], None] = bad().task("spin", limits=Limits(time=None)).fn  # type: ignore[assignment]
 ADD = good().task("add")
@@ -121,7 +122,7 @@ def program(text: str) -> subprocess.Popen[str]:
         spin, add = module.task("spin", limits=Limits(time=None)), module.task("add", reuse=True)
     """
     return subprocess.Popen(
-        [sys.executable, "-c", dedent(prelude) + dedent(text)],
+        [sys.executable, *FORKING, "-c", dedent(prelude) + dedent(text)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -39,10 +39,7 @@ class Source:
         try:
             lines, first = inspect.getsourcelines(function)
         except (OSError, TypeError) as error:
-            raise KernelError(
-                f"{self.name}: the source of this function is not to be found ({self.file}): a kernel is compiled "
-                f"from its source, so it has to stand in a file"
-            ) from error
+            raise self._sourceless() from error
         self.lines = textwrap.dedent("".join(lines)).splitlines()
         self.first = first
         self.is_inner = False
@@ -51,14 +48,23 @@ class Source:
 
     def _parse(self) -> ast.FunctionDef:
         try:
-            tree = ast.parse("\n".join(self.lines)).body[0]
+            tree = next(iter(ast.parse("\n".join(self.lines)).body), None)
         except SyntaxError:  # a lambda within an expression, most often
             tree = None
+        # What `exec` made is of the file <string>, and so is all of `python -c`, whose text Python 3.13 keeps.
+        if self.code.co_name not in ("<lambda>", getattr(tree, "name", None)):
+            raise self._sourceless()
         if not isinstance(tree, ast.FunctionDef):
             raise KernelError(
                 f"{self.file}:{self.first}: {self.name} is not an ordinary `def`, so it cannot be a kernel"
             )
         return tree
+
+    def _sourceless(self) -> KernelError:
+        return KernelError(
+            f"{self.name}: the source of this function is not to be found ({self.file}): a kernel is compiled "
+            f"from its source, so it has to stand in a file"
+        )
 
     def lookup(self, name: str) -> Any:
         """What a name that is no local stands for; `MISSING` if nothing."""

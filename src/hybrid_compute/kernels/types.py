@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, get_args, get_origin
 
+from hybrid_compute.hints import unaliased
+
 T = TypeVar("T")
 
 i64: TypeAlias = int
@@ -152,13 +154,14 @@ Type: TypeAlias = Scalar | ArrayType
 
 def read_annotation(annotation: Any) -> Type | None:
     """The type that an annotation stands for; None if it is none of a kernel."""
+    annotation = unaliased(annotation)
     try:
         if annotation in SCALARS:
             return SCALARS[annotation]
     except TypeError:  # not hashable
         return None
     origin: Any = get_origin(annotation)
-    arguments = get_args(annotation)
-    if origin in AXES and arguments and arguments[0] in ELEMENTS:
-        return ArrayType(ELEMENTS[arguments[0]], AXES[origin])
+    elements = [unaliased(each) for each in get_args(annotation)]
+    if origin in AXES and elements and elements[0] in ELEMENTS:
+        return ArrayType(ELEMENTS[elements[0]], AXES[origin])
     return None

@@ -20,6 +20,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from hybrid_compute.errors import InvalidInput
+from hybrid_compute.hints import unaliased
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,10 +135,11 @@ _OF_HINTS: dict[Any, Kind] = {
 
 def of_hint(hint: Any, where: str) -> Kind:
     """The kind that a type hint names. Raises `TypeError` for hints that name none."""
-    known = _OF_HINTS.get(hint)
+    meant = unaliased(hint)
+    known = _OF_HINTS.get(meant)
     if known is not None:
         return known
-    dtype = _element(hint)
+    dtype = _element(meant)
     if dtype is not None:
         return Array(dtype)
     raise TypeError(
@@ -151,7 +153,7 @@ def _element(hint: Any) -> Any:
     if getattr(typing.get_origin(hint), "__name__", "") != "ndarray":
         return None
     _, element = typing.get_args(hint)
-    dtypes = typing.get_args(element)
+    dtypes = typing.get_args(unaliased(element))
     return dtypes[0] if dtypes and isinstance(dtypes[0], type) else None
 
 
