@@ -41,6 +41,7 @@ class Frame:
         self._down = Window(memory, native.READ)
         self._scratch: list[Buffer] = []
         self._constants: list[Constant] = []
+        self._kept: list[Buffer] = []
         self._asked: list[int] = []
         self.works: Sequence[Work] = ()
 
@@ -62,15 +63,18 @@ class Frame:
             self.drop()  # in whatever state they are
             raise
         self._memory.constants.settle(written=True)
+        self._kept.clear()  # whoever gets the results has them
 
     def drop(self) -> None:
-        """Give all buffers up."""
+        """Give all buffers up, and forget what it was about."""
+        self.works = ()
         self._pipelines.forget_groups()
         self._up.drop()
         self._down.drop()
-        for buffer in self._scratch:
+        for buffer in (*self._scratch, *self._kept):
             self._memory.give_back(buffer)
         self._scratch.clear()
+        self._kept.clear()
 
     def _encoded(self, works: Sequence[Work]) -> Any:
         encoder = native.encoder(self._device)
@@ -96,6 +100,7 @@ class Frame:
                     outputs.append(place)  # type: ignore[arg-type]
                 elif kind is Kept:
                     place.buffer = self._memory.take(place.nbytes)
+                    self._kept.append(place.buffer)
                 elif kind is Scratch:
                     place.buffer = self._memory.take(place.nbytes)
                     self._scratch.append(place.buffer)
@@ -162,7 +167,7 @@ class Frame:
     def _write_there(self, place: Output) -> None:
         raw, size = place.buffer.raw, place.nbytes
         self._wait([self._mappings.ask(raw, native.WRITE, size)])
-        _write(native.mapped(raw, size), 0, place.initial)
+        _write(native.mapped(self._device, raw, size), 0, place.initial)
         native.unmap(raw)
 
     def _read_there(self, place: Fetch) -> Any:
@@ -170,7 +175,7 @@ class Frame:
         raw, size = place.source.buffer.raw, place.nbytes
         self._wait([self._mappings.ask(raw, native.READ, size)])
         try:
-            return _result(native.mapped(raw, size), place)
+            return _result(native.mapped(self._device, raw, size), place)
         finally:
             native.unmap(raw)
 

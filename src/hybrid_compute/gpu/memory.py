@@ -43,6 +43,7 @@ class Memory:
         self.direct = direct
         self._usage = STORAGE | COPY_DST | COPY_SRC | (MAP_READ | MAP_WRITE if direct else 0)
         self._device = device
+        self.raw = device._internal
         self._made = 0
         self.constants = Constants(self)
         self._free: dict[int, list[Buffer]] = {}

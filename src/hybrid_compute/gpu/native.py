@@ -91,8 +91,19 @@ def bind_group(device: Any, layout: Any, entries: Sequence[tuple[int, Any, int, 
     return lib.wgpuDeviceCreateBindGroup(device, described)
 
 
-def mapped(buffer: Any, size: int) -> memoryview:
-    """The bytes of a buffer that is mapped. They may not be touched after `unmap`."""
+def check_alive(device: Any) -> None:
+    """Raises `wgpu.GPUError` if the device is lost: the only question that it answers to without harm."""
+    with raising():
+        commands = finish(encoder(device))
+    lib.wgpuCommandBufferRelease(commands)
+
+
+def mapped(device: Any, buffer: Any, size: int) -> memoryview:
+    """The bytes of a buffer of the device that is mapped. They may not be touched after `unmap`.
+
+    Raises `wgpu.GPUError` if the device was lost since: wgpu-native would end the process.
+    """
+    check_alive(device)
     address = int(ffi.cast("intptr_t", lib.wgpuBufferGetMappedRange(buffer, 0, size)))
     return memoryview((ctypes.c_uint8 * size).from_address(address)).cast("B")
 
