@@ -9,7 +9,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from benchmarks.contenders import actions, engine, instances, kernels, lifecycle, remote, remote_arrays, requests, wasm
+from benchmarks.contenders import (
+    actions,
+    engine,
+    gpu,
+    instances,
+    kernels,
+    lifecycle,
+    remote,
+    remote_arrays,
+    requests,
+    wasm,
+)
 from benchmarks.contenders.arrays import ECHO
 from benchmarks.contenders.burst import GATHER, MAP, SUBMIT
 from benchmarks.contenders.lag import LAG
@@ -123,6 +134,7 @@ MAPPED_POOLS = (
 )
 BARE_WASM = Figure("wasm", wasm.KEPT, "wasmtime_func_call_unchecked by ctypes")
 WASMTIME = Figure("wasm", wasm.KEPT, "wasmtime-py: Func.__call__")
+TINY_EACH = Figure("gpu", gpu.TINY, "wgpu-py: one pipeline, submit and read each")
 ARRAY = Figure("arrays", ECHO, "BlockingRuntime.run")
 ARRAY_ARENA = Figure("arrays", ECHO, "BlockingRuntime.run, array in the arena")
 
@@ -384,6 +396,7 @@ TARGETS = (
         "wasm: p50 among hostile calls / alone",
         times(Figure("wasm", wasm.AMONG, "among hostile ones"), Figure("wasm", wasm.AMONG, "alone")),
         2.0,
+        placements=BOTH,
     ),
     Target("wasm: cancelled to ended, p95", p95(Figure("wasm", wasm.STOP, "WasmBackend")), 20.0, unit="ms"),
     Target(
@@ -412,6 +425,28 @@ TARGETS = (
         Target(f"{name}: {ours} / numpy", times(Figure("kernels", name, ours), Figure("kernels", name, "numpy")), 1.5)
         for name in (kernels.SAXPY, kernels.PARTICLES)
         for ours in ("kernel", "kernel, arrays of WorkerBackend.empty", "kernel, ordinary arrays")
+    ),
+    Target(
+        "gpu: tiny tasks, submit and read each / one encoder",
+        times(TINY_EACH, Figure("gpu", gpu.TINY, "Runtime.map, one encoder")),
+        8,
+        at_least=True,
+    ),
+    Target(
+        "gpu: tiny tasks, submit and read each / batchable",
+        times(TINY_EACH, Figure("gpu", gpu.TINY, "Runtime.map, batchable: one dispatch")),
+        100,
+        at_least=True,
+    ),
+    Target("gpu: host time of a dispatch", value(Figure("gpu", gpu.ENCODE, "a frame")), 1.5, unit="us"),
+    *(
+        Target(
+            f"gpu: {way}, memcpy / ours",
+            times(Figure("gpu", way, "memcpy"), Figure("gpu", way, "GpuBackend.to_device, GpuArray.to_host")),
+            0.7,
+            at_least=True,
+        )
+        for way in (gpu.UP, gpu.DOWN)
     ),
     Target(
         "mandelbrot: kernel.parallel, 1 thread / 2 threads",

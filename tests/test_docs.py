@@ -30,7 +30,20 @@ from types import FunctionType, ModuleType
 import pytest
 
 import hybrid_compute
-from hybrid_compute import errors, events, gpu, kernels, policy, sandbox, schema, server, strategies, testing, wasm
+from hybrid_compute import (
+    errors,
+    events,
+    gpu,
+    kernels,
+    policy,
+    sandbox,
+    schema,
+    server,
+    shared,
+    strategies,
+    testing,
+    wasm,
+)
 from hybrid_compute.backends import wrappers
 
 REPOSITORY = Path(__file__).parents[1]
@@ -318,6 +331,7 @@ LISTED = {
     "Schemas": public(schema, FunctionType),
     "For tests": set(testing.__all__),
     "Server": set(server.__all__),
+    "Shared memory": set(shared.__all__),
 }
 
 

@@ -18,7 +18,7 @@ ROOT = HOUSE.name
 
 FLOORS = {
     0: "arrays calls clock driven errors events reporting schema tasks tracing",
-    1: "gpu kernels links sandbox wasm",
+    1: "gpu kernels links sandbox shared wasm",
     2: "backends",
     3: "core pending policy routing runtime strategies timings",
     4: "__init__ agents blocking engine futures llm outbox pipelines portal tabletop",

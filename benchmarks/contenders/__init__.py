@@ -23,6 +23,7 @@ from benchmarks.contenders import (
     sandbox,
     sockets,
     sync,
+    tensors,
     trivial,
     wasm,
 )
@@ -52,5 +53,6 @@ GROUPS = {
         kernels,
         sandbox,
         gpu,
+        tensors,
     )
 }

@@ -18,7 +18,7 @@ group = Group("gpu", "Shaders")
 
 COUNT = 256
 TINY = f"{COUNT} tasks of 1 KiB in and out, each"
-ENCODE = "host time of a dispatch, encoded and submitted with others"
+ENCODE = "host time of a dispatch, encoded with others, each on other buffers than the last"
 UP = "64 MiB to the device"
 DOWN = "64 MiB from the device"
 CHAIN = "a chain of ten tasks on 4 MiB, there and back"
@@ -145,14 +145,19 @@ def with_numpy(effort: Effort) -> Figures:
 def encoding(effort: Effort, *, raw: bool) -> Figures:
     from hybrid_compute.gpu import native
 
-    device, pipeline, _, _, bound = bare(1024)
+    device, pipeline, x, y, forth = bare(1024)
+    layout = pipeline.get_bind_group_layout(0)
+    back = device.create_bind_group(
+        layout=layout, entries=[{"binding": n, "resource": {"buffer": buffer}} for n, buffer in enumerate((y, x))]
+    )
+    bound = [forth, back] * (COUNT // 2)
 
     def encode_raw() -> None:
         encoder = native.encoder(device._internal)
         compute = native.begin_pass(encoder)
-        for _ in range(COUNT):
-            native.set_pipeline(compute, pipeline._internal)
-            native.set_group(compute, 0, bound._internal, 0, native.NULL)
+        native.set_pipeline(compute, pipeline._internal)
+        for each in bound:
+            native.set_group(compute, 0, each._internal, 0, native.NULL)
             native.dispatch(compute, 4, 1, 1)
         native.end_pass(compute)
         native.finish(encoder)
@@ -160,9 +165,9 @@ def encoding(effort: Effort, *, raw: bool) -> Figures:
     def encode() -> None:
         encoder = device.create_command_encoder()
         compute = encoder.begin_compute_pass()
-        for _ in range(COUNT):
-            compute.set_pipeline(pipeline)
-            compute.set_bind_group(0, bound)
+        compute.set_pipeline(pipeline)
+        for each in bound:
+            compute.set_bind_group(0, each)
             compute.dispatch_workgroups(4)
         compute.end()
         encoder.finish()
@@ -188,13 +193,15 @@ def frame(effort: Effort) -> Figures:
     device.submit([upload(small()[0], waiting)])
     x = waiting.future.result().resident()
     kernel = Kernel("along", ALONG, "main", [(0, "read"), (1, "read_write")])
-    y = Scratch(1024)
-    steps = [Step(kernel, [x, y], (4, 1, 1))] * COUNT
+    y, z = Scratch(1024), Scratch(1024)
+    steps = [Step(kernel, [x, y], (4, 1, 1))]
+    for _ in range(COUNT // 2):
+        steps += Step(kernel, [y, z], (4, 1, 1)), Step(kernel, [z, y], (4, 1, 1))
     one = device._free[0]  # the device has nothing to do, so that it does not look
 
     def encode() -> None:
-        one._lay_out([Work(steps, [x, y], [], Waiting())])
-        one._encoded([Work(steps, [x, y], [], Waiting())])
+        one._lay_out([Work(steps, [x, y, z], [], Waiting())])
+        one._encoded([Work(steps, [x, y, z], [], Waiting())])
 
     taken = time_calls(encode, effort, per=COUNT)
     device.close()
@@ -274,4 +281,20 @@ def chain_of_numpy(effort: Effort) -> Figures:
             array = along(array)
         return array
 
+    return {CHAIN: time_calls(ten, effort, unit="ms")}
+
+
+@group.peer("wgpu.utils.compute_with_buffers", CHAIN)
+def chain_of_utils(effort: Effort) -> Figures:
+    from wgpu.utils.compute import compute_with_buffers
+
+    x = large(4 << 20)
+
+    def ten() -> Any:
+        array = x
+        for _ in range(10):
+            array = numpy.frombuffer(compute_with_buffers({0: array}, {1: x.nbytes}, ALONG, n=4096)[1], numpy.float32)
+        return array
+
+    assert numpy.allclose(ten()[:100], functools.reduce(lambda y, _: along(y), range(10), x[:100]))
     return {CHAIN: time_calls(ten, effort, unit="ms")}

@@ -19,6 +19,10 @@
     ├── ProtocolError             the two ends disagree
     │   ├── LocalProtocolError    we broke it: a bug here
     │   └── RemoteProtocolError   they broke it
+    ├── SharingError              memory that several processes see
+    │   ├── StaleHandle           it was given back: what lies there now may be another's
+    │   ├── LeaseHeld             somebody else has it, and did not let go in time (also TimeoutError)
+    │   └── HalfWritten           its writer ended in the middle
     ├── EngineError
     │   ├── ActionNotFound        no action has that name                    (also LookupError)
     │   ├── ActionFailed          it raised; the state is as before
@@ -49,8 +53,10 @@ __all__ = [
     "ConnectionLost",
     "EngineError",
     "EngineStopped",
+    "HalfWritten",
     "HybridComputeError",
     "InvalidInput",
+    "LeaseHeld",
     "LimitExceeded",
     "LocalProtocolError",
     "NoBackendAvailable",
@@ -60,6 +66,8 @@ __all__ = [
     "PolicyRefused",
     "ProtocolError",
     "RemoteProtocolError",
+    "SharingError",
+    "StaleHandle",
     "TaskError",
     "TaskFailed",
     "TaskNotFound",
@@ -208,6 +216,30 @@ class RemoteProtocolError(ProtocolError):
     """The other end sent what it must not: another version, or not our program at all."""
 
     code = "remote_protocol_error"
+
+
+class SharingError(HybridComputeError):
+    """Memory that several processes see cannot be used just now, or not by this handle."""
+
+    code = "sharing_error"
+
+
+class StaleHandle(SharingError):
+    """The memory was given back, or given to another array: this handle leads to nothing that is its own."""
+
+    code = "stale_handle"
+
+
+class LeaseHeld(SharingError, TimeoutError):
+    """Somebody else reads or writes this memory, and did not let go of it in time."""
+
+    code = "lease_held"
+
+
+class HalfWritten(SharingError):
+    """Who wrote to this memory last was killed, or left the block by an error: nobody knows how far he came."""
+
+    code = "half_written"
 
 
 class EngineError(HybridComputeError):

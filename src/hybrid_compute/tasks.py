@@ -13,7 +13,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeAlias, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, Self, TypeAlias, TypeVar, cast, overload
 
 from hybrid_compute.errors import TaskNotFound
 
@@ -27,6 +27,12 @@ Cost: TypeAlias = Literal["trivial", "cpu", "io", "gpu"]
 """What a task mostly waits for. `trivial` promises that it never blocks the event loop noticeably."""
 
 Kind: TypeAlias = Literal["function", "coroutine", "generator", "async generator"]
+
+
+class Container(Protocol):
+    """What the source of a function can run in: a `Sandbox`."""
+
+    def contain(self, fn: Callable[P, R]) -> Callable[P, R]: ...
 
 
 class Task(Generic[P, R_co]):
@@ -53,7 +59,7 @@ class Task(Generic[P, R_co]):
         cost: Cost | None = None,
         retries: int = 0,
         tool: bool = False,
-        sandbox: bool = False,
+        sandbox: bool | Container = False,
     ) -> None:
         if timeout is not None and not timeout > 0:
             raise ValueError(f"timeout of task {name or fn!r} must be a positive number of seconds, not {timeout!r}")
@@ -62,7 +68,7 @@ class Task(Generic[P, R_co]):
         if isinstance(needs, str):
             raise TypeError(f"needs is a set of names: write needs={{{needs!r}}}")
         if sandbox:
-            fn = _sandboxed(fn)
+            fn = _sandboxed(fn) if sandbox is True else sandbox.contain(fn)
         functools.update_wrapper(self, fn)
         self.fn = fn
         self.name = name if name is not None else _name_of(fn)
@@ -188,7 +194,7 @@ def task(
     cost: Cost | None = None,
     retries: int = 0,
     tool: bool = False,
-    sandbox: bool = False,
+    sandbox: bool | Container = False,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def task(fn: Callable[..., Any] | None = None, /, **facts: Any) -> Any:
     """Make a function a task that can run anywhere; it stays callable as before.
@@ -198,7 +204,8 @@ def task(fn: Callable[..., Any] | None = None, /, **facts: Any) -> Any:
     never leaves this machine. `needs` names what a place must provide. `cost` is a hint: `trivial`, `cpu`, `io`,
     `gpu`. `retries` is how often a call is run again after its code raised (or, if pure, its place was lost). A `tool`
     is offered to language models, over MCP. In a `sandbox` runs the source of a function that is not trusted, in an
-    interpreter of its own that can reach nothing, wherever the task is run.
+    interpreter of its own that can reach nothing, wherever the task is run; a `Sandbox` instead of True says within
+    which limits, and what it may call.
 
         >>> @task(name="text.shout", pure=True, timeout=5.0)
         ... def shout(text: str) -> str:
@@ -213,8 +220,8 @@ def task(fn: Callable[..., Any] | None = None, /, **facts: Any) -> Any:
 
 def _sandboxed(fn: Callable[P, R]) -> Callable[P, R]:
     """The function, which runs in a sandbox from now on. That is built on top of tasks, hence found by its name."""
-    functions = importlib.import_module("hybrid_compute.sandbox.functions")
-    return cast("Callable[P, R]", functions.SandboxedFunction(fn))
+    shared = importlib.import_module("hybrid_compute.sandbox.shared")
+    return cast("Callable[P, R]", shared.contain(fn))
 
 
 def as_task(fn: Callable[P, R]) -> Task[P, R]:

@@ -26,6 +26,7 @@ SHOWN = {
         "counted in this process",
         "back: 1,007 primes, counted",
     ],
+    "round_trip": ["filled      worker", "filtered    WASM module", "multiplied  ", "plotted     this process"],
     "responsive_web": ["load, in workers", "load, in the loop"],
     "shared_table": ["4 players hold 52 cards", "the spectator saw 52 cards", "twice is once too often: not found"],
     "serve": ['a call:   {"result":1229}', '[{"result":4},{"result":25}]', '{"result":null}', "422", "invalid_input"],
@@ -57,6 +58,14 @@ def test_the_web_example_measures_less_lag_with_workers(tmp_path: Path) -> None:
     printed = run(FOLDER / "responsive_web.py", tmp_path)
     workers, inside = (float(re.findall(rf"{where} +([\d.]+) ms", printed)[0]) for where in ("workers", "in the loop"))
     assert workers < inside
+
+
+def test_the_round_trip_copies_to_the_gpu_and_nowhere_else(tmp_path: Path) -> None:
+    """What it has measured: one mapping of one file everywhere, and at most one copy there and one back."""
+    printed = run(FOLDER / "round_trip.py", tmp_path)
+    assert len(set(re.findall(r"file \d+ \+ \d+", printed))) == 1
+    assert int(re.findall(r"(\d+) bytes through pipes", printed)[0]) < 1000
+    assert "there and back: 2.0 copies by the processor" in printed or "no copy, for there is no gpu" in printed
 
 
 @pytest.mark.parametrize("name", SHOWN)

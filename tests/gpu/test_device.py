@@ -2,7 +2,8 @@
 
 import gc
 import pickle
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -18,6 +19,7 @@ from hybrid_compute.gpu.memory import rounded
 from hybrid_compute.gpu.ops.operation import Operation
 from hybrid_compute.gpu.replies import Waiting
 from hybrid_compute.gpu.work import Kernel, Output, Step, Upload, Work
+from hybrid_compute.shared import SharedArray
 from hybrid_compute.tasks import AnyTask
 from tests.faults.watching import wait_until
 from tests.gpu import shaders
@@ -59,6 +61,44 @@ def on(device: Device, array: Any) -> GpuArray:
 
 def floats(count: int) -> Any:
     return np.random.default_rng(count).random(count, dtype=np.float32)
+
+
+@pytest.fixture
+def shared() -> Iterator[SharedArray]:
+    """A mebibyte of shared memory."""
+    if sys.platform != "linux":
+        pytest.skip("memory shared by all places needs Linux")
+    with SharedArray(1 << 18, np.float32) as array, array.writing() as values:
+        values[:] = 3
+        yield array
+
+
+def copies(device: Device, do: Callable[[], object]) -> tuple[float, float]:
+    """How often a mebibyte was copied for this: by the processor, and by the device."""
+    before = device.copied
+    do()
+    by_host, by_device = (now - then for now, then in zip(device.copied, before, strict=True))
+    return by_host / (1 << 20), by_device / (1 << 20)
+
+
+# Copies.
+
+
+def test_shared_memory_goes_to_a_device_by_one_copy(device: Device, shared: SharedArray) -> None:
+    """By the processor, out of it. Where that cannot write what shaders use, the device copies it once more."""
+    more = 0 if device.memory and device.memory.direct else 1
+    arrays: list[GpuArray] = []
+    assert copies(device, lambda: arrays.append(on(device, shared))) == (1, more)
+    assert copies(device, lambda: np.asarray(arrays[0])) == (1, more)
+    np.testing.assert_array_equal(np.asarray(arrays[0]), shared.values)
+
+
+def test_shared_memory_is_an_argument_by_one_copy(device: Device, shared: SharedArray) -> None:
+    """And one for the result; what else goes along is some bytes."""
+    more = 0 if device.memory and device.memory.direct else 1
+    by_host, by_device = copies(device, lambda: run(device, shaders.along, shared.values, 2.0, 1.0))
+    assert by_host == pytest.approx(2, abs=0.01)
+    assert by_device == pytest.approx(2 * more, abs=0.01)
 
 
 # Results.

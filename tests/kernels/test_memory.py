@@ -13,11 +13,12 @@ import pytest
 
 from hybrid_compute import BlockingRuntime, WorkerBackend, empty, kernels, task
 from hybrid_compute.errors import LimitExceeded
-from hybrid_compute.kernels import Array, Array2, f64, i64, kernel, sharing
+from hybrid_compute.kernels import Array, Array2, KernelError, f64, i64, kernel, sharing
 from hybrid_compute.kernels.memory import SIZE, LinearMemory
 from hybrid_compute.kernels.process import machine
 from hybrid_compute.kernels.regions import Regions
 from hybrid_compute.kernels.visits import Visit, union
+from hybrid_compute.shared import SharedArray
 
 pytest.importorskip("wasmtime")
 linux = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="segments have no descriptors here")
@@ -136,6 +137,24 @@ def test_an_array_in_shared_memory_is_used_where_it_is() -> None:
         assert grid[9, 3] == 7
         with pytest.raises(IndexError):
             put(grid, 10, 0, 1)
+
+
+@linux
+def test_a_shared_array_is_used_where_it_is() -> None:
+    """By its lease: what lies outside of one is read-only, and a kernel that stores into it refuses."""
+    before = memory().used, memory().sharing.mapped
+    with SharedArray(1000) as x, SharedArray(1000) as y:
+        with x.writing() as values:
+            fill(0, 1000, 0.5, values)
+        with x.reading() as values, y.writing() as sums:
+            assert not is_copied(values, sums)
+            add(values[:500], sums[500:])
+        assert y.values[500:].tolist() == [number + 0.5 for number in range(500)]
+        with pytest.raises(KernelError, match="can only be read"):
+            fill(0, 1, 0.5, y.values)
+    del x, y, values, sums
+    gc.collect()
+    assert (memory().used, memory().sharing.mapped) == before
 
 
 @linux

@@ -179,7 +179,8 @@ def test_threads_do_not_get_in_each_others_way() -> None:
 
 def test_the_gil_is_released() -> None:
     """While one thread is in a kernel, another one goes on."""
-    thread = threading.Thread(target=lambda: spin(300_000_000))
+    spin(1)  # compiled: that would give others their turns too
+    thread = threading.Thread(target=spin, args=(300_000_000,))
     thread.start()
     turns = 0
     while thread.is_alive():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,8 +22,8 @@ from hybrid_compute.backends.wasm import WasmBackend
 from hybrid_compute.backends.worker import WorkerBackend
 from hybrid_compute.errors import LimitExceeded, TaskFailed, TaskTimeout
 from hybrid_compute.runtime import Runtime
-from hybrid_compute.sandbox import run_python
-from hybrid_compute.sandbox.functions import shared
+from hybrid_compute.sandbox import Limits, Sandbox, run_python
+from hybrid_compute.sandbox.shared import shared
 from hybrid_compute.sandbox.source import source_of
 from hybrid_compute.tasks import Task, task
 from tests.cli.command import COMMAND, hybrid_compute
@@ -120,6 +121,51 @@ async def test_other_places_tell_the_limit_as_the_cause(place: Callable[[], Back
     assert isinstance(caught.value.__cause__, LimitExceeded)
 
 
+def price(item: str, count: int = 1) -> float:
+    """What so many cost.
+
+    In euros.
+    """
+    return {"apple": 0.5}[item] * count
+
+
+SMALL = Sandbox(limits=Limits(time=0.3, memory=64 << 20), grants={"price": price}, seed=7, ready=0)
+calculate = SMALL.task("calculate")
+
+
+@task(sandbox=SMALL)
+def costs(items: list[str]) -> float:
+    while not items:
+        pass
+    return sum(price(item) for item in items)
+
+
+@pytest.mark.parametrize("place", PLACES, ids=["local", "wasm", "worker"])
+async def test_a_task_has_the_limits_grants_and_seed_of_its_sandbox(place: Callable[[], Backend]) -> None:
+    """Of the function or the program, wherever it runs; a worker has a sandbox of its own that is the same."""
+    async with Runtime([place()]) as rt:
+        assert await rt.run(costs, ["apple", "apple"]) == 1.0
+        assert await rt.run(calculate, "result = price('apple', count=input)", 3) == 1.5
+        rolled = "import random; result = random.random()"
+        assert await rt.run(calculate, rolled) == SMALL.run(rolled) != run_python(rolled)
+        for call in (costs, []), (calculate, "while True: pass"):
+            with pytest.raises((LimitExceeded, TaskFailed), match=r"its limit of time is 0\.3 s \(Limits\.time\)"):
+                await rt.run(*call)
+
+
+def test_the_description_of_a_tool_says_what_it_may_call() -> None:
+    assert calculate.name == "calculate"
+    assert "\n    price(item: str, count: int = 1) -> float: What so many cost.\n" in (calculate.fn.__doc__ or "")
+    assert "may call" not in (run_python.fn.__doc__ or "")
+
+
+def test_a_sandbox_travels_as_what_it_was_made_of() -> None:
+    """Once to each process, however many calls there are."""
+    once, twice = (pickle.loads(pickle.dumps(SMALL)) for _ in range(2))
+    assert once is twice is not SMALL
+    assert (once.limits, once.grants["price"].fn) == (SMALL.limits, price)
+
+
 TABLE = {"a": 1}
 
 
@@ -176,7 +222,7 @@ def test_importing_it_loads_no_engine() -> None:
 def test_run_python_is_a_task_that_travels_by_its_name() -> None:
     """Like any task of a module."""
     assert isinstance(run_python, Task)
-    assert run_python.reference == ("hybrid_compute.sandbox.functions", "run_python")
+    assert run_python.reference == ("hybrid_compute.sandbox.shared", "run_python")
     assert run_python.tool
 
 

@@ -280,6 +280,7 @@ async def test_no_good_call_is_lost_among_hostile_ones() -> None:
     def lie() -> str: ...
 
     hostile.append(BAD.task(export="endless")(lie))
+    before = set(threading.enumerate())
     async with opened(threads=3) as backend:
         calls = []
         for number in range(300):
@@ -289,7 +290,9 @@ async def test_no_good_call_is_lost_among_hostile_ones() -> None:
         assert outcomes[::2] == list(range(1, 301))
         assert {type(each) for each in outcomes[1::2]} == {LimitExceeded, TaskFailed}
         assert not watch.running
-        assert threading.active_count() < 20
+        made = [thread.name for thread in threading.enumerate() if thread not in before]
+        assert len(made) <= 3 + 1 + 1, "three threads, one for the quick, and the watch"
+        assert all(name.startswith("hybrid-compute-wasm") for name in made)
 
 
 async def test_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

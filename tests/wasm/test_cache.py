@@ -1,10 +1,12 @@
 """The cache of compiled code: found again, private, and never believed."""
 
 import errno
+import gc
 import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -168,6 +170,29 @@ def test_what_was_not_used_for_longest_makes_room(tmp_path: Path) -> None:
     assert [name for name in "abcde" if cache.find(name)] == ["e"]
 
 
+def test_a_file_whose_writer_was_killed_goes(cache: Cache) -> None:
+    """One that is being written stays."""
+    for name, age in ((".new-dead", 7200), (".new-busy", 60)):
+        path = cache.folder / name
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - age,) * 2)
+    cache.store(NAME, b"code")
+    assert sorted(path.name for path in cache.folder.iterdir()) == [".new-busy", NAME, f"{NAME}.note", "key"]
+
+
+def test_only_so_many_digests_are_remembered(cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "MOST_SEEN", 2)
+    read: list[str] = []
+
+    for name in "abc":
+        (tmp_path / name).touch()
+    for name in "abcbca":
+        assert cache.digest_of(tmp_path / name, lambda name=name: read.append(name) or name) == name
+        for note in cache.folder.glob("*.seen"):  # so that each is older than the next, however coarse the clock is
+            os.utime(note, ns=(0, note.stat().st_mtime_ns - 10**9))
+    assert read == ["a", "b", "c", "a"]
+
+
 def test_a_full_disk_is_no_failure(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     """The code is used as it is; half of a file is never left."""
 
@@ -205,6 +230,23 @@ def test_another_way_of_compiling_is_another_file(home: Path, monkeypatch: pytes
         assert module(12).task("run", **options)() == 12
     assert len(done) == 4
     assert len(list(home.glob("*.note"))) == 4
+
+
+@pytest.mark.parametrize("part", range(4), ids=["wasmtime", "machine", "system", "processor"])
+def test_code_for_another_version_or_processor_is_another_file(
+    home: Path, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    """What was compiled for those is never run, though it is there."""
+    done = compilations(monkeypatch)
+    here = cache_module.machine()
+    compiled = []
+    for there in (here, (*here[:part], "another", *here[part + 1 :]), here):
+        monkeypatch.setattr(cache_module, "machine", lambda there=there: there)
+        assert module(30 + part).task("run")() == 30 + part
+        gc.collect()  # while there is a task of it, the process knows the code
+        compiled.append(len(done))
+    assert compiled == [1, 2, 2]
+    assert len(list(home.glob("*.note"))) == 2
 
 
 def test_the_next_process_compiles_nothing(home: Path) -> None:

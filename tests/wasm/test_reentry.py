@@ -136,12 +136,12 @@ def test_a_guest_whose_function_forks_is_limited_in_the_child() -> None:
         try:
             waiting()
         except Exception as error:
-            print(type(error).__name__, flush=True)
-        if not child:
-            os._exit(0)
-        print(os.waitstatus_to_exitcode(os.wait()[1]))
+            told = type(error).__name__
+        ended = os.waitstatus_to_exitcode(os.wait()[1]) if child else "in the child"
+        print(told, ended, flush=True)
+        os._exit(0)
     """)
-    assert (out, err, code) == ("LimitExceeded\nLimitExceeded\n0\n", "", 0)
+    assert (out, err, code) == ("LimitExceeded in the child\nLimitExceeded 0\n", "", 0)
 
 
 @pytest.mark.parametrize("how", ["fresh", "kept", "instance"])

@@ -30,6 +30,7 @@ from hybrid_compute.errors import (
 from hybrid_compute.gpu.adapters import Adapter, choose
 from hybrid_compute.gpu.errors import InvalidShader
 from hybrid_compute.gpu.facts import FRAME, Facts
+from hybrid_compute.gpu.memory import Copied
 from hybrid_compute.gpu.shader_errors import is_lost
 from hybrid_compute.gpu.work import Kept, Resident, Work
 
@@ -137,6 +138,12 @@ class Device:
         left = self._left()
         self._inbox.put(None)
         return left
+
+    @property
+    def copied(self) -> Copied:
+        """What was copied on the way to it and back, since it was opened."""
+        memory = self.memory
+        return Copied(memory.by_host, memory.by_device) if memory is not None else Copied(0, 0)
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until it has ended. Whether it has."""

@@ -147,16 +147,16 @@ class Frame:
             for place in work.places:
                 kind = type(place)
                 if kind is Upload:
-                    _write(view, place.offset, place.array)  # type: ignore[attr-defined]
+                    self._write(view, place.offset, place, place.array)  # type: ignore[attr-defined]
                 elif kind is Uniform:
                     view[place.offset : place.offset + place.nbytes] = place.data  # type: ignore[attr-defined]
                 elif isinstance(place, Output) and place.initial is not None:
                     if self._is_near(place):
                         self._write_there(place)
                     else:
-                        _write(view, place.staged, place.initial)
+                        self._write(view, place.staged, place, place.initial)
         for constant in self._constants:
-            _write(view, constant.staged, constant.array)
+            self._write(view, constant.staged, constant, constant.array)
         if up.size:
             up.close()
 
@@ -167,7 +167,7 @@ class Frame:
     def _write_there(self, place: Output) -> None:
         raw, size = place.buffer.raw, place.nbytes
         self._wait([self._mappings.ask(raw, native.WRITE, size)])
-        _write(native.mapped(self._device, raw, size), 0, place.initial)
+        self._write(native.mapped(self._device, raw, size), 0, place, place.initial)
         native.unmap(raw)
 
     def _read_there(self, place: Fetch) -> Any:
@@ -175,7 +175,7 @@ class Frame:
         raw, size = place.source.buffer.raw, place.nbytes
         self._wait([self._mappings.ask(raw, native.READ, size)])
         try:
-            return _result(native.mapped(self._device, raw, size), place)
+            return self._read(native.mapped(self._device, raw, size), place)
         finally:
             native.unmap(raw)
 
@@ -185,27 +185,25 @@ class Frame:
         assert up.device is not None
         assert down.device is not None
         if up.seen and up.host is not up.device:
-            native.copy(encoder, up.host.raw, 0, up.device.raw, 0, _words(up.seen))
+            self._copy(encoder, up.host.raw, 0, up.device.raw, 0, _words(up.seen))
         for constant in self._constants:
-            native.copy(encoder, up.host.raw, constant.staged, constant.buffer.raw, 0, constant.nbytes)
+            self._copy(encoder, up.host.raw, constant.staged, constant.buffer.raw, 0, constant.nbytes)
         if down.seen:
             native.clear(encoder, down.device.raw, 0, _words(down.seen))
         for work in works:
             for place in work.places:
                 if isinstance(place, Output) and place.initial is not None:
                     if not self._is_near(place):
-                        native.copy(encoder, up.host.raw, place.staged, place.buffer.raw, place.offset, place.nbytes)
+                        self._copy(encoder, up.host.raw, place.staged, place.buffer.raw, place.offset, place.nbytes)
                 elif type(place) is Kept and not place.written:
                     native.clear(encoder, place.buffer.raw, 0, place.nbytes)
 
     def _encode_steps(self, encoder: Any, steps: Iterable[Step]) -> None:
-        compute = None
-        pipelines, set_pipeline, set_group, dispatch = (
-            self._pipelines,
-            native.set_pipeline,
-            native.set_group,
-            native.dispatch,
-        )
+        """The loop that decides what a dispatch costs the host: nothing is set that is set already."""
+        compute: Any = None
+        kernel = pipeline = group = None
+        group_of = self._pipelines.group
+        set_pipeline, set_group, dispatch, nothing = native.set_pipeline, native.set_group, native.dispatch, native.NULL
         for step in steps:
             if step.cleared:
                 if compute is not None:
@@ -214,10 +212,15 @@ class Frame:
                 for place in step.cleared:
                     native.clear(encoder, place.buffer.raw, place.offset, place.nbytes)
             if compute is None:
-                compute = native.begin_pass(encoder)
-            pipeline = pipelines[step.kernel]
-            set_pipeline(compute, pipeline.raw)
-            set_group(compute, 0, pipelines.group(pipeline, step.places), 0, native.NULL)
+                compute, kernel, group = native.begin_pass(encoder), None, None
+            if step.kernel is not kernel or pipeline is None:
+                kernel = step.kernel
+                pipeline = self._pipelines[kernel]
+                set_pipeline(compute, pipeline.raw)
+            needed = group_of(pipeline, step.places)
+            if needed is not group:
+                group = needed
+                set_group(compute, 0, group, 0, nothing)
             dispatch(compute, *step.groups)
         if compute is not None:
             native.end_pass(compute)
@@ -227,12 +230,12 @@ class Frame:
         assert down.host is not None
         assert down.device is not None
         if down.seen and down.host is not down.device:
-            native.copy(encoder, down.device.raw, 0, down.host.raw, 0, _words(down.seen))
+            self._copy(encoder, down.device.raw, 0, down.host.raw, 0, _words(down.seen))
         for work in works:
             for place in work.places:
                 if type(place) is Fetch and not self._is_near(place):
                     source = place.source
-                    native.copy(encoder, source.buffer.raw, source.offset, down.host.raw, place.offset, place.nbytes)
+                    self._copy(encoder, source.buffer.raw, source.offset, down.host.raw, place.offset, place.nbytes)
 
     def _ask_for_mappings(self) -> None:
         up, down = self._up, self._down
@@ -265,7 +268,21 @@ class Frame:
             return place
         if type(place) is Fetch and self._is_near(place):
             return self._read_there(place)
+        return self._read(view, place)
+
+    # What is copied, and counted.
+
+    def _write(self, view: memoryview, offset: int, place: Place, array: Any) -> None:
+        self._memory.by_host += place.nbytes
+        _write(view, offset, array)
+
+    def _read(self, view: memoryview, place: Output) -> Any:
+        self._memory.by_host += place.nbytes
         return _result(view, place)
+
+    def _copy(self, encoder: Any, source: Any, start: int, target: Any, offset: int, nbytes: int) -> None:
+        self._memory.by_device += nbytes
+        native.copy(encoder, source, start, target, offset, nbytes)
 
     def _wait(self, asked: list[int]) -> None:
         while not self._mappings.are_done(asked):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
 from hybrid_compute.errors import LimitExceeded
 from hybrid_compute.gpu.constants import Constants
@@ -15,6 +15,16 @@ from hybrid_compute.gpu.constants import Constants
 _LEAST = 256
 MAP_READ, MAP_WRITE, COPY_SRC, COPY_DST, UNIFORM, STORAGE = 0x1, 0x2, 0x4, 0x8, 0x40, 0x80
 """How a buffer is used: https://www.w3.org/TR/webgpu/#buffer-usage."""
+
+
+class Copied(NamedTuple):
+    """Bytes that were copied on the way to a device and back: by the processor, and by the device itself.
+
+    Where the processor writes and reads what shaders use, the device copies nothing.
+    """
+
+    by_host: int
+    by_device: int
 
 
 class Buffer:
@@ -41,6 +51,8 @@ class Memory:
         self.used = 0
         """Bytes of all buffers that there are, those that wait to be used again among them."""
         self.direct = direct
+        self.by_host = self.by_device = 0
+        """Bytes that were copied on the way here and back, by whom."""
         self._usage = STORAGE | COPY_DST | COPY_SRC | (MAP_READ | MAP_WRITE if direct else 0)
         self._device = device
         self.raw = device._internal

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from hybrid_compute.gpu import native
@@ -36,7 +36,7 @@ class Pipelines:
         self._raw = device._internal
         self._known: dict[Kernel, Pipeline] = {}
         self._by_source: dict[tuple[str, str], Pipeline] = {}
-        self._groups: dict[tuple[int, ...], Any] = {}
+        self._groups: dict[object, Any] = {}
 
     def __getitem__(self, kernel: Kernel) -> Pipeline:
         """Compiled now, if it was not. Raises `InvalidShader`, and `wgpu.GPUError` where the device is lost."""
@@ -73,7 +73,9 @@ class Pipelines:
 
     def group(self, pipeline: Pipeline, places: Sequence[Place]) -> Any:
         """A bind group that binds these places, in the order of the bindings."""
-        key = (pipeline.number, *(number for place in places for number in _identity(place)))
+        key: object = pipeline.number
+        for place in places:
+            key = key, place.buffer.number, place.offset, place.nbytes
         known = self._groups.get(key)
         if known is None:
             if len(self._groups) >= _MOST_GROUPS:
@@ -90,9 +92,3 @@ class Pipelines:
         for group in self._groups.values():
             native.release_group(group)
         self._groups.clear()
-
-
-def _identity(place: Place) -> Iterator[int]:
-    yield place.buffer.number
-    yield place.offset
-    yield place.nbytes

@@ -13,7 +13,6 @@ from sys import getrecursionlimit
 from typing import TYPE_CHECKING, Any
 
 import wasmtime
-from wasmtime import _bindings as c
 
 from hybrid_compute.errors import LimitExceeded
 from hybrid_compute.kernels import limits, stacks
@@ -25,10 +24,6 @@ from hybrid_compute.wasm.stack import occupied
 
 if TYPE_CHECKING:
     from hybrid_compute.kernels.emit import Module
-
-# Of wasmtime_trap_code_enum.
-_OVERFLOW = 0
-_OUT_OF_FUEL = 11
 
 
 class Program:
@@ -73,6 +68,7 @@ class Instance:
     def __init__(self, program: Program) -> None:
         self._program = program
         self._store = store = wasmtime.Store(program.engine)
+        self._context: int = capi.store_context(capi.pointer(store))
         self._error: BaseException | None = None
         self._callbacks: list[Any] = []
         self._ticks = 0
@@ -87,7 +83,7 @@ class Instance:
         self.slots = ctypes.create_string_buffer(program.size)
         self._trap = ctypes.c_void_p()
         self._arguments = (
-            ctypes.cast(store._context(), ctypes.c_void_p).value,
+            self._context,
             ctypes.addressof(self._function),
             ctypes.addressof(self.slots),
             program.size // 16,
@@ -149,27 +145,23 @@ class Instance:
                 return unknown
             raised.add_note(f"in the kernel {self._program.name}")
             return raised
-        trap = ctypes.cast(self._trap.value or 0, ctypes.POINTER(c.wasm_trap_t))
+        code = capi.taken_trap(self._trap.value or 0).trap_code
         self._trap.value = None
-        code = c.wasmtime_trap_code_t()
-        known = c.wasmtime_trap_code(trap, ctypes.byref(code))
-        c.wasm_trap_delete(trap)
-        if known and code.value == _OVERFLOW:
+        if code == wasmtime.TrapCode.STACK_OVERFLOW:
             return RecursionError(
                 f"the kernel {self._program.name} calls itself too deeply: it has {stacks.MOST >> 10} KiB"
             )
-        if known and code.value == _OUT_OF_FUEL:
+        if code == wasmtime.TrapCode.OUT_OF_FUEL:
             return LimitExceeded(
                 f"the kernel {self._program.name} used up its fuel, {self._program.fuel} units", started=True
             )
-        return self._blamed(code.value)
+        return self._blamed(code)
 
-    def _blamed(self, code: int) -> Exception:
+    def _blamed(self, code: wasmtime.TrapCode | None) -> Exception:
         number = self._value("site")
         if not 0 < number <= len(self._program.sites):
-            return RuntimeError(
-                f"the kernel {self._program.name} came to a trap ({code}) that it should not have: a bug here"
-            )
+            named = "no code" if code is None else code.name
+            return RuntimeError(f"the kernel {self._program.name} came to a trap ({named}) by a bug of the compiler")
         site = self._program.sites[number - 1]
         error = site.error(site.text.format(index=self._value("index"), length=self._value("length")))
         error.add_note(f"in a kernel, {site.where}")
@@ -186,7 +178,7 @@ class Instance:
         """A function of Python's that the kernel may call. What it raises waits until the kernel has been left."""
         fields = ["f64" if letter == "f" else "i64" for letter in letters]
 
-        @capi.callback(c.wasmtime_func_unchecked_callback_t)
+        @capi.callback(capi.SlotsFunction)
         def call(_env: Any, _caller: Any, values: Any, _count: int) -> int:
             try:
                 values[0].f64 = function(*[getattr(values[index], field) for index, field in enumerate(fields)])
@@ -198,9 +190,5 @@ class Instance:
 
         types = {"f": wasmtime.ValType.f64, "i": wasmtime.ValType.i64}
         type = wasmtime.FuncType([types[letter]() for letter in letters], [wasmtime.ValType.f64()])
-        made = c.wasmtime_func_t()
-        c.wasmtime_func_new_unchecked(
-            self._store._context(), type.ptr(), call, None, capi.NO_FINALIZER, ctypes.byref(made)
-        )
         self._callbacks.append(call)
-        return wasmtime.Func._from_raw(made)
+        return capi.new_function(self._context, type, call)

@@ -1,11 +1,11 @@
-"""Shared memory where kernels work: the segments of an arena, mapped a second time among their addresses.
+"""Shared memory where kernels work: segments of arenas and blocks of shared arrays, mapped a second time.
 
-    arena     an array in a segment of memory that several processes see
-                  │ the same pages
-    kernels   0 ... region ... region ... 4 GiB
+    elsewhere   an array in memory that several processes see
+                    │ the same pages
+    kernels     0 ... region ... region ... 4 GiB
 
-So a kernel uses an array that a worker was lent, or that `empty` made there, without a copy. The second mapping is made
-when an array of the segment is first met, and ends with the first one, whose last user may be any view of the memory.
+So a kernel uses an array that a worker was lent, that `empty` made there, or that is shared, without a copy. The second
+mapping is made when an array in that memory is first met, and ends with the first one, whose last user may be any view.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 
 from hybrid_compute.errors import BackendUnavailable, LimitExceeded
-from hybrid_compute.links.arena import Arena, Segment, arenas
+from hybrid_compute.links.arena import arenas
+from hybrid_compute.shared.block import block_at
 from hybrid_compute.wasm import mappings
 
 MOST = 1 << 31
@@ -48,56 +50,57 @@ class Sharing:
             located = arena.locate(address, size)
             if located is not None:
                 segment, offset = located
-                place = self._places.get(id(segment.map)) or self._map(arena, segment)
+                place = self._place_of(segment.map, segment.size, partial(arena.duplicate, segment))
                 return None if place is None else place + offset
-        return None
+        block = block_at(address, size)
+        if block is None:
+            return None
+        place = self._place_of(block.map, len(block.map), block.duplicate)
+        return None if place is None else place + address - block.base
 
     def end(self, region: int) -> None:
         """This region is given up: if there is a mapping in it, that is private memory again."""
         if region in self._regions:
             place, size = self._regions[region]
-            _place(self._base + place, size)
+            mappings.place(self._base + place, size, usable=True)
             del self._regions[region]
 
     def after_fork(self) -> None:
         """In a child nobody holds the lock."""
         self._lock = threading.Lock()
 
-    def _map(self, arena: Arena, segment: Segment) -> int | None:
+    def _place_of(self, memory: mmap.mmap, size: int, duplicate: Callable[[], int]) -> int | None:
+        """Where this memory is. `duplicate` gives a descriptor of it, or -1."""
+        return self._places.get(id(memory)) or self._map(memory, size, duplicate)
+
+    def _map(self, memory: mmap.mmap, size: int, duplicate: Callable[[], int]) -> int | None:
         with self._lock:
-            if id(segment.map) in self._places:
-                return self._places[id(segment.map)]
-            descriptor = arena.duplicate(segment) if self.mapped + segment.size <= MOST else -1
+            if id(memory) in self._places:
+                return self._places[id(memory)]
+            descriptor = duplicate() if self.mapped + size <= MOST else -1
             if descriptor < 0:
                 return None
             try:
-                return self._map_descriptor(segment, descriptor)
+                return self._map_descriptor(memory, size, descriptor)
             except (BackendUnavailable, LimitExceeded):
                 return None
             finally:
                 os.close(descriptor)
 
-    def _map_descriptor(self, segment: Segment, descriptor: int) -> int:
-        region = self._allocate(segment.size + mmap.PAGESIZE)
+    def _map_descriptor(self, memory: mmap.mmap, size: int, descriptor: int) -> int:
+        region = self._allocate(size + mmap.PAGESIZE)
         place = -(-region // mmap.PAGESIZE) * mmap.PAGESIZE
         try:
-            _place(self._base + place, segment.size, descriptor)
+            mappings.place(self._base + place, size, descriptor, usable=True)
         except BackendUnavailable:
             self._release(region)
             raise
-        self._regions[region] = place, segment.size
-        self._places[id(segment.map)] = place
-        weakref.finalize(segment.map, self._forget, id(segment.map), region).atexit = False
+        self._regions[region] = place, size
+        self._places[id(memory)] = place
+        weakref.finalize(memory, self._forget, id(memory), region).atexit = False
         return place
 
     def _forget(self, key: int, region: int) -> None:
         """The first mapping has gone. This may be called anywhere, also while the locks are held."""
         self._places.pop(key, None)
         self._release(region)
-
-
-def _place(address: int, size: int, descriptor: int = -1) -> None:
-    """Have the memory of a file exactly there, or else private memory. Raises `BackendUnavailable`."""
-    mappings.place(address, size, descriptor)
-    if not mappings.protect(address, size, usable=True):
-        raise BackendUnavailable(f"{size} bytes of shared memory cannot be mapped for kernels: mprotect refuses")

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hybrid_compute.sandbox.functions import run_python
 from hybrid_compute.sandbox.limits import Limits
+from hybrid_compute.sandbox.shared import run_python
 
 if TYPE_CHECKING:
     from hybrid_compute.sandbox.answers import Outcome as Outcome

@@ -1,45 +1,52 @@
-"""Functions and programs that run in a sandbox wherever they are called: `run_python`, and `@task(sandbox=True)`.
+"""Functions and programs that run in a sandbox wherever they are called.
 
-Importing this loads no wasmtime; the first call does.
+Importing this loads no wasmtime; the first call does, since it is then that a sandbox has to be there.
 """
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 import msgspec
 
-from hybrid_compute.errors import BackendUnavailable, TaskFailed
+from hybrid_compute.errors import TaskFailed
+from hybrid_compute.sandbox.grants import told
 from hybrid_compute.sandbox.source import source_of
 from hybrid_compute.sandbox.values import types_in
 from hybrid_compute.schema import output_type, result_from_value
-from hybrid_compute.tasks import Task, task
+from hybrid_compute.tasks import AnyTask, Task, task
 from hybrid_compute.wasm.contained import Contained
 
 if TYPE_CHECKING:
     from types import CodeType
 
-    from hybrid_compute.sandbox.sandbox import Sandbox
+    from hybrid_compute.sandbox.answers import Outcome
     from hybrid_compute.wasm.leash import Leash
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@functools.lru_cache(maxsize=1)
-def shared() -> Sandbox:
-    """The sandbox of all tasks of this process. Raises `BackendUnavailable` if there is no wasmtime."""
-    try:
-        from hybrid_compute.sandbox.sandbox import Sandbox
-    except ImportError as error:
-        raise BackendUnavailable(
-            f"sandboxes need wasmtime, which is not there ({error}): pip install 'hybrid-compute[sandbox]'",
-            backend="wasm",
-        ) from error
-    return Sandbox()
+class Runs(Protocol):
+    """What is needed of a `Sandbox` here."""
+
+    def execute(self, source: str, input: Any = None, *, leash: Leash | None = None) -> Outcome: ...
+
+    def call(
+        self,
+        source: str,
+        function: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        *,
+        returns: Sequence[str],
+        leash: Leash | None,
+    ) -> Any: ...
+
+    def prepare(self) -> None: ...
 
 
 def is_ready() -> bool:
@@ -56,10 +63,11 @@ class SandboxedFunction(Contained, Generic[P, R]):
     does, and `TaskFailed` as well if the result is not of the type that it says.
     """
 
-    def __init__(self, fn: Callable[P, R]) -> None:
+    def __init__(self, fn: Callable[P, R], sandbox: Callable[[], Runs], granted: Iterable[str] = ()) -> None:
         functools.update_wrapper(self, fn)
         self.__name__: str = fn.__name__  # for the type checker
-        self.source = source_of(fn)
+        self.source = source_of(fn, granted)
+        self._sandbox = sandbox
         self._fn = fn
         self._checked = Task(fn)
 
@@ -72,7 +80,7 @@ class SandboxedFunction(Contained, Generic[P, R]):
         return result
 
     def run(self, leash: Leash | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        result = shared().call(self.source, self.__name__, args, kwargs, returns=self._returns, leash=leash)
+        result = self._sandbox().call(self.source, self.__name__, args, kwargs, returns=self._returns, leash=leash)
         try:
             return result_from_value(self._checked, result)
         except (msgspec.MsgspecError, TypeError) as error:
@@ -84,7 +92,7 @@ class SandboxedFunction(Contained, Generic[P, R]):
         return sorted(set(types_in(output_type(self._checked))))
 
     def prepare(self) -> None:
-        shared().prepare()
+        self._sandbox().prepare()
 
     @property
     def __code__(self) -> CodeType:
@@ -96,10 +104,14 @@ class SandboxedFunction(Contained, Generic[P, R]):
         return f"<SandboxedFunction {self.__name__!r}>"
 
 
-class _RunPython(Contained):
-    def __init__(self, name: str, description: str) -> None:
+class Programs(Contained):
+    """Runs any program: what `run_python` is."""
+
+    def __init__(self, name: str, description: str, sandbox: Callable[[], Runs], module: str) -> None:
         self.__name__ = self.__qualname__ = name
+        self.__module__ = module
         self.__doc__ = description
+        self._sandbox = sandbox
 
     @property
     def is_ready(self) -> bool:
@@ -112,10 +124,10 @@ class _RunPython(Contained):
         return self._run(leash, *args, **kwargs)
 
     def _run(self, leash: Leash | None, source: str, input: Any = None) -> Any:
-        return shared().execute(source, input, leash=leash).result
+        return self._sandbox().execute(source, input, leash=leash).result
 
     def prepare(self) -> None:
-        shared().prepare()
+        self._sandbox().prepare()
 
 
 _WHAT_IT_DOES = """Run a Python program in a sandbox and get its answer.
@@ -124,4 +136,10 @@ The program finds its input in the variable `input`, and leaves its answer in th
 can say. Without a `result` the answer is what it printed. It has the standard library of Python 3.14, but no network,
 and no files but those that it writes. The clock stands at 1 January 2000.
 """
-run_python = task(tool=True, cost="cpu")(_RunPython("run_python", _WHAT_IT_DOES))
+
+
+def programs(sandbox: Callable[[], Runs], name: str, grants: Mapping[str, AnyTask], module: str = __name__) -> AnyTask:
+    """The task that runs them, which others may find in its `module`. Its description says what they may call."""
+    granted = "".join(f"\n    {told(*each)}" for each in grants.items())
+    description = f"{_WHAT_IT_DOES}\nIt may call these functions:\n{granted}\n" if granted else _WHAT_IT_DOES
+    return task(tool=True, cost="cpu")(Programs(name, description, sandbox, module))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from keyword import iskeyword
@@ -26,6 +27,12 @@ def tasks_of(grants: Mapping[str, Callable[..., Any]]) -> dict[str, AnyTask]:
         input_type(task)  # raises here what would otherwise be the program's fault
         found[name] = task
     return found
+
+
+def told(name: str, task: AnyTask) -> str:
+    """A granted function in one line: how it is called, and what it says of itself."""
+    summary = (inspect.getdoc(task.fn) or "").partition("\n")[0]
+    return f"{name}{inspect.signature(task.fn, eval_str=True)}" + (f": {summary}" if summary else "")
 
 
 def answer(grants: Mapping[str, AnyTask], name: str, arguments: str) -> str:

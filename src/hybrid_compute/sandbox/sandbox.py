@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, TypeVar
 
 from hybrid_compute.errors import BackendClosed, TaskTimeout
 from hybrid_compute.sandbox import grants as granting
 from hybrid_compute.sandbox import prepare as making
 from hybrid_compute.sandbox.answers import Outcome
 from hybrid_compute.sandbox.box import Box, Job
+from hybrid_compute.sandbox.functions import SandboxedFunction, programs
 from hybrid_compute.sandbox.interpreter import interpreter
 from hybrid_compute.sandbox.limits import Limits
 from hybrid_compute.sandbox.room import run_with_room, started
 from hybrid_compute.sandbox.worlds import World, fixed, real
+from hybrid_compute.tasks import AnyTask
 from hybrid_compute.wasm.leash import Leash
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Sandbox:
@@ -46,7 +52,8 @@ class Sandbox:
         ready: int = 2,
     ) -> None:
         self.limits = limits if limits is not None else Limits()
-        self._grants = granting.tasks_of(grants or {})
+        self._granted = tuple((grants or {}).items())
+        self.grants: Mapping[str, AnyTask] = granting.tasks_of(grants or {})
         self._deterministic = deterministic
         self._seed = seed
         self._running: set[Leash] = set()
@@ -86,7 +93,7 @@ class Sandbox:
         if timeout is not None:
             interpreter()  # its time is that of the program: to make this may take half a minute
             _limit(leash, timeout, name)
-        return self._execute(Job(source, input, files or {}, self._grants, self._world(), name), leash)
+        return self._execute(Job(source, input, files or {}, self.grants, self._world(), name), leash)
 
     def call(
         self,
@@ -104,12 +111,25 @@ class Sandbox:
         what is in it of the types that `returns` names is said in JSON's words.
         """
         given = {"args": [*args], "kwargs": dict(kwargs or {})}
-        job = Job(source, given, {}, self._grants, self._world(), function, function, returns)
+        job = Job(source, given, {}, self.grants, self._world(), function, function, returns)
         return self._execute(job, leash if leash is not None else Leash()).result
 
     def _execute(self, job: Job, leash: Leash) -> Outcome:
         self._insist_on_open()
         return run_with_room(lambda: self._run(job, leash))
+
+    def contain(self, fn: Callable[P, R]) -> SandboxedFunction[P, R]:
+        """The function, whose source runs in this sandbox from now on: what `@task(sandbox=box)` makes a task of."""
+        return SandboxedFunction(fn, self._itself, self.grants)
+
+    def task(self, name: str = "run_python") -> AnyTask:
+        """`run_python` in this sandbox: a task that runs a program within its limits and with its grants.
+
+        >>> box = Sandbox(limits=Limits(time=1.0), grants={"double": lambda x: 2 * x})
+        >>> box.task("calculate")("result = double(input)", 21)
+        42
+        """
+        return programs(self._itself, name, self.grants)
 
     @staticmethod
     def prepare(tell: Callable[[str], object] | None = None) -> None:
@@ -151,11 +171,26 @@ class Sandbox:
             leash.stop(BackendClosed("this sandbox was closed", backend="wasm", started=True))
         self._spare.close()
 
+    def _itself(self) -> Self:
+        """A function that travels, unlike `lambda: self`."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process there is one such sandbox, however often a task of it comes there."""
+        return _such, (self.limits, self._granted, self._deterministic, self._seed, self._spare.count)
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
+
+
+@functools.lru_cache(maxsize=16)
+def _such(
+    limits: Limits, grants: tuple[tuple[str, Callable[..., Any]], ...], deterministic: bool, seed: int, ready: int
+) -> Sandbox:
+    return Sandbox(limits=limits, grants=dict(grants), deterministic=deterministic, seed=seed, ready=ready)
 
 
 class Spare:
@@ -166,7 +201,7 @@ class Spare:
 
     def __init__(self, limits: Limits, count: int) -> None:
         self._limits = limits
-        self._count = count
+        self.count = count
         self._boxes: deque[Box] = deque()
         self._used: deque[Box] = deque()
         self._wanted = threading.Event()
@@ -181,7 +216,7 @@ class Spare:
     def take(self) -> Box:
         """One that is ready, or else a new one."""
         if self._process != os.getpid():  # a forked child: its parent's are not its own
-            self.__init__(self._limits, self._count)  # type: ignore[misc]
+            self.__init__(self._limits, self.count)  # type: ignore[misc]
         try:
             return self._boxes.popleft()
         except IndexError:
@@ -189,7 +224,7 @@ class Spare:
 
     def replace(self, used: Box) -> None:
         """This one is used up. There is time to make another one, now."""
-        if self._count and not self._closed and self._vacant.acquire(blocking=False):
+        if self.count and not self._closed and self._vacant.acquire(blocking=False):
             self._start()
         if self._thread is None or self._used:  # what a program took is not to pile up
             used.close()
@@ -213,7 +248,7 @@ class Spare:
             try:
                 while self._used:
                     self._used.popleft().close()
-                while len(self._boxes) < self._count and not self._closed:
+                while len(self._boxes) < self.count and not self._closed:
                     self._boxes.append(Box(interpreter(), self._limits))
             except Exception:  # who asks next tries it again, and is told
                 self._thread = None

@@ -10,13 +10,13 @@ import ast
 import builtins
 import dis
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import CodeType
 from typing import Any
 
 
-def source_of(fn: Callable[..., Any]) -> str:
-    """A program that defines the function, and nothing else.
+def source_of(fn: Callable[..., Any], granted: Iterable[str] = ()) -> str:
+    """A program that defines the function, and nothing else. What was `granted` is there too.
 
     Its lines have the numbers that they have in the file. Raises `TypeError` for a function that is not complete.
     """
@@ -31,7 +31,7 @@ def source_of(fn: Callable[..., Any]) -> str:
         raise TypeError(f"{name} cannot run in a sandbox: it is a generator, and there only a result comes out")
     around = lines[: lines[0] == _AROUND]
     kept = "".join([*around, *lines[definition.lineno - 1 :]])  # without what decorates it
-    _insist_on_complete(fn, kept, name)
+    _insist_on_complete(fn, kept, name, granted)
     before = "\n" * (first + definition.lineno - 2 - len(around))
     return f"{before}{kept}"
 
@@ -50,13 +50,13 @@ def _lines(fn: Callable[..., Any], name: str) -> tuple[list[str], int]:
     return ([_AROUND, *lines], first - 1) if lines[0][0].isspace() else (lines, first)
 
 
-def _insist_on_complete(fn: Callable[..., Any], source: str, name: str) -> None:
+def _insist_on_complete(fn: Callable[..., Any], source: str, name: str, granted: Iterable[str]) -> None:
     code: Any = getattr(fn, "__code__", None)
     if isinstance(code, CodeType) and code.co_freevars:
         raise _incomplete(name, sorted(code.co_freevars), "of the function around it")
     # Hints are not evaluated in there, so they may name anything.
     program = compile(f"from __future__ import annotations\n{source}", "<source>", "exec", dont_inherit=True)
-    known = {*vars(builtins), "__name__", name}
+    known = {*vars(builtins), "__name__", name, *granted}
     outside = sorted(set(_globals(program)) - known)
     if outside:
         raise _incomplete(name, outside, "of its module")

@@ -18,6 +18,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,6 +29,10 @@ from typing import Any
 
 MOST = 2 << 30
 """Bytes that are kept. Beyond them, what was not used for longest goes."""
+MOST_SEEN = 1000
+"""Files whose digests are remembered. Beyond them, those that were read longest ago are read again."""
+_ABANDONED = 3600
+"""Seconds after which a file that is still being written is one whose writer was killed."""
 _LONGEST = 800
 """Bytes of a note. Such a one cannot be nested too deeply to be read."""
 
@@ -76,14 +81,26 @@ class Cache:
         return path
 
     def _make_room(self, newest: Path) -> None:
-        """Discard what was not used for longest, until the rest fits."""
-        notes = sorted((note.stat().st_mtime_ns, note) for note in self.folder.glob("*.note"))
-        sizes = {note: note.with_suffix("").stat().st_size for _, note in notes if note.with_suffix("").exists()}
+        """Discard what was not used for longest, until the rest fits, and what nobody will use."""
+        notes = self._by_age("*.note")
+        sizes = {note: note.with_suffix("").stat().st_size for note in notes if note.with_suffix("").exists()}
         total = sum(sizes.values())
-        for _, note in notes:
+        for note in notes:
             if total > self._most and note.stem != newest.name:
                 total -= sizes.get(note, 0)
                 self.discard(note.stem)
+        for path in self.folder.glob(".new-*"):
+            with suppress(FileNotFoundError):  # it has its name by now
+                if time.time() - path.stat().st_mtime > _ABANDONED:
+                    path.unlink()
+
+    def _by_age(self, pattern: str) -> list[Path]:
+        """The files of such names, the oldest first. Another process may remove one at any moment."""
+        aged = []
+        for path in self.folder.glob(pattern):
+            with suppress(FileNotFoundError):
+                aged.append((path.stat().st_mtime_ns, path))
+        return [path for _, path in sorted(aged)]
 
     def digest_of(self, path: Path, read: Callable[[], str]) -> str:
         """The digest of some file: as it was when it was last `read`, if the system says that it is the same."""
@@ -99,6 +116,8 @@ class Cache:
         if _state(path.stat()) == before:  # nobody has written to it meanwhile
             with suppress(OSError):
                 self._write(note, digest, before)
+                for old in self._by_age("*.seen")[:-MOST_SEEN]:
+                    old.unlink(missing_ok=True)
         return digest
 
     def discard(self, name: str) -> None:

@@ -2,8 +2,7 @@
 
 They come from the library that the wheel ships. Pointers are plain integers, and an error is a pointer that is not
 None. The wheel promises none of this, hence the version in `pyproject.toml` is held still, and
-`tests/wasm/test_capi.py` tries every one of those here and of `components/api.py`. What kernels use besides, by the
-wheel's own bindings, their tests try.
+`tests/wasm/test_capi.py` tries every one of those here and of `components/api.py`.
 
 `quick` functions keep the interpreter lock: they take less time than giving it up. Whatever may run code of a guest
 gives it up.
@@ -98,12 +97,15 @@ EpochCallback = ctypes.CFUNCTYPE(c_size_t, c_void_p, c_void_p, ctypes.POINTER(c_
 Finalizer = ctypes.CFUNCTYPE(None, c_void_p)
 NO_FINALIZER = ctypes.cast(0, Finalizer)
 HostFunction = ctypes.CFUNCTYPE(c_size_t, c_void_p, c_void_p, c_void_p, c_size_t)
+SlotsFunction: Any = c.wasmtime_func_unchecked_callback_t
+"""The same, for one that looks at its slots as the numbers that they are."""
 
 epoch_callback = _quick("wasmtime_store_epoch_deadline_callback", None, c_void_p, EpochCallback, c_void_p, Finalizer)
 linker_define = _quick(
     "wasmtime_linker_define_func_unchecked",
     c_void_p, c_void_p, c_char_p, c_size_t, c_char_p, c_size_t, c_void_p, HostFunction, c_void_p, Finalizer,
 )  # fmt: skip
+func_new = _quick("wasmtime_func_new_unchecked", None, c_void_p, c_void_p, SlotsFunction, c_void_p, Finalizer, c_void_p)
 
 
 def callback(type: Any) -> Callable[[Callable[..., int | None]], Any]:
@@ -135,6 +137,13 @@ def pointer(managed: Any) -> int:
     value = ctypes.cast(managed.ptr(), c_void_p).value
     assert value is not None
     return value
+
+
+def new_function(context: int, type: wasmtime.FuncType, call: Any) -> wasmtime.Func:
+    """A function for one store, from a `SlotsFunction`. That must live as long as the store."""
+    made = c.wasmtime_func_t()
+    func_new(context, pointer(type), call, None, NO_FINALIZER, ctypes.byref(made))
+    return wasmtime.Func._from_raw(made)
 
 
 def taken_error(error: int) -> wasmtime.WasmtimeError:

@@ -146,7 +146,7 @@ class Guest(Housed):
         return self.room.denial or (self._wanted.denial() if self._wanted is not None else None)
 
     def _failure(self, error: int | None) -> BaseException:
-        told = self.leash.taken() or memories.interruption()
+        told = self.told()
         trap = capi.taken_trap(self.trap.value) if self.trap.value else None
         self.trap.value = None
         failed = capi.taken_error(error) if error else None

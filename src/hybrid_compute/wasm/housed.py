@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hybrid_compute.errors import LimitExceeded
+from hybrid_compute.wasm import memories
 from hybrid_compute.wasm.engines import Engine
 from hybrid_compute.wasm.held import Held
 from hybrid_compute.wasm.leash import Leash
@@ -29,7 +30,7 @@ class Housed(Held):
 
     def begin(self, leash: Leash) -> None:
         self.host_calls = 0
-        self.room.denied = None
+        self.room.denied = self.room.trouble = None
         super().begin(leash)
 
     def count_host_call(self) -> None:
@@ -38,6 +39,10 @@ class Housed(Held):
         self.host_calls += 1
         if limit is not None and self.host_calls > limit:
             raise exceeded(self.name, "host_calls", str(limit), "called functions of the host more often")
+
+    def told(self) -> BaseException | None:
+        """Why it was ended, or could not go on, where that is not its own doing."""
+        return self.leash.taken() or memories.interruption() or self.room.trouble
 
     def too_large(self, text: str) -> LimitExceeded | None:
         """The error for a guest that asks for too much from the beginning, if it is that what wasmtime says."""

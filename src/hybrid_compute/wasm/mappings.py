@@ -28,19 +28,34 @@ def reserve(size: int, what: str = "a sandbox") -> int:
     base = _libc.mmap(None, size, _NOTHING, _PRIVATE, -1, 0)
     if base == _FAILED:
         raise BackendUnavailable(
-            f"no {size >> 30} GiB of addresses (not of memory) for {what}: {_reason()}; see `ulimit -v`"
+            f"no {size >> 30} GiB of addresses (not of memory) for {what}: {reason()}; see `ulimit -v`"
         )
     return int(base)
 
 
-def place(base: int, size: int, fd: int = -1) -> None:
-    """Put memory behind reserved addresses, in place of what was there: that of a file, or else memory of our own.
+def new_file(size: int) -> int:
+    """Memory of so many bytes that other processes can be shown, as an open file. Raises `BackendUnavailable`."""
+    try:
+        fd = os.memfd_create("hybrid-compute-wasm", os.MFD_CLOEXEC)
+    except OSError as error:
+        raise BackendUnavailable(f"no shared memory for a sandbox: {error}; see `ulimit -n`") from error
+    try:
+        os.ftruncate(fd, size)
+    except OSError as error:
+        os.close(fd)
+        raise BackendUnavailable(f"no shared memory for a sandbox: {error}") from error
+    return fd
 
-    It can be touched once it is `usable`, and reads as zeros if nobody has written to it. Raises `BackendUnavailable`.
+
+def place(base: int, size: int, fd: int = -1, start: int = 0, *, usable: bool = False) -> None:
+    """Put memory behind reserved addresses, in place of what was there: a file from `start` on, or memory of our own.
+
+    It can be touched at once, or once it is made `usable`, and reads as zeros if nobody has written to it. Raises
+    `BackendUnavailable`.
     """
     how = _PRIVATE if fd < 0 else mmap.MAP_SHARED
-    if _libc.mmap(base, size, _NOTHING, how | _FIXED, fd, 0) == _FAILED:
-        raise BackendUnavailable(f"the system maps no {size} bytes of memory for a sandbox: {_reason()}")
+    if _libc.mmap(base, size, _READ_WRITE if usable else _NOTHING, how | _FIXED, fd, start) == _FAILED:
+        raise BackendUnavailable(f"the system maps no {size} bytes of memory for a sandbox: {reason()}")
 
 
 def protect(base: int, size: int, *, usable: bool) -> bool:
@@ -64,5 +79,6 @@ def release(base: int, size: int) -> None:
     _libc.munmap(base, size)
 
 
-def _reason() -> str:
+def reason() -> str:
+    """Why the system has refused what was asked last."""
     return os.strerror(ctypes.get_errno())

@@ -5,8 +5,11 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from hybrid_compute.errors import BackendUnavailable
 from hybrid_compute.wasm import capi
-from hybrid_compute.wasm.slots import SIZE, Room, empty, used, whole_pages
+from hybrid_compute.wasm.limits import in_units
+from hybrid_compute.wasm.mappings import reason
+from hybrid_compute.wasm.slots import SIZE, Room, prepared, used
 
 _making = threading.local()
 
@@ -42,17 +45,15 @@ def _new(_env: Any, _type: Any, least: int, most: int, _reserved: int, _guard: i
         room: Room = _making.room
         if not room.take(least):
             return _denied(b"memory")
-        slot = empty()
-        if room.shared:
-            slot.share(whole_pages(min(room.limit, most or SIZE)))
-        if not slot.resize(least):
-            return _denied(b"the system gives no more memory")
+        try:
+            slot = prepared(room, least, most or SIZE)
+        except BackendUnavailable as error:
+            room.trouble = error
+            return _denied(b"trouble")
         slot.enter(room)
         made = result[0]
         made.env, made.get_memory, made.grow_memory, made.finalizer = slot.number, _get, _grow, _leave
         return 0
-    except Exception as error:
-        return _denied(str(error).encode())
     except BaseException as error:
         signalled.append(error)
         return _denied(b"interrupted")
@@ -77,7 +78,11 @@ def _grow(number: int, size: int) -> int:
         room = slot.room
         if room is None or size > SIZE or not room.take(size - slot.size):
             return _denied(b"memory")
-        return 0 if slot.resize(size) else _denied(b"the system gives no more memory")
+        if not slot.resize(size):
+            text = f"the system gives a sandbox of {in_units(slot.size)} no {in_units(size)}: {reason()}"
+            room.trouble = BackendUnavailable(text, backend="wasm", started=True)
+            return _denied(b"trouble")
+        return 0
     except BaseException as error:
         signalled.append(error)
         return _denied(b"interrupted")

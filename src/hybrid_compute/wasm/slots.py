@@ -20,6 +20,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from hybrid_compute.errors import BackendUnavailable
 from hybrid_compute.links.commons import Common
 from hybrid_compute.wasm import mappings
 from hybrid_compute.wasm.limits import PAGE, in_units
@@ -41,10 +42,11 @@ own = sys.platform != "win32"
 class Room:
     """The memory of one guest: what it has, what it may have, and what it was denied last.
 
-    Each denial takes the interpreter lock for a moment, so who is denied too often is told to `stop`.
+    Each denial takes the interpreter lock for a moment, so who is denied too often is told to `stop`. What it may have
+    and the system has not is no denial but `trouble`.
     """
 
-    __slots__ = ("_denials", "_stop", "denied", "limit", "shared", "slots", "used")
+    __slots__ = ("_denials", "_stop", "denied", "limit", "shared", "slots", "trouble", "used")
 
     def __init__(self, limit: int, stop: Callable[[], object], *, shared: bool = False) -> None:
         self.limit = limit
@@ -53,6 +55,7 @@ class Room:
         self._denials = 0
         self.used = 0
         self.denied: int | None = None
+        self.trouble: BackendUnavailable | None = None
         self.slots: list[Slot] = []
 
     def take(self, size: int) -> bool:
@@ -77,13 +80,14 @@ class Room:
 class Slot:
     """One block."""
 
-    __slots__ = ("_holders", "base", "common", "number", "open", "room", "size")
+    __slots__ = ("_holders", "_visited", "base", "common", "number", "open", "room", "size")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.size = self.open = 0
         self.room: Room | None = None
         self.common: Common | None = None
+        self._visited = False  # by memory of others, that is not to be cleared
         self._holders: set[object] = set()
         self.base = mappings.reserve(SIZE + GUARD)
 
@@ -96,11 +100,22 @@ class Slot:
 
     def share(self, size: int) -> None:
         """Have the first `size` bytes, none of which is usable yet, be memory that other processes can be shown."""
-        fd = os.memfd_create("hybrid-compute-wasm", os.MFD_CLOEXEC)
-        os.ftruncate(fd, size)
-        mappings.place(self.base, size, fd)
+        fd = mappings.new_file(size)
+        try:
+            mappings.place(self.base, size, fd)
+        except BaseException:
+            os.close(fd)
+            raise
         self.open = 0
         self.common = Common(self.base, size, fd, self.hold)
+
+    def abandon(self) -> None:
+        """It could not be made ready: its addresses go back to the system, which is short of something."""
+        if self.common is not None:
+            self.common.leave()
+            os.close(self.common.fd)
+            self.common = None
+        mappings.release(self.base, SIZE + GUARD)
 
     def keep_apart(self) -> None:
         """In a forked child: what was shared with others is a copy of our own."""
@@ -158,9 +173,18 @@ class Slot:
         self.size = size
         return True
 
+    def show(self, at: int, size: int, fd: int, start: int) -> None:
+        """Have the guest see memory of others, in place of whole pages of its own."""
+        self._visited = True
+        mappings.place(self.base + at, size, fd, start, usable=True)
+
+    def hide(self, at: int, size: int) -> None:
+        """Have it see memory of its own there again, empty."""
+        mappings.place(self.base + at, size, usable=True)
+
     def clear(self) -> None:
         """Nothing of what the guest has left is there for the next one."""
-        if self.common is not None:
+        if self.common is not None or self._visited:
             self.forget()
         elif self.size <= _SMALL:
             ctypes.memset(self.base, 0, self.size)
@@ -174,6 +198,7 @@ class Slot:
         if self.common is not None:
             os.close(self.common.fd)
             self.common = None
+        self._visited = False
         mappings.place(self.base, SIZE)
         self.open = 0
 
@@ -191,6 +216,20 @@ def empty() -> Slot:
         return _free.pop()
     except IndexError:
         return Slot(next(_numbers))
+
+
+def prepared(room: Room, size: int, most: int) -> Slot:
+    """One of which `size` bytes can be used, and others be shown `most`. Raises `BackendUnavailable`."""
+    slot = empty()
+    try:
+        if room.shared:
+            slot.share(whole_pages(min(room.limit, most)))
+        if not slot.resize(size):
+            raise BackendUnavailable(f"the system gives a sandbox no {in_units(size)}: {mappings.reason()}")
+    except BaseException:
+        slot.abandon()
+        raise
+    return slot
 
 
 def whole_pages(size: int) -> int:

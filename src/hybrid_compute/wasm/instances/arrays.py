@@ -57,6 +57,8 @@ class Block:
     def __init__(self, name: str, slot: Slot | None) -> None:
         self._name = name
         self.slot = slot
+        self.shown = 0
+        """So many shared arrays lie in it for a while."""
         self._buffer = slot.hold(ARRAYS) if slot is not None else None
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from ctypes import addressof, create_string_buffer
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
@@ -18,6 +19,7 @@ from hybrid_compute.wasm.instances.gate import Gate
 from hybrid_compute.wasm.instances.handle import handle
 from hybrid_compute.wasm.instances.live import LiveGuest
 from hybrid_compute.wasm.instances.run import Run, insist_on_stacks
+from hybrid_compute.wasm.instances.showing import showing
 from hybrid_compute.wasm.instances.snapshot import Camera, Snapshot
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import Limits
@@ -28,6 +30,8 @@ from hybrid_compute.wasm.source import Source
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from hybrid_compute.shared.array import SharedArray
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -137,6 +141,18 @@ class Instance:
             offset = allocated(guest, max(1, size))
         return self.view(offset, shape, dtype)
 
+    def showing(self, array: SharedArray) -> AbstractContextManager[npt.NDArray[Any]]:
+        """A shared array where the module sees it, for the length of a block: the same memory, no copy.
+
+            with instance.showing(array) as values, array.writing():
+                call(values)
+
+        It lies where the module's own `alloc` says, on pages of its own. The array that is given is for this instance's
+        functions; it is read-only, but the module may write, so take a lease around what it does. After the block it is
+        zeros. Raises `StaleHandle`, and `InvalidInput` for an instance that was opened with `shared=True`.
+        """
+        return showing(self._gate, self._block, array)
+
     # All of it.
 
     def snapshot(self) -> Snapshot:
@@ -148,8 +164,11 @@ class Instance:
         """Have everything be as it was in the snapshot, of this instance or another one of the same module.
 
         Raises `InvalidInput` for a snapshot of another module, and where the memory has grown beyond it, for no memory
-        can shrink: `module.open(...).restore(snapshot)` takes it then.
+        can shrink: `module.open(...).restore(snapshot)` takes it then. The same while it is shown a shared array, which
+        is not its own to change.
         """
+        if self._block.shown:
+            raise InvalidInput(f"{self.program.name} is shown a shared array: restore it after that block")
         with self._gate.turn():
             guest = self._gate.idle()
             self._camera_of(guest).put(snapshot)

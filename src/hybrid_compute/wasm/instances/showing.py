@@ -1,0 +1,56 @@
+"""Shared arrays in the memory of a guest: the pages that others see, in place of some of its own, for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from hybrid_compute.errors import InvalidInput
+from hybrid_compute.wasm.instances.arrays import Block
+from hybrid_compute.wasm.instances.gate import Gate
+from hybrid_compute.wasm.signature import Taken, allocated, give_back
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from hybrid_compute.shared.array import SharedArray
+
+
+@contextmanager
+def showing(gate: Gate, block: Block, array: SharedArray) -> Generator[npt.NDArray[Any]]:
+    """The array, as an array in the memory of the guest."""
+    from hybrid_compute.shared.block import PAGE
+
+    fd, start, size = array.location
+    block.view(0, 0, array.dtype)  # raises where there can be none
+    slot = block.slot
+    assert slot is not None
+    if slot.common is not None:
+        raise InvalidInput(
+            f"{gate.name} was opened with shared=True, so that workers see all its memory as it is: show {array!r} to "
+            f"an instance that was not"
+        )
+    with gate.calling() as guest:
+        taken = allocated(guest, size + PAGE), size + PAGE
+        guest.view(*taken)  # raises if that is not all its own
+        offset = -(-taken[0] // PAGE) * PAGE
+        slot.show(offset, size, fd, start)
+    block.shown += 1
+    try:
+        values = block.view(offset, array.shape, array.dtype)
+        values.flags.writeable = False
+        yield values
+    finally:
+        with gate.turn():
+            slot.hide(offset, size)
+            block.shown -= 1
+        _give_back(gate, taken)
+
+
+def _give_back(gate: Gate, taken: Taken) -> None:
+    """Tell the guest that it may use these bytes for something else, if it can still be told anything."""
+    guest = gate.guest
+    if not (gate.closed or guest.spoiled or guest.suspended is not None):
+        with gate.calling():
+            give_back(guest, [taken])
