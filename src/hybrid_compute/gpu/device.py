@@ -36,6 +36,7 @@ from hybrid_compute.gpu.work import Kept, Resident, Work
 
 if TYPE_CHECKING:
     from hybrid_compute.gpu.array import GpuArray
+    from hybrid_compute.gpu.constants import Constants
     from hybrid_compute.gpu.frame import Frame
     from hybrid_compute.gpu.memory import Buffer, Memory
     from hybrid_compute.gpu.pipelines import Pipelines
@@ -72,6 +73,7 @@ class Device:
         self.adapter: Adapter | None = None
         self.facts: Facts | None = None
         self.memory: Memory | None = None
+        self.constants: Constants | None = None
         self.lost: str = ""
         """Why it can no longer be used."""
         self._was_lost = False
@@ -155,17 +157,13 @@ class Device:
 
     def _main(self) -> None:
         try:
-            device, memory, pipelines = self._open()
+            device, pipelines = self._open()
         except BaseException as error:  # whatever it is, somebody waits to hear it
             self.lost = str(error) or type(error).__name__
             self._opened.set_exception(error)
             self._refuse(self._left())
             return
         self._opened.set_result(None)
-        from hybrid_compute.gpu.frame import Frame
-
-        assert self.facts is not None
-        self._free.extend(Frame(device, memory, pipelines, self.facts.alignment) for _ in range(DEPTH))
         try:
             self._serve(pipelines)
         finally:
@@ -178,8 +176,10 @@ class Device:
                 frame.drop()
             device.destroy()
 
-    def _open(self) -> tuple[Any, Memory, Pipelines]:
+    def _open(self) -> tuple[Any, Pipelines]:
         adapter = self.adapter = choose(self._name)
+        from hybrid_compute.gpu.constants import Constants
+        from hybrid_compute.gpu.frame import Frame
         from hybrid_compute.gpu.memory import Memory
         from hybrid_compute.gpu.pipelines import Pipelines
 
@@ -202,8 +202,11 @@ class Device:
         )
         self._wgpu = device
         direct = self._direct and "mappable-primary-buffers" in features
-        self.memory = Memory(device, self._budget, self.facts.buffer, direct=direct)
-        return device, self.memory, Pipelines(device)
+        memory = self.memory = Memory(device, self._budget, self.facts.buffer, direct=direct)
+        constants, pipelines = Constants(memory), Pipelines(device)
+        self.constants = constants
+        self._free.extend(Frame(device, memory, constants, pipelines, self.facts.alignment) for _ in range(DEPTH))
+        return device, pipelines
 
     def _serve(self, pipelines: Pipelines) -> None:
         while not self._was_lost and self._turn(pipelines):
