@@ -48,11 +48,11 @@ def check(device: Device, length: int = 64, rows: int = 3) -> None:
 def test_they_are_sent_once(sent: list[Any]) -> None:
     """However many calls there are, and whatever else their shapes are; all of it is in the ledger."""
     device = opened()
-    assert device.memory is not None
+    assert device.constants is not None
     for rows in (1, 3, 3, 7):
         check(device, 2048, rows)
     assert len(sent) == 2  # the fine roots and the coarse ones
-    assert device.memory.constants.nbytes == sum(max(256, each.nbytes) for each in sent)
+    assert device.constants.nbytes == sum(max(256, each.nbytes) for each in sent)
     together = [transform(device, floats(128).reshape(1, 64, 2)) for _ in range(5)]
     device.submit(together)
     told(together)
@@ -77,30 +77,30 @@ def test_there_are_so_many_and_no_more(monkeypatch: pytest.MonkeyPatch, sent: li
     """Those that are used stay; the others are sent again when they are needed."""
     monkeypatch.setattr(constants, "MOST", 2048)
     device = opened()
-    assert device.memory is not None
+    assert device.constants is not None
     for length in (16, 32, 64, 32, 16, 128, 256):
         check(device, length)
-        assert device.memory.constants.nbytes <= 2048
+        assert device.constants.nbytes <= 2048
     assert len(sent) == 5
     check(device, 16)
     assert len(sent) == 6
     check(device, 4096)  # which has more than that by itself
-    assert device.memory.constants.nbytes <= 2048
+    assert device.constants.nbytes <= 2048
     close(device)
 
 
 def test_they_make_room_for_others(sent: list[Any]) -> None:
     """Whoever asks for memory gets what they have; and they are back when they are needed and there is room again."""
     device = opened(memory=1 << 20)
-    assert device.memory is not None
+    assert device.constants is not None
     check(device, 1024, 1)
     check(device, 512, 1)
-    assert device.memory.constants.nbytes == 12 << 10
+    assert device.constants.nbytes == 12 << 10
     kept = []
     with pytest.raises(LimitExceeded):
         while True:
             kept.append(on(device, floats(1000)))
-    assert device.memory.constants.nbytes == 0
+    assert device.constants.nbytes == 0
     del kept[-8:]
     check(device, 512, 1)
     assert len(sent) == 3

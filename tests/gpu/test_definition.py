@@ -167,6 +167,13 @@ def test_whatever_is_in_a_shader_reaches_the_compiler() -> None:
     assert told is None or told
 
 
+def test_a_uniform_that_not_every_device_takes_is_refused() -> None:
+    """Where it is defined: a device would say it of each call."""
+    members = ", ".join(f"m{number}: vec4f" for number in range(4097))
+    with pytest.raises(InvalidShader, match="Line has 65,568 bytes, and a uniform 65,536 at most"):
+        define(shaders.ALONG.replace("n: u32", f"n: u32, {members}").replace("slope: f32, start: f32, ", ""))
+
+
 # What a definition makes of a call.
 
 

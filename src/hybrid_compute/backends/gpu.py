@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from time import perf_counter
@@ -124,6 +124,7 @@ class GpuBackend(Backend):
 
     async def to_device(self, array: Any) -> GpuArray:
         """A copy of the array on the device, to be given to tasks of it. It may be of any memory of this process."""
+        self.check_open()
         box = self._box()
         asked = Asked((), box)
         self.device.submit([upload(array, asked)])
@@ -141,10 +142,12 @@ class GpuBackend(Backend):
         """
         from hybrid_compute.gpu.recording import Recording
 
+        self.check_open()
         self.device  # noqa: B018  # there must be one
         return Recording(self._facts, self._play)
 
     def _play(self, work: Work) -> None:
+        self.check_open()
         self.device.submit([work])
         self._watch(asyncio.get_running_loop())
 
@@ -153,6 +156,7 @@ class GpuBackend(Backend):
 
     async def run_call(self, call: Call, /) -> Any:
         async with self.within_limits(call):
+            self.device  # noqa: B018  # there must be one
             function: Computable = call.task.fn  # type: ignore[assignment]
             box = self._box()
             asked = Asked(function.positional(call.args, call.kwargs), box)
@@ -199,7 +203,10 @@ class GpuBackend(Backend):
         """Give the device all that was asked for since it was last given something."""
         coming, self._coming = self._coming, defaultdict(list)
         assert self._device is not None
-        self._device.submit([work for function, asked in coming.items() for work in self._works(function, asked, box)])
+        works: list[Work] = []
+        for function, asked in coming.items():
+            works += self._works(function, [each for each in asked if each.is_wanted], box)
+        self._device.submit(works)
         self._watch(box.loop)
 
     def _works(self, function: Computable, asked: Sequence[Asked], box: Mailbox) -> list[Work]:
@@ -224,13 +231,13 @@ class GpuBackend(Backend):
         self._device = Device(self._adapter, memory=self._memory, limits=self._limits, gone=self._replace)
         return self._device, self._device.open()
 
-    def _replace(self, gone: Device, left: list[Work]) -> None:
-        """Have another device do what this one had not begun. Called by any thread."""
+    def _replace(self, gone: Device) -> Callable[[list[Work]], None]:
+        """Have another device in the place of this one; what it had not begun is to be given to that. In any thread."""
         with self._lock:
             if self._device is gone and not self.closed:
                 self._open()
         assert self._device is not None
-        self._device.submit(left)
+        return self._device.submit
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         self._used_at = self.clock.time()
@@ -259,7 +266,7 @@ class GpuBackend(Backend):
                 f"opened again; arrays that lay on it are gone",
                 backend=self.name,
             )
-            self._replace(device, device.give_up(error))
+            self._replace(device)(device.give_up(error))
         else:
             self._watching = loop.call_later(self.time_limit - device.busy_for, self._look, loop)
 

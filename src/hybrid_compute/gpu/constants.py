@@ -24,6 +24,7 @@ class Constants:
         self._known: OrderedDict[int, tuple[Array, Buffer]] = OrderedDict()
         self._used: set[int] = set()
         self._new: set[int] = set()
+        memory.sparing.append(self.spare)
 
     @property
     def nbytes(self) -> int:

@@ -171,6 +171,8 @@ class Definition:
 
 MOST = 65_535
 """Workgroups in one direction that every device takes."""
+MOST_BYTES = 1 << 16
+"""Bytes of a uniform that every device takes."""
 
 
 def _entry(name: str, shader: Shader, wanted: str | None) -> Entry:
@@ -231,6 +233,10 @@ def _uniform(
     if kind not in shader.structs:
         raise InvalidShader(f"{name}: the uniform {variable} must be a struct, not {kind}")
     record = Record.of(kind, shader.structs[kind])
+    if record.size > MOST_BYTES:
+        raise InvalidShader(
+            f"{name}: {kind} has {record.size:,} bytes, and a uniform {MOST_BYTES:,} at most: make some an array"
+        )
     if others == [variable]:
         return Uniform(variable, record, whole=True)
     for member in record.members:

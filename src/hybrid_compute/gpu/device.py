@@ -28,6 +28,7 @@ from hybrid_compute.errors import (
     LimitExceeded,
 )
 from hybrid_compute.gpu.adapters import Adapter, choose
+from hybrid_compute.gpu.errors import InvalidShader
 from hybrid_compute.gpu.facts import FRAME, Facts
 from hybrid_compute.gpu.memory import Copied
 from hybrid_compute.gpu.shader_errors import is_lost
@@ -35,6 +36,7 @@ from hybrid_compute.gpu.work import Kept, Resident, Work
 
 if TYPE_CHECKING:
     from hybrid_compute.gpu.array import GpuArray
+    from hybrid_compute.gpu.constants import Constants
     from hybrid_compute.gpu.frame import Frame
     from hybrid_compute.gpu.memory import Buffer, Memory
     from hybrid_compute.gpu.pipelines import Pipelines
@@ -65,15 +67,18 @@ class Device:
         direct: bool = True,
         without: Iterable[str] = (),
         limits: Mapping[str, int] | None = None,
-        gone: Callable[[Device, list[Work]], None] | None = None,
+        gone: Callable[[Device], Callable[[list[Work]], None]] | None = None,
     ) -> None:
         self.number = next(_numbers)
         self.adapter: Adapter | None = None
         self.facts: Facts | None = None
         self.memory: Memory | None = None
+        self.constants: Constants | None = None
         self.lost: str = ""
         """Why it can no longer be used."""
         self._was_lost = False
+        self._is_closed = False
+        self._why = ""
         self._is_to_rest = False
         self._wgpu: Any = None
         self._name = name
@@ -81,7 +86,7 @@ class Device:
         self._direct = direct
         self._without = frozenset(without)
         self._limits = limits or {}
-        self._gone = gone  # told when it was lost, with the works that it had not begun
+        self._gone = gone  # told when it was lost; says who takes the works that it had not begun
         self._inbox: queue.SimpleQueue[Sequence[Work] | None] = queue.SimpleQueue()
         self._opened: Future[None] = Future()
         self._free: deque[Frame] = deque()
@@ -115,6 +120,7 @@ class Device:
 
     def close(self) -> None:
         """What is under way is finished, what waits is refused, and the thread ends."""
+        self._is_closed = True
         self.lost = self.lost or "it was closed"
         self._inbox.put(None)
 
@@ -151,34 +157,29 @@ class Device:
 
     def _main(self) -> None:
         try:
-            device, memory, pipelines = self._open()
+            device, pipelines = self._open()
         except BaseException as error:  # whatever it is, somebody waits to hear it
             self.lost = str(error) or type(error).__name__
             self._opened.set_exception(error)
             self._refuse(self._left())
             return
         self._opened.set_result(None)
-        from hybrid_compute.gpu.frame import Frame
-
-        assert self.facts is not None
-        self._free.extend(Frame(device, memory, pipelines, self.facts.alignment) for _ in range(DEPTH))
         try:
             self._serve(pipelines)
         finally:
-            self.lost = self.lost or "its thread has failed"
             while self._under_way:
                 self._finish()
-            left = self._left()
-            if self._was_lost and self._gone is not None:
-                self._gone(self, left)
-            else:
-                self._refuse(left)
+            # First there is a successor, and then nothing comes in here any more: nobody comes between the two.
+            take = self._gone(self) if self._was_lost and self._gone is not None else self._refuse
+            take(self._left())
             for frame in self._free:
                 frame.drop()
             device.destroy()
 
-    def _open(self) -> tuple[Any, Memory, Pipelines]:
+    def _open(self) -> tuple[Any, Pipelines]:
         adapter = self.adapter = choose(self._name)
+        from hybrid_compute.gpu.constants import Constants
+        from hybrid_compute.gpu.frame import Frame
         from hybrid_compute.gpu.memory import Memory
         from hybrid_compute.gpu.pipelines import Pipelines
 
@@ -201,8 +202,11 @@ class Device:
         )
         self._wgpu = device
         direct = self._direct and "mappable-primary-buffers" in features
-        self.memory = Memory(device, self._budget, self.facts.buffer, direct=direct)
-        return device, self.memory, Pipelines(device)
+        memory = self.memory = Memory(device, self._budget, self.facts.buffer, direct=direct)
+        constants, pipelines = Constants(memory), Pipelines(device)
+        self.constants = constants
+        self._free.extend(Frame(device, memory, constants, pipelines, self.facts.alignment) for _ in range(DEPTH))
+        return device, pipelines
 
     def _serve(self, pipelines: Pipelines) -> None:
         while not self._was_lost and self._turn(pipelines):
@@ -251,6 +255,8 @@ class Device:
         """Those that the device can do; the others are told why not."""
         fitting: list[Work] = []
         for work in works:
+            if not work.reply.is_wanted:
+                continue
             try:
                 self._check(work, pipelines)
             except Exception as error:
@@ -270,16 +276,24 @@ class Device:
             if isinstance(place, Resident) and place.device is not self:
                 raise BackendClosed("this array lies on another device, or on one that is gone", backend="gpu")
 
-    def _launch(self, works: list[Work]) -> None:
+    def _launch(self, works: list[Work], *, again: bool = False) -> None:
         """Have the device begin with them, in a frame; a free one, or that of what it was given first."""
         if not self._free:
             self._finish()
+        if self._was_lost:  # nothing of it may be touched
+            self._unbegun += works
+            return
         frame = self._free.popleft()
         try:
             frame.launch(works)
         except Exception as error:
             self._free.append(frame)
-            self._not_begun(works, error)
+            ours = translated(error)
+            if isinstance(ours, LimitExceeded) and len(works) == 1 and not again:
+                self._make_room()
+                self._launch(works, again=True)
+            else:
+                self._not_begun(works, ours)
         else:
             with self._lock:
                 self._under_way.append(Launched(frame, monotonic(), works))
@@ -296,10 +310,18 @@ class Device:
         else:
             works[0].reply.failed(ours, started=False)
 
+    def _make_room(self) -> None:
+        """Give up all that is kept only to be quick, when what is under way is done."""
+        while self._under_way:
+            self._finish()
+        self._rest()
+
     def _finish(self) -> None:
         """Wait for what the device was given first."""
         launched = self._under_way[0]
         try:
+            if self._was_lost:
+                raise DeviceLost(self._why, backend="gpu")
             results = launched.frame.finish()
         except Exception as error:
             ours = translated(error)
@@ -319,7 +341,7 @@ class Device:
 
     def _lose(self, error: DeviceLost) -> None:
         self._was_lost = True
-        self.lost = self.lost or str(error)
+        self._why = self._why or str(error)
 
     def _done_with(self, launched: Launched) -> Sequence[Work]:
         """Its works; none if they were given up."""
@@ -328,16 +350,18 @@ class Device:
             return _taken(launched)
 
     def _left(self) -> list[Work]:
-        """All that waits to be begun. It was lost: nothing comes in any more."""
+        """All that waits to be begun. From here on nothing comes in any more."""
         with self._lock:
+            self.lost = self.lost or self._why or "its thread has failed"
             left, self._unbegun = self._unbegun, []
             while not self._inbox.empty():
                 left += self._inbox.get_nowait() or ()
         return left
 
     def _refuse(self, works: Iterable[Work]) -> None:
+        kind = BackendClosed if self._is_closed else BackendUnavailable
         for work in works:
-            work.reply.failed(BackendUnavailable(f"the device is gone: {self.lost}", backend="gpu"), started=False)
+            work.reply.failed(kind(f"the device is gone: {self.lost}", backend="gpu"), started=False)
 
 
 class DeviceLost(BackendError):
@@ -382,10 +406,19 @@ def check_size(nbytes: int, most: int) -> None:
         )
 
 
+def without_frames(error: Exception) -> Exception:
+    """The same, and it does not hold what was sent: arrays would stay on the device as long as somebody has it."""
+    one: BaseException | None = error
+    while one is not None:
+        one.__traceback__ = None
+        one = one.__cause__ or one.__context__
+    return error
+
+
 def translated(error: Exception) -> Exception:
     """One of our errors for what wgpu raised."""
-    if isinstance(error, HybridComputeError):
-        return error
+    if isinstance(error, HybridComputeError | InvalidShader):
+        return without_frames(error)
     import wgpu
 
     if is_lost(error):

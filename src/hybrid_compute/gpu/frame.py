@@ -20,6 +20,7 @@ from hybrid_compute.gpu.window import Window
 from hybrid_compute.gpu.work import Constant, Fetch, Kept, Output, Place, Scratch, Shared, Step, Uniform, Upload, Work
 
 if TYPE_CHECKING:
+    from hybrid_compute.gpu.constants import Constants
     from hybrid_compute.gpu.memory import Buffer, Memory
     from hybrid_compute.gpu.pipelines import Pipelines
 
@@ -30,17 +31,19 @@ LARGE = 1 << 18
 class Frame:
     """Encodes works, and gives their results when the device has done them. Used again and again."""
 
-    def __init__(self, device: Any, memory: Memory, pipelines: Pipelines, alignment: int) -> None:
+    def __init__(self, device: Any, memory: Memory, constants: Constants, pipelines: Pipelines, alignment: int) -> None:
         self._device = device._internal
         self._queue = device.queue._internal
         self._memory = memory
+        self._constants = constants
         self._pipelines = pipelines
         self._alignment = alignment
         self._mappings = native.Mappings()
         self._up = Window(memory, native.WRITE)
         self._down = Window(memory, native.READ)
         self._scratch: list[Buffer] = []
-        self._constants: list[Constant] = []
+        self._sent: list[Constant] = []
+        self._kept: list[Buffer] = []
         self._asked: list[int] = []
         self.works: Sequence[Work] = ()
 
@@ -58,19 +61,22 @@ class Frame:
                 native.submit(self._queue, commands)
                 self._ask_for_mappings()
         except BaseException:
-            self._memory.constants.settle(written=False)
+            self._constants.settle(written=False)
             self.drop()  # in whatever state they are
             raise
-        self._memory.constants.settle(written=True)
+        self._constants.settle(written=True)
+        self._kept.clear()  # whoever gets the results has them
 
     def drop(self) -> None:
-        """Give all buffers up."""
+        """Give all buffers up, and forget what it was about."""
+        self.works = ()
         self._pipelines.forget_groups()
         self._up.drop()
         self._down.drop()
-        for buffer in self._scratch:
+        for buffer in (*self._scratch, *self._kept):
             self._memory.give_back(buffer)
         self._scratch.clear()
+        self._kept.clear()
 
     def _encoded(self, works: Sequence[Work]) -> Any:
         encoder = native.encoder(self._device)
@@ -83,7 +89,7 @@ class Frame:
         """Give every place its buffer and its offset."""
         up, down, alignment = self._up, self._down, self._alignment
         up.size = down.size = 0
-        self._constants.clear()
+        self._sent.clear()
         uploads, outputs, passing, fetched = list[Place](), list[Output](), list[Output](), list[Fetch]()
         for work in works:
             for place in work.places:
@@ -96,6 +102,7 @@ class Frame:
                     outputs.append(place)  # type: ignore[arg-type]
                 elif kind is Kept:
                     place.buffer = self._memory.take(place.nbytes)
+                    self._kept.append(place.buffer)
                 elif kind is Scratch:
                     place.buffer = self._memory.take(place.nbytes)
                     self._scratch.append(place.buffer)
@@ -108,7 +115,7 @@ class Frame:
                 if isinstance(place, Output) and place.initial is not None and not self._is_near(place):
                     passing.append(place)
         up.seen, down.seen = up.size, down.size
-        staged: list[Output | Constant] = [*passing, *self._constants]
+        staged: list[Output | Constant] = [*passing, *self._sent]
         for each in staged:
             each.staged = up.reserve(alignment, each.nbytes)
         for fetch in fetched:
@@ -122,9 +129,9 @@ class Frame:
             output.buffer = down.device
 
     def _find(self, place: Constant) -> None:
-        place.buffer, new = self._memory.constants.find(place.array, place.nbytes)
+        place.buffer, new = self._constants.find(place.array, place.nbytes)
         if new:
-            self._constants.append(place)
+            self._sent.append(place)
 
     def _make_room(self) -> None:
         if self._up.ensure():
@@ -150,7 +157,7 @@ class Frame:
                         self._write_there(place)
                     else:
                         self._write(view, place.staged, place, place.initial)
-        for constant in self._constants:
+        for constant in self._sent:
             self._write(view, constant.staged, constant, constant.array)
         if up.size:
             up.close()
@@ -162,7 +169,7 @@ class Frame:
     def _write_there(self, place: Output) -> None:
         raw, size = place.buffer.raw, place.nbytes
         self._wait([self._mappings.ask(raw, native.WRITE, size)])
-        self._write(native.mapped(raw, size), 0, place, place.initial)
+        self._write(native.mapped(self._device, raw, size), 0, place, place.initial)
         native.unmap(raw)
 
     def _read_there(self, place: Fetch) -> Any:
@@ -170,7 +177,7 @@ class Frame:
         raw, size = place.source.buffer.raw, place.nbytes
         self._wait([self._mappings.ask(raw, native.READ, size)])
         try:
-            return self._read(native.mapped(raw, size), place)
+            return self._read(native.mapped(self._device, raw, size), place)
         finally:
             native.unmap(raw)
 
@@ -181,7 +188,7 @@ class Frame:
         assert down.device is not None
         if up.seen and up.host is not up.device:
             self._copy(encoder, up.host.raw, 0, up.device.raw, 0, _words(up.seen))
-        for constant in self._constants:
+        for constant in self._sent:
             self._copy(encoder, up.host.raw, constant.staged, constant.buffer.raw, 0, constant.nbytes)
         if down.seen:
             native.clear(encoder, down.device.raw, 0, _words(down.seen))

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from hybrid_compute.errors import LimitExceeded
-from hybrid_compute.gpu.constants import Constants
 
 _LEAST = 256
 MAP_READ, MAP_WRITE, COPY_SRC, COPY_DST, UNIFORM, STORAGE = 0x1, 0x2, 0x4, 0x8, 0x40, 0x80
@@ -55,8 +55,10 @@ class Memory:
         """Bytes that were copied on the way here and back, by whom."""
         self._usage = STORAGE | COPY_DST | COPY_SRC | (MAP_READ | MAP_WRITE if direct else 0)
         self._device = device
+        self.raw = device._internal
         self._made = 0
-        self.constants = Constants(self)
+        self.sparing: list[Callable[[], None]] = []
+        """Called when room is needed: to give back what only saves the way to the device."""
         self._free: dict[int, list[Buffer]] = {}
         self._returned: deque[Buffer] = deque()  # by any thread, also in the middle of anything, by the collector
         self._lock = threading.Lock()
@@ -111,7 +113,8 @@ class Memory:
 
     def trim(self) -> None:
         """Give back to the driver what waits to be used again, and what only saves the way to the device."""
-        self.constants.spare()
+        for spare in self.sparing:
+            spare()
         self._sort_in()
         for buffers in self._free.values():
             for buffer in buffers:

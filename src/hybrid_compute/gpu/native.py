@@ -22,6 +22,7 @@ lib, ffi = _native.lib, _native.ffi
 NULL: Any = ffi.NULL
 _ENCODER: Any = ffi.new("WGPUCommandEncoderDescriptor *")
 _PASS: Any = ffi.new("WGPUComputePassDescriptor *")
+_NO_LAYOUT: Any = ffi.new("WGPUBindGroupLayoutDescriptor *")
 _FINISH: Any = ffi.new("WGPUCommandBufferDescriptor *")
 
 READ, WRITE = 1, 2
@@ -91,8 +92,19 @@ def bind_group(device: Any, layout: Any, entries: Sequence[tuple[int, Any, int, 
     return lib.wgpuDeviceCreateBindGroup(device, described)
 
 
-def mapped(buffer: Any, size: int) -> memoryview:
-    """The bytes of a buffer that is mapped. They may not be touched after `unmap`."""
+def check_alive(device: Any) -> None:
+    """Raises `wgpu.GPUError` if the device is lost. It is asked for a layout of nothing, which takes 3 µs."""
+    with raising():
+        layout = lib.wgpuDeviceCreateBindGroupLayout(device, _NO_LAYOUT)
+    lib.wgpuBindGroupLayoutRelease(layout)
+
+
+def mapped(device: Any, buffer: Any, size: int) -> memoryview:
+    """The bytes of a buffer of the device that is mapped. They may not be touched after `unmap`.
+
+    Raises `wgpu.GPUError` if the device was lost since: wgpu-native would end the process.
+    """
+    check_alive(device)
     address = int(ffi.cast("intptr_t", lib.wgpuBufferGetMappedRange(buffer, 0, size)))
     return memoryview((ctypes.c_uint8 * size).from_address(address)).cast("B")
 

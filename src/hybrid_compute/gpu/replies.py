@@ -69,6 +69,10 @@ class Asked(Reply):
         self.box = box
         self.answer: Answer = box.loop.create_future()
 
+    @property
+    def is_wanted(self) -> bool:
+        return not self.answer.done()
+
     def done(self, results: list[Any]) -> None:
         self.box.post(settle, self.answer, value_of(results))
 
@@ -84,6 +88,10 @@ class Joined(Reply):
     def __init__(self, calls: Sequence[Asked], box: Mailbox) -> None:
         self._calls = calls
         self._box = box
+
+    @property
+    def is_wanted(self) -> bool:
+        return any(call.is_wanted for call in self._calls)
 
     def done(self, results: list[Any]) -> None:
         self._box.post(self._settle, rows(results, len(self._calls)))
@@ -129,6 +137,10 @@ class _Part(Reply):
         self._whole = whole
         self._begin = begin
         self._end = end
+
+    @property
+    def is_wanted(self) -> bool:
+        return not self._whole.answer.done()
 
     def done(self, results: list[Any]) -> None:
         count = self._end - self._begin

@@ -68,7 +68,9 @@ class Window:
         if self._memory.direct:
             self.host = self.device = self._memory.make(size, host_usage | device_usage)
         else:
-            self.host, self.device = self._memory.make(size, host_usage), self._memory.make(size, device_usage)
+            # One after the other: where the second finds no room, the first is known and can be dropped.
+            self.host = self._memory.make(size, host_usage)
+            self.device = self._memory.make(size, device_usage)
         return True
 
     def drop(self) -> None:
@@ -81,7 +83,7 @@ class Window:
     def open(self, size: int) -> memoryview:
         """The bytes of the host's side, which is mapped."""
         assert self.host is not None
-        self.view = native.mapped(self.host.raw, size)
+        self.view = native.mapped(self._memory.raw, self.host.raw, size)
         return self.view
 
     def close(self) -> None:

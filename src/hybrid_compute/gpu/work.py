@@ -184,6 +184,11 @@ class Reply:
 
     __slots__ = ()
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody still waits: what was not begun need not be."""
+        return True
+
     def done(self, results: list[Any]) -> None:
         raise NotImplementedError
 
