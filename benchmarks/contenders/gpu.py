@@ -88,6 +88,45 @@ def each(effort: Effort) -> Figures:
     return {TINY: time_calls(all_of_them, effort, per=COUNT)}
 
 
+@group.limit("wgpu-native: one encoder, one wait", TINY)
+def together(effort: Effort) -> Figures:
+    """What the driver takes for so many dispatches: everything else is laid out, bound and encoded before."""
+    import wgpu
+
+    from hybrid_compute.gpu import native
+
+    device, pipeline, x, y, _ = bare(COUNT << 10)
+    back = device.create_buffer(size=COUNT << 10, usage=wgpu.BufferUsage.MAP_READ | wgpu.BufferUsage.COPY_DST)
+    inputs, layout = numpy.concatenate(small()), pipeline.get_bind_group_layout(0)
+    bound = [
+        device.create_bind_group(
+            layout=layout,
+            entries=[
+                {"binding": binding, "resource": {"buffer": buffer, "offset": number << 10, "size": 1024}}
+                for binding, buffer in enumerate((x, y))
+            ],
+        )
+        for number in range(COUNT)
+    ]
+
+    def all_of_them() -> None:
+        device.queue.write_buffer(x, 0, inputs)
+        encoder = native.encoder(device._internal)
+        compute = native.begin_pass(encoder)
+        native.set_pipeline(compute, pipeline._internal)
+        for each in bound:
+            native.set_group(compute, 0, each._internal, 0, native.NULL)
+            native.dispatch(compute, 4, 1, 1)
+        native.end_pass(compute)
+        native.copy(encoder, y._internal, 0, back._internal, 0, COUNT << 10)
+        native.submit(device.queue._internal, native.finish(encoder))
+        back.map_async("READ_NOSYNC").sync_wait()
+        numpy.frombuffer(back.read_mapped(copy=False), numpy.float32).copy()
+        back.unmap()
+
+    return {TINY: time_calls(all_of_them, effort, per=COUNT)}
+
+
 def bare(nbytes: int) -> tuple[Any, ...]:
     import wgpu
 

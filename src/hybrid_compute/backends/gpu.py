@@ -171,7 +171,7 @@ class GpuBackend(Backend):
         async with self.within_limits(call):
             function: Computable = call.task.fn  # type: ignore[assignment]
             batch = Batch(len(inputs), self._box())
-            inputs = [function.positional(args, {}) for args in inputs]
+            inputs = function.all_positional(inputs)
             size = function.joinable(inputs, self._facts)
             works: list[Work] = []
             for begin, some in _pieces(inputs, size):

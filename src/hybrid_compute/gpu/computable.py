@@ -33,6 +33,10 @@ class Computable(ABC):
     def positional(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
         """All arguments in the order of the parameters. Raises `InvalidInput` if they are not what those ask for."""
 
+    def all_positional(self, calls: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
+        """The same for many calls that name no argument."""
+        return [self.positional(args, {}) for args in calls]
+
     @abstractmethod
     def work(self, args: tuple[Any, ...], facts: Facts, reply: Reply) -> Work:
         """What a device with these facts has to do for a call. Raises `InvalidInput` for arguments that do not fit."""
