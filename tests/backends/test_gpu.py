@@ -19,6 +19,7 @@ from hybrid_compute.errors import (
     TaskTimeout,
 )
 from hybrid_compute.gpu import GpuArray
+from hybrid_compute.gpu.device import Device
 from hybrid_compute.gpu.work import Work
 from hybrid_compute.testing import ManualClock
 from tests.faults.watching import until
@@ -237,6 +238,31 @@ async def test_a_device_that_is_lost_is_opened_again(place: GpuBackend) -> None:
     assert place.device is not lost
     with pytest.raises(BackendClosed, match="went with its device"):
         await place.run_call(Call(shaders.along, (array, 2.0)))
+
+
+async def test_a_gpu_that_loses_each_device_at_once_is_given_up(
+    place: GpuBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its calls go elsewhere, and it says why."""
+
+    class Lost(Device):
+        def _open(self) -> Any:
+            opened = super()._open()
+            opened[0].destroy()
+            return opened
+
+    monkeypatch.setattr("hybrid_compute.backends.gpu.Device", Lost)
+    backend = GpuBackend()
+    await backend.start()
+    why = "4 devices in a row were lost before they had done anything"
+    try:
+        with pytest.raises(BackendUnavailable, match=why) as caught:
+            await backend.run_call(Call(shaders.along, (floats(10), 2.0)))
+        assert not caught.value.started
+        assert not backend.can_run(shaders.along)
+        assert backend.why_not(shaders.along) == why
+    finally:
+        await backend.aclose()
 
 
 async def test_a_call_whose_time_is_up_is_answered_at_once() -> None:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SOFTWARE = 8
 """The rank of an adapter in software: after all that computes on a processor without a detour."""
+STILLBORN = 3
+"""So many devices in a row may be lost before they have done anything. Then there is something wrong with the gpu."""
 IDLE = 30.0
 """Seconds without calls after which a device gives memory back that it keeps only to be quick."""
 
@@ -79,6 +81,7 @@ class GpuBackend(Backend):
         self._watching: asyncio.TimerHandle | None = None
         self._resting: Timer | None = None
         self._used_at = 0.0
+        self._stillborn = 0
 
     @property
     def device(self) -> Device:
@@ -235,6 +238,10 @@ class GpuBackend(Backend):
         """Have another device in the place of this one; what it had not begun is to be given to that. In any thread."""
         with self._lock:
             if self._device is gone and not self.closed:
+                self._stillborn = 0 if gone.has_worked else self._stillborn + 1
+                if self._stillborn > STILLBORN:
+                    gone.lost = f"{self._stillborn} devices in a row were lost before they had done anything"
+                    return gone.refuse
                 self._open()
         assert self._device is not None
         return self._device.submit
@@ -266,6 +273,7 @@ class GpuBackend(Backend):
                 f"opened again; arrays that lay on it are gone",
                 backend=self.name,
             )
+            device.has_worked = True  # it was at something, and its successor may fare better
             self._replace(device)(device.give_up(error))
         else:
             self._watching = loop.call_later(self.time_limit - device.busy_for, self._look, loop)

@@ -76,6 +76,8 @@ class Device:
         self.constants: Constants | None = None
         self.lost: str = ""
         """Why it can no longer be used."""
+        self.has_worked = False
+        """Whether it has come to the end of anything."""
         self._was_lost = False
         self._is_closed = False
         self._why = ""
@@ -106,7 +108,7 @@ class Device:
             if not self.lost:
                 self._inbox.put(works)
                 return
-        self._refuse(works)
+        self.refuse(works)
 
     def give_back(self, buffer: Buffer) -> None:
         """An array has gone, and its buffer can be used for another. Any thread may say so, at any time."""
@@ -161,7 +163,7 @@ class Device:
         except BaseException as error:  # whatever it is, somebody waits to hear it
             self.lost = str(error) or type(error).__name__
             self._opened.set_exception(error)
-            self._refuse(self._left())
+            self.refuse(self._left())
             return
         self._opened.set_result(None)
         try:
@@ -170,7 +172,7 @@ class Device:
             while self._under_way:
                 self._finish()
             # First there is a successor, and then nothing comes in here any more: nobody comes between the two.
-            take = self._gone(self) if self._was_lost and self._gone is not None else self._refuse
+            take = self._gone(self) if self._was_lost and self._gone is not None else self.refuse
             take(self._left())
             for frame in self._free:
                 frame.drop()
@@ -244,7 +246,7 @@ class Device:
             while True:
                 more = self._inbox.get(block=wait and not come)
                 if more is None:
-                    self._refuse(come)
+                    self.refuse(come)
                     return None
                 come += more
                 wait = False
@@ -330,6 +332,7 @@ class Device:
             for work in self._done_with(launched):
                 work.reply.failed(ours, started=True)
         else:
+            self.has_worked = True
             for work, result in zip(self._done_with(launched), results, strict=False):
                 work.reply.done([self._array(each) if isinstance(each, Kept) else each for each in result])
         self._free.append(launched.frame)
@@ -358,7 +361,8 @@ class Device:
                 left += self._inbox.get_nowait() or ()
         return left
 
-    def _refuse(self, works: Iterable[Work]) -> None:
+    def refuse(self, works: Iterable[Work]) -> None:
+        """Tell who waits for these that there is no device any more."""
         kind = BackendClosed if self._is_closed else BackendUnavailable
         for work in works:
             work.reply.failed(kind(f"the device is gone: {self.lost}", backend="gpu"), started=False)
