@@ -34,15 +34,34 @@ def test_quotients_are_numpys(gpu: Computer, shapes: Any) -> None:
     np.testing.assert_allclose(gpu(ops.div, a, b), a / b, rtol=3e-7, atol=1e-37)
 
 
-@pytest.mark.parametrize("task", [ops.gelu, ops.silu], ids=lambda task: task.name)
-@pytest.mark.parametrize(("dtype", "relative"), [("float32", 1e-5), ("float16", 2e-3)])
-@pytest.mark.parametrize("shape", [(), (0,), (1,), (257,), (3, 64), (5, 7, 1001)], ids=str)
-def test_activations_are_numpys(
-    gpu: Computer, task: AnyTask, dtype: str, relative: float, shape: tuple[int, ...]
-) -> None:
-    """Where the numbers are small, and where `exp` would overflow."""
+ACTIVATIONS = {
+    ops.silu: lambda x: x / (1 + np.exp(-x)),
+    ops.gelu: lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+}
+PROMISED = {"float32": {"rtol": 1e-5, "atol": 1e-6}, "float16": {"rtol": 1e-3, "atol": 1e-4}}
+OF_ACTIVATIONS = pytest.mark.parametrize("task", ACTIVATIONS, ids=lambda task: task.name)
+
+
+@OF_ACTIVATIONS
+@pytest.mark.parametrize("dtype", PROMISED)
+@FEW
+@given(shape=hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=70))
+def test_activations_are_right(gpu: Computer, task: AnyTask, dtype: str, shape: tuple[int, ...]) -> None:
+    """Where the numbers are small, and where `exp` would overflow; there, and here."""
     x = (normal(1, *shape) * 20).astype(dtype)
-    np.testing.assert_allclose(gpu(task, x), task(x), rtol=relative, atol=1e-6 if dtype == "float32" else 1e-3)
+    for found in (gpu(task, x), task(x)):
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found, ACTIVATIONS[task](x.astype("float64")), **PROMISED[dtype])
+
+
+@OF_ACTIVATIONS
+@pytest.mark.parametrize("dtype", PROMISED)
+def test_activations_have_their_limits(gpu: Computer, task: AnyTask, dtype: str) -> None:
+    """Nothing below, the number itself above, and no number stays none."""
+    most = float(np.finfo(dtype).max)
+    x = np.array([-np.inf, -most, -most / 7, -1e4, -200, 200, 1e4, most / 7, most, np.inf, np.nan], dtype)
+    for found in (gpu(task, x), task(x)):
+        np.testing.assert_array_equal(found, [0] * 5 + [*x[5:]])
 
 
 def test_whole_numbers_wrap_around(gpu: Computer) -> None:
