@@ -1,5 +1,6 @@
 """Operations on each element give what numpy gives, whatever the shapes."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,9 @@ def test_a_plain_number_takes_the_dtype_of_the_array(gpu: Computer) -> None:
     np.testing.assert_array_equal(gpu(ops.scale, x, 0.1), x * np.float32(0.1))
     np.testing.assert_array_equal(gpu(ops.sub, 1, x), 1 - x)
     np.testing.assert_array_equal(gpu(ops.sub, b=x, a=1), 1 - x)
+    np.testing.assert_array_equal(gpu(ops.mul, whole(1, 6, dtype="int32"), 2.0), whole(1, 6, dtype="int32") * 2)
+    for number in (math.inf, math.nan):
+        np.testing.assert_array_equal(gpu(ops.add, x.astype("float16"), number), np.full(6, number, "float16"))
 
 
 def test_more_than_65535_workgroups_are_folded(full_gpu: Computer) -> None:
@@ -109,7 +113,13 @@ def test_arrays_that_do_not_lie_in_one_piece_are_taken(gpu: Computer) -> None:
         (ops.add, ([1.0], normal(1, 1)), "a must be an array, not list"),
         (ops.add, (1, 2), "add needs an array"),
         (ops.add, (normal(1, 1),), "missing a required argument: 'b'"),
-        (ops.add, (np.zeros(1, "uint32"), -1), "add: Python integer -1 out of bounds for uint32"),
+        (ops.add, (np.zeros(1, "uint32"), -1), "add: -1 cannot be uint32, as the array beside it: use astype"),
+        (ops.mul, (np.zeros(1, "int32"), 0.5), "mul: 0.5 cannot be int32"),
+        (ops.mul, (1e10, np.zeros(1, "int32")), "mul: 10000000000.0 cannot be int32"),
+        (ops.add, (np.zeros(1, "int32"), math.nan), "add: nan cannot be int32"),
+        (ops.sub, (np.zeros(1, "uint32"), math.inf), "sub: inf cannot be uint32"),
+        (ops.add, (np.zeros(1, "float16"), 1e6), "add: 1000000.0 cannot be float16"),
+        (ops.scale, (np.zeros(1, "float32"), 10**400), "scale: 10+ cannot be float32"),
         (ops.div, (np.zeros(1, "int32"), 1), r"div is for float32, float16, and was given int32\[1\]"),
         (ops.gelu, (np.zeros(1, "int32"),), r"gelu is for float32, float16, and was given int32\[1\]"),
     ],

@@ -120,6 +120,7 @@ def check_dtype(name: str, x: Spec, dtypes: Sequence[str]) -> Spec:
 def add(a: Operand | float, b: Operand | float) -> Any:
     """`a + b`, with numpy's broadcasting, for arrays of one dtype; a plain number takes that of the array.
 
+    A number that cannot, such as 0.5 beside whole ones, raises `InvalidInput`.
     Exact to the last bit for floats of 32 bits and whole numbers, which wrap around; to one unit in the last place
     for 16 bits.
 

@@ -162,23 +162,34 @@ class Operation(Computable):
     def _as_arrays(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Plain numbers take the dtype of the first array; numbers of numpy have one."""
         dtype = next((each.dtype for each in args if isinstance(each, np.ndarray | OnDevice)), None)
-        try:
-            return tuple(self._as_array(each, dtype) if isinstance(each, _NUMBERS) else each for each in args)
-        except OverflowError as error:
-            raise InvalidInput(f"{self.name}: {error}") from error
+        return tuple(self._as_array(each, dtype) if isinstance(each, _NUMBERS) else each for each in args)
 
     def _as_array(self, number: Any, dtype: Any) -> Array:
         if not isinstance(number, int | float):
             return np.asarray(number)
         if dtype is None:
             raise InvalidInput(f"{self.name} needs an array, not only {number!r}")
-        return np.array(number, dtype)
+        made = _fitting(number, dtype)
+        if made is None:
+            raise InvalidInput(f"{self.name}: {number!r} cannot be {dtype}, as the array beside it: use astype on that")
+        return made
 
     def __repr__(self) -> str:
         return f"<Operation {self.name!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _found, (self.__module__, self.name)
+
+
+def _fitting(number: float, dtype: Any) -> Array | None:
+    """The number in this dtype, where a fraction may be rounded; None if it would become another."""
+    try:
+        with np.errstate(all="ignore"):
+            made = np.array(number, dtype)
+    except (OverflowError, ValueError):
+        return None
+    is_other = np.isinf(made) != np.isinf(number) if made.dtype.kind == "f" else made != number
+    return None if is_other else made
 
 
 def _found(module: str, name: str) -> Operation:
