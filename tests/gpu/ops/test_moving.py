@@ -25,6 +25,13 @@ def test_transposing(gpu: Computer, dtype: str, shape: tuple[int, ...], data: st
     np.testing.assert_array_equal(gpu(ops.transpose, x), ops.transpose(x))
 
 
+@pytest.mark.parametrize("axes", [[1, 0], np.array([1, 0]), (np.int64(1), np.uint8(0)), range(1, -1, -1)], ids=repr)
+def test_axes_in_a_row_of_any_kind(gpu: Computer, axes: Any) -> None:
+    x = normal(1, 2, 3)
+    np.testing.assert_array_equal(gpu(ops.transpose, x, axes), x.T)
+    np.testing.assert_array_equal(ops.transpose(x, axes), x.T)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(33, 65), (1, 100), (100, 1), (5, 40, 31), (300, 257)], ids=str)
 def test_transposing_in_tiles(gpu: Computer, dtype: str, shape: tuple[int, ...]) -> None:
@@ -62,6 +69,8 @@ def test_gathering(gpu: Computer, dtype: str, kind: str, shape: tuple[int, ...],
         ((normal(1, 2), (0, 0)), r"each of the 1 axes of float32\[2\] once, not be \(0, 0\)"),
         ((normal(1, 2, 3), (0, 2)), "not be"),
         ((normal(1, 2, 3), 1), "not be 1"),
+        ((normal(1, 2, 3), (1.0, 0.0)), r"not be \(1.0, 0.0\)"),
+        ((normal(1, 2, 3), [True, False]), r"not be \(True, False\)"),
     ],
 )
 def test_axes_that_do_not_fit_are_refused(gpu: Computer, args: tuple[Any, ...], message: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import doctest
 import pickle
+import re
 import subprocess
 import sys
 from typing import Any
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 
 from hybrid_compute.backends.gpu import GpuBackend
-from hybrid_compute.errors import BackendUnavailable
+from hybrid_compute.errors import BackendUnavailable, InvalidInput
 from hybrid_compute.gpu import ops
 from hybrid_compute.gpu.array import GpuArray
 from hybrid_compute.runtime import Runtime
+from hybrid_compute.tasks import AnyTask
 from tests.gpu.ops.device import Computer, normal
 
 
@@ -92,3 +94,35 @@ def test_a_plan_is_made_once_for_the_same_shapes(gpu: Computer) -> None:
     one, other = function.plan((normal(1, 3, 5),), facts), function.plan((normal(2, 3, 5),), facts)
     assert one is other
     assert one is not function.plan((normal(1, 5, 3),), facts)
+
+
+OF_WHOLE = pytest.mark.parametrize(
+    ("task", "args", "number"),
+    [
+        (ops.topk, (normal(1, 7),), 3),
+        (ops.sum, (normal(1, 4, 3),), 1),
+        (ops.conv2d, (normal(1, 1, 1, 5, 5), normal(2, 1, 1, 2, 2), None), 1),
+    ],
+    ids=lambda each: getattr(each, "name", ""),
+)
+
+
+@OF_WHOLE
+def test_whole_numbers_of_any_kind_are_options(gpu: Computer, task: AnyTask, args: Any, number: int) -> None:
+    for option in (np.int64(number), np.uint8(number), np.array(number)):
+        task.fn._plans.clear()  # type: ignore[attr-defined]
+        for found, wanted in zip(gpu(task, *args, option), task(*args, number), strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-5)
+        np.testing.assert_array_equal(task(*args, option), task(*args, number))
+
+
+@OF_WHOLE
+def test_what_is_refused_is_refused_after_its_equal_as_well(
+    gpu: Computer, task: AnyTask, args: Any, number: int
+) -> None:
+    """A plan that is known does not let in what only compares like its options."""
+    gpu(task, *args, number)
+    for option in (float(number), np.float32(number), number == 1, {number}):
+        for run in (task, lambda *args: gpu(task, *args)):
+            with pytest.raises(InvalidInput, match=re.escape(repr(option))):
+                run(*args, option)

@@ -26,7 +26,7 @@ def _axes(x: Spec, axes: Any) -> tuple[int, ...]:
     if axes is None:
         return tuple(reversed(range(rank)))
     try:
-        found = tuple(axis % rank if -rank <= axis < rank else rank for axis in axes)
+        found = tuple(axis % rank if type(axis) is int and -rank <= axis < rank else rank for axis in axes)
     except TypeError:
         found = ()
     if sorted(found) != list(range(rank)):
@@ -87,7 +87,7 @@ def _transpose(dtype: str) -> Shader:
 
 
 @operation(_transpose_rules, _transpose_planner, half=True)
-def transpose(x: Operand, axes: tuple[int, ...] | None = None) -> Any:
+def transpose(x: Operand, axes: Sequence[int] | None = None) -> Any:
     """The array with its axes in another order; reversed, if none is given. Exact, for every dtype.
 
     >>> transpose(np.array([[1, 2], [3, 4]], "f4"))

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -72,7 +74,7 @@ class Operation(Computable):
         return tuple(map(np.asarray, found)) if isinstance(found, tuple) else np.asarray(found)
 
     def positional(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
-        """All arguments in the order of the parameters, and plain numbers beside arrays as arrays of their dtype."""
+        """All arguments in the order of the parameters: plain numbers beside arrays as arrays, and options as plain."""
         if kwargs or len(args) != len(self._names):
             try:
                 bound = self.signature.bind(*args, **kwargs)
@@ -80,9 +82,10 @@ class Operation(Computable):
                 raise InvalidInput(f"{self.name}: {error}") from error
             bound.apply_defaults()
             args = bound.args
-        if any(isinstance(each, _NUMBERS) for each in args[: self._arrays]):
-            args = (*self._as_arrays(args[: self._arrays]), *args[self._arrays :])
-        return args
+        arrays, options = args[: self._arrays], args[self._arrays :]
+        if any(isinstance(each, _NUMBERS) for each in arrays):
+            arrays = self._as_arrays(arrays)
+        return (*arrays, *map(_plain, options)) if options else arrays
 
     def work(self, args: tuple[Any, ...], facts: Facts, reply: Reply) -> Work:
         plan = self.plan(args, facts)
@@ -110,10 +113,10 @@ class Operation(Computable):
         count = self._arrays
         try:
             looks = [None if each is None else (each.shape, each.dtype) for each in args[:count]]
-            key = (facts, *looks, *args[count:])
+            key = (facts, *looks, *map(_typed, args[count:]))
             known = self._plans.get(key)
         except (AttributeError, TypeError) as error:  # no arrays, or what cannot be compared with earlier calls
-            self._specs(args)
+            self._results(self._specs(args))
             raise InvalidInput(f"{self.name}: {error}") from error
         if known is None:
             if len(self._plans) >= _MOST_PLANS:
@@ -179,6 +182,21 @@ class Operation(Computable):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _found, (self.__module__, self.name)
+
+
+def _plain(option: Any) -> Any:
+    """A whole number of any kind as an int, and several in a row as a tuple of them; anything else as it is."""
+    if isinstance(option, np.ndarray):
+        option = option.tolist()
+    if isinstance(option, list | tuple):
+        return tuple(map(_plain, option))
+    is_whole = isinstance(option, Integral) and not isinstance(option, bool)
+    return operator.index(option) if is_whole else option
+
+
+def _typed(option: Any) -> Any:
+    """The option and what it is: 3, 3.0 and True are equal, and not all of them may be allowed."""
+    return (tuple, *map(_typed, option)) if isinstance(option, tuple) else (type(option), option)
 
 
 def _fitting(number: float, dtype: Any) -> Array | None:
