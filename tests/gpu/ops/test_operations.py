@@ -1,6 +1,7 @@
 """What all operations have in common: they are tasks, run anywhere, and can be recorded."""
 
 import asyncio
+import dataclasses
 import doctest
 import pickle
 import re
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 
 from hybrid_compute.backends.gpu import GpuBackend
-from hybrid_compute.errors import BackendUnavailable, InvalidInput
+from hybrid_compute.errors import BackendUnavailable, InvalidInput, LimitExceeded
 from hybrid_compute.gpu import ops
 from hybrid_compute.gpu.array import GpuArray
+from hybrid_compute.gpu.replies import Waiting
 from hybrid_compute.runtime import Runtime
 from hybrid_compute.tasks import AnyTask
 from tests.gpu.ops.device import Computer, normal
@@ -126,3 +128,45 @@ def test_what_is_refused_is_refused_after_its_equal_as_well(
         for run in (task, lambda *args: gpu(task, *args)):
             with pytest.raises(InvalidInput, match=re.escape(repr(option))):
                 run(*args, option)
+
+
+@pytest.mark.parametrize(
+    ("task", "args", "limits", "message"),
+    [
+        (
+            *(ops.add, (normal(1, 300, 100), 1.0), {"binding": 1 << 16}),
+            r"^add of a float32\[300, 100\], b float32\[\]: a, float32\[300, 100\], is 120,000 bytes, more .* 65,536",
+        ),
+        (
+            *(ops.add, (normal(1, 300, 1), normal(1, 1, 100)), {"binding": 1 << 16}),
+            r"^add of a float32\[300, 1\], b float32\[1, 100\]: a result, float32\[300, 100\], is 120,000 bytes",
+        ),
+        (
+            *(ops.sort, (normal(1, 10_000),), {"binding": 50_000}),
+            r"^sort of x float32\[10000\]: what lies between its steps, uint32\[1, 16, 1024\], is 65,536 bytes",
+        ),
+        (
+            *(ops.add, (normal(1, 100_001), 1.0), {"workgroups": 8}),
+            r"^add of a float32\[100001\], b float32\[\]: that needs more than 8 times 8 workgroups",
+        ),
+    ],
+    ids=["given", "made", "between", "workgroups"],
+)
+def test_what_a_device_cannot_do_is_refused_by_the_name_of_the_operation(
+    gpu: Computer, task: AnyTask, args: Any, limits: dict[str, int], message: str
+) -> None:
+    """Each time, and not only the first."""
+    assert gpu.device.facts is not None
+    facts = dataclasses.replace(gpu.device.facts, **limits)
+    for _ in range(2):
+        with pytest.raises(LimitExceeded, match=message):
+            task.fn.work(task.fn.positional(args, {}), facts, Waiting())  # type: ignore[attr-defined]
+
+
+def test_workgroups_are_folded_by_what_the_device_takes(gpu: Computer) -> None:
+    assert gpu.device.facts is not None
+    facts = dataclasses.replace(gpu.device.facts, workgroups=8)
+    plan: Any = ops.add.fn.plan((normal(1, 15_000, 1), normal(1, 1)), facts)  # type: ignore[attr-defined]
+    (columns, rows, _), *_ = (dispatch.groups for dispatch in plan.dispatches)
+    assert max(columns, rows) <= 8
+    assert columns * rows >= 15_000 / 4 / 256

@@ -21,7 +21,7 @@ from hybrid_compute.gpu.array import Array, GpuArray, OnDevice
 from hybrid_compute.gpu.computable import Computable
 from hybrid_compute.gpu.facts import Facts
 from hybrid_compute.gpu.ops.half import narrow, widen
-from hybrid_compute.gpu.ops.plan import Plan, Role, Slot, Spec
+from hybrid_compute.gpu.ops.plan import Plan, Role, Slot, Spec, check
 from hybrid_compute.gpu.shapes import DTYPES
 from hybrid_compute.gpu.work import Constant, Kept, Output, Place, Reply, Scratch, Step, Uniform, Upload, Work
 from hybrid_compute.tasks import Task
@@ -121,7 +121,9 @@ class Operation(Computable):
         if known is None:
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()
-            known = self._plans[key] = self._planned(self._specs(args), facts)
+            known = self._planned(self._specs(args), facts)
+            check(self.name, [name for name, each in zip(self._names, looks, strict=False) if each], known)
+            self._plans[key] = known
         return known
 
     def _planned(self, specs: tuple[Any, ...], facts: Facts) -> Plan:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from hybrid_compute.errors import LimitExceeded
 from hybrid_compute.gpu.shapes import Shape, ceil_div
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 Role = Literal["given", "made", "between", "constant"]
 _SIZES = {"float32": 4, "float16": 2, "int32": 4, "uint32": 4}
-_MOST = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +127,32 @@ class Plan:
     def step(self, shader: Shader, slots: Sequence[Slot], numbers: Sequence[float], groups: int) -> None:
         """Have so many workgroups run this. It is left out where there are none."""
         if groups > 0:
-            packed = struct.pack(shader.format, *numbers)
             self.written.update(slots)
+            packed = padded(struct.pack(shader.format, *numbers))
             bound = tuple[tuple[Role, int], ...]((slot.role, slot.number) for slot in slots)
-            self.dispatches.append(Dispatch(shader.kernel, bound, padded(packed), folded(groups)))
+            size = folded(groups, self.facts.workgroups)
+            self.dispatches.append(Dispatch(shader.kernel, bound, packed, size))
+
+
+def check(name: str, params: Sequence[str], plan: Plan) -> None:
+    """Raises `LimitExceeded` for a plan that a device with its facts cannot do, and says which array is too large."""
+    binding, workgroups = plan.facts.binding, plan.facts.workgroups
+    given = ", ".join(f"{param} {slot.spec}" for param, slot in zip(params, plan.given, strict=True))
+    arrays = [*zip(params, plan.given, strict=True), *(("a result", slot) for slot in plan.made)]
+    arrays += [("what lies between its steps", slot) for slot in plan.between]
+    for what, slot in arrays:
+        if slot.spec.nbytes > binding:
+            raise LimitExceeded(
+                f"{name} of {given}: {what}, {slot.spec}, is {slot.spec.nbytes:,} bytes, more than the device binds at "
+                f"once, {binding:,} (max-storage-buffer-binding-size): split it",
+                backend="gpu",
+            )
+    if any(max(dispatch.groups) > workgroups for dispatch in plan.dispatches):
+        raise LimitExceeded(
+            f"{name} of {given}: that needs more than {workgroups:,} times {workgroups:,} workgroups, which is all "
+            f"that the device takes (max-compute-workgroups-per-dimension): split it",
+            backend="gpu",
+        )
 
 
 def padded(numbers: bytes) -> bytes:
@@ -138,7 +160,10 @@ def padded(numbers: bytes) -> bytes:
     return numbers.ljust(max(16, ceil_div(len(numbers), 16) * 16), b"\0")
 
 
-def folded(groups: int) -> Size:
-    """So many workgroups, or a few more, in two directions. In shaders theirs is `group`: they stop at the end."""
-    rows = ceil_div(groups, _MOST)
+def folded(groups: int, most: int) -> Size:
+    """So many workgroups, or a few more, in two directions, of which each takes `most`.
+
+    In shaders theirs is `group`: they stop at the end.
+    """
+    rows = ceil_div(groups, most)
     return ceil_div(groups, rows), rows, 1
