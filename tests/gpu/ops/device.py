@@ -53,11 +53,21 @@ def normal(seed: int, *shape: int, dtype: str = "float32") -> np.ndarray[Any, np
     return np.asarray(np.random.default_rng(seed).standard_normal(shape)).astype(dtype)
 
 
+def floats(kind: str, seed: int, *shape: int, dtype: str = "float32") -> np.ndarray[Any, np.dtype[Any]]:
+    """Numbers of either sign; or such that what is rounded off adds up: of one sign, or all the same."""
+    if kind == "same":
+        return np.full(shape, 0.1 * seed, dtype)
+    x = normal(seed, *shape, dtype=dtype)
+    return np.abs(x) if kind == "positive" else x
+
+
 def whole(seed: int, *shape: int, dtype: str = "float32") -> np.ndarray[Any, np.dtype[Any]]:
     """Whole numbers, small enough that halves can have their products."""
     return np.asarray(np.random.default_rng(seed).integers(0 if dtype == "uint32" else -99, 100, shape)).astype(dtype)
 
 
+KINDS = ["either", "positive", "same"]
+"""Of floats, see `floats`."""
 DTYPES = ["float32", "float16", "int32", "uint32"]
 FEW = settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 """A device in software takes its time, and most of what could go wrong shows in a few shapes."""

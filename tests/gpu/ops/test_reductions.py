@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.gpu import ops
 from hybrid_compute.tasks import AnyTask
-from tests.gpu.ops.device import DTYPES, FEW, Computer, normal, whole
+from tests.gpu.ops.device import DTYPES, FEW, KINDS, Computer, floats, normal, whole
 
 ALL = [ops.sum, ops.mean, ops.max, ops.min, ops.argmax]
 LARGE = [((3, 5000), 1), ((5000, 3), 0), ((2, 9001, 3), 1), ((300_001,), None), ((600, 700), None), ((2, 33, 257), 1)]
@@ -22,9 +22,10 @@ def close(
     found, wanted = gpu(task, x, axis), task(x, axis)
     assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype)
     if task in (ops.sum, ops.mean) and x.dtype.kind == "f":
-        scale = np.asarray(task(np.abs(x), axis), "float64")
+        of = np.sum if task is ops.sum else np.mean
+        exact, scale = of(x, axis, dtype="float64"), of(np.abs(x), axis, dtype="float64")
         rounding = 1e-3 if x.dtype == "float16" else 0.0
-        assert np.all(np.abs(found - wanted.astype("float64")) <= 2e-6 * scale + rounding * np.abs(wanted))
+        assert np.all(np.abs(found - exact) <= 2e-6 * scale + rounding * np.abs(exact))
     else:
         np.testing.assert_array_equal(found, wanted)
 
@@ -46,6 +47,15 @@ def test_reductions_are_numpys(
 @pytest.mark.parametrize(("shape", "axis"), LARGE, ids=str)
 def test_a_long_axis_is_cut_into_pieces(gpu: Computer, task: AnyTask, shape: tuple[int, ...], axis: int | None) -> None:
     close(gpu, task, normal(1, *shape), axis)
+
+
+@pytest.mark.parametrize("task", [ops.sum, ops.mean], ids=lambda task: task.name)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("shape", "axis"), [*LARGE, ((500, 40_000), 0)], ids=str)
+def test_what_is_rounded_off_does_not_add_up(
+    full_gpu: Computer, task: AnyTask, kind: str, shape: tuple[int, ...], axis: int | None
+) -> None:
+    close(full_gpu, task, floats(kind, 1, *shape), axis)
 
 
 @pytest.mark.parametrize("task", [ops.sum, ops.argmax], ids=lambda task: task.name)

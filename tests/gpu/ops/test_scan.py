@@ -7,7 +7,7 @@ from hypothesis.extra import numpy as hnp
 
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.gpu import ops
-from tests.gpu.ops.device import DTYPES, FEW, Computer, normal, whole
+from tests.gpu.ops.device import DTYPES, FEW, KINDS, Computer, floats, normal, whole
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -32,6 +32,14 @@ def test_long_rows(gpu: Computer, dtype: str, shape: tuple[int, ...]) -> None:
         assert np.all(np.abs(found - wanted.astype("float64")) <= 4e-6 * scale + rounding * np.abs(wanted))
     else:
         np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(3, 100), (2, 2049), (300_001,)], ids=str)
+def test_what_is_rounded_off_does_not_add_up(full_gpu: Computer, kind: str, shape: tuple[int, ...]) -> None:
+    x = floats(kind, 1, *shape)
+    exact, scale = (np.cumsum(each, -1, dtype="float64") for each in (x, np.abs(x)))
+    assert np.all(np.abs(full_gpu(ops.scan, x) - exact) <= 4e-6 * scale)
 
 
 def test_pieces_of_pieces(full_gpu: Computer) -> None:

@@ -101,8 +101,8 @@ def conv2d(x: Operand, filters: Operand, bias: Operand | None = None, stride: Pa
     """Images [images, channels, rows, columns] met by filters [out, channels, rows, columns], as networks do it.
 
     Filters are not turned around. Images are padded with zeros. `bias` has a number for each filter. Products are
-    added as floats of 32 bits. Right to 2e-6 of the same with magnitudes, and to 1e-3 of the result beside it for
-    halves.
+    added as floats of 32 bits. Right to 6e-8 of the same with magnitudes for each number of a filter and the bias, as
+    `matmul` is, and to 1e-3 of the result beside it for halves.
 
         >>> conv2d(np.ones((1, 1, 3, 3), "f4"), np.ones((1, 1, 2, 2), "f4"))[0, 0]
         array([[4., 4.],

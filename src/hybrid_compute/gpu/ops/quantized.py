@@ -108,8 +108,8 @@ def _planner(plan: Plan, out: Sequence[Slot], x: Slot, words: Slot, scales: Slot
 def matmul_quantized(x: Operand, words: Operand, scales: Operand) -> Any:
     """`x @ weights.T`, where `quantize` made words and scales of the weights: x[..., inner] gives [..., rows].
 
-    `x` and the result are of 32 or 16 bits; products are added as floats of 32 bits. Right to 2e-6 of
-    `|x| @ |weights.T|` with the weights as `dequantize` gives them, and to 1e-3 of the result beside it for halves.
+    `x` and the result are of 32 or 16 bits; products are added as floats of 32 bits. As right as `matmul` is with the
+    weights as `dequantize` gives them.
 
         >>> words, scales = quantize(np.eye(32, dtype="f4"), bits=8)
         >>> matmul_quantized(np.arange(32, dtype="f4"), words, scales)[:3].round(2)

@@ -18,6 +18,8 @@ from hybrid_compute.gpu.shapes import Shape, ceil_div
 How = Literal["sum", "mean", "max", "min"]
 _SHORT = 32
 """An axis of so many elements is better gone along by a single invocation."""
+_BLOCK = 64
+"""So many numbers are added up before their sum is added to the rest: one after the other, thousands lose precision."""
 _DTYPES = {"f32": "float32", "i32": "int32", "u32": "uint32"}
 
 
@@ -104,6 +106,9 @@ def _made(how: How, kind: str, raw: str, final: str, along: bool, subgroups: boo
     value = "x[at_x]"
     if raw:
         value = f"{kind}({value})" if adds else _extreme_key(how, raw, value)
+    begin, each, end = f"var best = {kind}();", f"best = max(best, {value});", ""
+    if adds:
+        begin, each, end = f"{begin} var part = {kind}();", _added(value, along), "best += part;"
     best = "best"
     if final:
         best = f"{SCALARS[final]}(best)" if adds else _of_extreme_key(how, final, "best")
@@ -117,10 +122,17 @@ def _made(how: How, kind: str, raw: str, final: str, along: bool, subgroups: boo
         floats=["length"],
         declare=KEYS + f"var<workgroup> heap: array<{kind}, {LANES}>;",
         subgroups=subgroups,
-        body=_walk(along, f"var best = {kind}();", f"best = {'best + ' + value if adds else f'max(best, {value})'};")
+        body=_walk(along, begin, each)
+        + end
         + (together("best", "sum" if adds else "max", shared="heap", subgroups=subgroups) if along else "")
         + f"{'if (lane == 0u)' if along else ''} {{ y[number] = {best}; }}",
     )
+
+
+def _added(value: str, along: bool) -> str:
+    """Lines that add a value to its block, and a block that is full to the rest."""
+    turn = f"i / {LANES}u" if along else "i"
+    return f"part += {value}; if ({turn} % {_BLOCK}u == {_BLOCK - 1}u) {{ best += part; part = 0; }}"
 
 
 @functools.cache
