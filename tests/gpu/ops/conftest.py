@@ -1,4 +1,4 @@
-"""Two devices for all tests of operations: opening one takes longer than most of what is asked of it."""
+"""Three devices for all tests of operations: opening one takes longer than most of what is asked of it."""
 
 from collections.abc import Iterator
 
@@ -17,6 +17,12 @@ def full_gpu() -> Iterator[Computer]:
 def bare_gpu() -> Iterator[Computer]:
     """A device that knows neither half floats nor subgroups."""
     yield from opened(("shader-f16", "subgroup"))
+
+
+@pytest.fixture(scope="session")
+def narrow_gpu() -> Iterator[Computer]:
+    """A device that takes 20 workgroups in one direction, where others take 65,535."""
+    yield from opened((), {"max-compute-workgroups-per-dimension": 20})
 
 
 @pytest.fixture(params=["full", "bare"])

@@ -1,6 +1,6 @@
 """A device for the tests of operations, with and without what not every one has."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -37,8 +37,8 @@ class Computer:
         return found
 
 
-def opened(without: tuple[str, ...]) -> Iterator[Computer]:
-    device = Device(without=without, memory=2 << 30)
+def opened(without: tuple[str, ...], limits: Mapping[str, int] | None = None) -> Iterator[Computer]:
+    device = Device(without=without, memory=2 << 30, limits=limits)
     try:
         device.open().result()
     except BackendUnavailable as error:

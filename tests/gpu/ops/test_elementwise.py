@@ -17,7 +17,7 @@ from tests.gpu.ops.device import FEW, Computer, normal, whole
 SHAPES = hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=5, min_side=0, max_side=9)
 
 
-@pytest.mark.parametrize("task", [ops.add, ops.sub, ops.mul], ids=lambda task: task.name)
+@pytest.mark.parametrize("task", [ops.add, ops.sub, ops.mul, ops.scale], ids=lambda task: task.name)
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int32", "uint32"])
 @FEW
 @given(shapes=SHAPES)
@@ -27,12 +27,16 @@ def test_sums_and_products_are_numpys(gpu: Computer, task: AnyTask, dtype: str, 
     np.testing.assert_array_equal(gpu(task, a, b), task(a, b))
 
 
+@pytest.mark.parametrize(("dtype", "promised"), [("float32", (3e-7, 1e-37)), ("float16", (1e-3, 1e-4))])
 @FEW
 @given(shapes=SHAPES)
-def test_quotients_are_numpys(gpu: Computer, shapes: Any) -> None:
-    """To 2.5 units in the last place."""
-    a, b = (normal(seed, *shape) for seed, shape in enumerate(shapes.input_shapes))
-    np.testing.assert_allclose(gpu(ops.div, a, b), a / b, rtol=3e-7, atol=1e-37)
+def test_quotients_are_right(gpu: Computer, dtype: str, promised: tuple[float, float], shapes: Any) -> None:
+    """To 2.5 units in the last place, of 32 bits."""
+    a, b = (normal(seed, *shape, dtype=dtype) for seed, shape in enumerate(shapes.input_shapes))
+    relative, beside = promised
+    for found in (gpu(ops.div, a, b), ops.div(a, b)):
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found, a.astype("float64") / b, rtol=relative, atol=beside)
 
 
 ACTIVATIONS = {

@@ -155,8 +155,9 @@ def mul(a: Operand | float, b: Operand | float) -> Any:
 def div(a: Operand | float, b: Operand | float) -> Any:
     """`a / b` of floats, with numpy's broadcasting.
 
-    Right to 2.5 units in the last place for finite results (https://www.w3.org/TR/WGSL/#concrete-float-accuracy).
-    What a division by zero gives is the device's own affair.
+    Right to 2.5 units in the last place for finite results (https://www.w3.org/TR/WGSL/#concrete-float-accuracy);
+    16 bits: to 1e-3 and 1e-4 beside it, for a device may take halves below 6e-5 for nothing. What a division by zero
+    gives is the device's own affair.
 
         >>> div(np.array([1, 2], "f4"), 4)
         array([0.25, 0.5 ], dtype=float32)
