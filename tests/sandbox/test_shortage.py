@@ -72,3 +72,28 @@ def test_no_addresses_for_the_interpreter(prepared: None) -> None:
         "False wasm\nTrue\n"
     )
     assert (err, code) == ("", 0)
+
+
+def test_no_memory_for_a_program_that_may_have_it(prepared: None) -> None:
+    """It says what is the system's; and of its own limit, where the system has more than that."""
+    out, err, code = ran(
+        LIMITING
+        + """
+    greedy = "print('begun'); x = [bytes(10**6) for _ in range(150)]; result = len(x)"
+    with Sandbox(ready=0) as box, Sandbox(ready=0, limits=Limits(memory=48 << 20)) as small:
+        box.run("result = 1"), small.run("result = 1")
+        most = taken("VmData") + (100 << 20)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, resource.RLIM_INFINITY))
+        tried(box.run, greedy)
+        tried(small.run, greedy)
+        resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        tried(box.run, greedy)
+    """
+    )
+    assert out.splitlines() == [
+        "BackendUnavailable the program needed more memory than the system gives it, which is less than the 256 MiB "
+        "that it may have (Limits.memory): see `ulimit -d`, and how much memory is free True wasm",
+        "LimitExceeded the program needed more memory: its limit of memory is 48 MiB (Limits.memory) True wasm",
+        "150",
+    ]
+    assert (err, code) == ("", 0)

@@ -74,6 +74,7 @@ class Sandbox:
 
         `files` are there for its `open`, by their paths. Raises `TaskFailed` for what the program raises, with its
         traceback; `LimitExceeded` where it needs more than `limits`; `TaskTimeout` after `timeout` seconds;
+        `BackendUnavailable` where the system has less than it needs and may have;
         `InvalidInput` or `NotTransferable` for what cannot be given to a program.
         """
         return self.execute(source, input, files=files, timeout=timeout, name=name).result

@@ -24,6 +24,16 @@ def no_addresses(error: wasmtime.WasmtimeError) -> BackendUnavailable | None:
     )
 
 
+def no_memory(name: str, limit: int) -> BackendUnavailable:
+    """The error to raise for a program that needed memory which it may have, and the system has not."""
+    return BackendUnavailable(
+        f"{name} needed more memory than the system gives it, which is less than the {in_units(limit)} that it may have "
+        f"(Limits.memory): see `ulimit -d`, and how much memory is free",
+        backend="wasm",
+        started=True,
+    )
+
+
 def reason(error: wasmtime.WasmtimeError) -> str:
     """The last thing that wasmtime says, which is why all the others happened."""
     return re.sub(r"^\d+: ", "", str(error).strip().rpartition("\n")[2].strip())
