@@ -177,7 +177,11 @@ class Sandbox:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """In another process there is one such sandbox, however often a task of it comes there."""
+        """In another process there is one such sandbox, however often a task of it comes there.
+
+        A closed one goes nowhere: it would be open there.
+        """
+        self._insist_on_open()
         return _such, (self.limits, self._granted, self._deterministic, self._seed, self._spare.count)
 
     def __enter__(self) -> Self:
