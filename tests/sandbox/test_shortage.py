@@ -91,8 +91,10 @@ def test_no_memory_for_a_program_that_may_have_it(prepared: None) -> None:
     """
     )
     assert out.splitlines() == [
-        "BackendUnavailable the program needed more memory than the system gives it, which is less than the 256 MiB "
-        "that it may have (Limits.memory): see `ulimit -d`, and how much memory is free True wasm",
+        (
+            "BackendUnavailable the program needed more memory than the system gives it, which is less than the 256 "
+            "MiB that it may have (Limits.memory): see `ulimit -d`, and how much memory is free True wasm"
+        ),
         "LimitExceeded the program needed more memory: its limit of memory is 48 MiB (Limits.memory) True wasm",
         "150",
     ]

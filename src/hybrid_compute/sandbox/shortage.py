@@ -27,8 +27,8 @@ def no_addresses(error: wasmtime.WasmtimeError) -> BackendUnavailable | None:
 def no_memory(name: str, limit: int) -> BackendUnavailable:
     """The error to raise for a program that needed memory which it may have, and the system has not."""
     return BackendUnavailable(
-        f"{name} needed more memory than the system gives it, which is less than the {in_units(limit)} that it may have "
-        f"(Limits.memory): see `ulimit -d`, and how much memory is free",
+        f"{name} needed more memory than the system gives it, which is less than the {in_units(limit)} that it may "
+        f"have (Limits.memory): see `ulimit -d`, and how much memory is free",
         backend="wasm",
         started=True,
     )
