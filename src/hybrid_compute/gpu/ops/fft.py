@@ -160,7 +160,7 @@ def fft(x: Operand, inverse: bool = False) -> Any:
     """The Fourier transform of complex numbers along the axis before the last: float32[..., length, 2], as numpy's.
 
     The last axis has the real and the imaginary part; the length is a power of two. The inverse is divided by the
-    length. Right to 3e-6 of the root mean square of a row's result.
+    length. The root mean square of what a row is off by is within 1e-6 of that of its result.
 
         >>> fft(np.array([[1, 0], [2, 0]], "f4"))
         array([[ 3.,  0.],
