@@ -48,6 +48,7 @@ Known: TypeAlias = dict[Role, Sequence[Place]]
 
 _DTYPES = frozenset(DTYPES.values())
 _NUMBERS = (int, float, np.generic)
+_PLAIN = (int, bool, float, type(None))
 _MOST_PLANS = 256
 
 
@@ -188,12 +189,13 @@ class Operation(Computable):
 
 def _plain(option: Any) -> Any:
     """A whole number of any kind as an int, and several in a row as a tuple of them; anything else as it is."""
+    if type(option) in _PLAIN:
+        return option
     if isinstance(option, np.ndarray):
         option = option.tolist()
     if isinstance(option, list | tuple):
         return tuple(map(_plain, option))
-    is_whole = isinstance(option, Integral) and not isinstance(option, bool)
-    return operator.index(option) if is_whole else option
+    return operator.index(option) if isinstance(option, Integral) else option
 
 
 def _typed(option: Any) -> Any:
