@@ -9,7 +9,7 @@ import pytest
 
 from hybrid_compute import GpuBackend
 from hybrid_compute.errors import BackendUnavailable, InvalidInput
-from hybrid_compute.gpu import GpuArray
+from hybrid_compute.gpu import GpuArray, ops
 from tests.gpu import shaders
 
 
@@ -77,6 +77,36 @@ async def test_several_inputs_and_outputs_and_constants(place: GpuBackend) -> No
     np.testing.assert_array_equal(high, array.T)
     with place.record() as g, pytest.raises(InvalidInput, match="changed in place"):
         shaders.added(g.input("counts", 300, "uint32"), constant)
+
+
+@pytest.mark.parametrize("stay", [False, True])
+async def test_each_playing_begins_with_the_constants(place: GpuBackend, stay: bool) -> None:
+    """Also with those that are changed in place, whether that comes out, is read later, or both."""
+    tens, hundreds = np.array([10, 20, 30, 40], np.uint32), np.array([100, 200, 300, 400], np.uint32)
+    with place.record() as g:
+        x = g.input("x", 4, "uint32")
+        out = shaders.added(tens, x)
+        read = shaders.added(hundreds, x)
+        between = shaders.added(np.full(4, 1000, np.uint32), x)
+        g.returns(out, read, shaders.added(hundreds, read), shaders.added(hundreds, between), stay=stay)
+    for number in (1, 2):
+        ones = np.full(4, number, np.uint32)
+        found = [np.asarray(each) for each in await g(x=ones)]
+        wanted = [tens + ones, hundreds + ones, 2 * hundreds + ones, hundreds + 1000 + ones]
+        np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(tens, [10, 20, 30, 40])
+
+
+@pytest.mark.parametrize("there", [False, True])
+async def test_a_constant_is_read_in_each_playing(place: GpuBackend, there: bool) -> None:
+    """Of this process, or of the device."""
+    half, whole = floats(4), np.arange(4, dtype=np.float32)
+    constant = await place.to_device(half) if there else half
+    with place.record() as g:
+        g.returns(ops.add(ops.mul(g.input("x", 4), constant), 1.0))
+    for factor in (1, 2):
+        found = await g(x=factor * whole)
+        np.testing.assert_allclose(found, factor * whole * half + 1, rtol=1e-6)
 
 
 async def test_what_comes_out_may_stay(place: GpuBackend) -> None:

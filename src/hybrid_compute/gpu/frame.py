@@ -207,12 +207,11 @@ class Frame:
         group_of = self._pipelines.group
         set_pipeline, set_group, dispatch, nothing = native.set_pipeline, native.set_group, native.dispatch, native.NULL
         for step in steps:
-            if step.cleared:
+            if step.fresh:
                 if compute is not None:
                     native.end_pass(compute)
                     compute = None
-                for place in step.cleared:
-                    native.clear(encoder, place.buffer.raw, place.offset, place.nbytes)
+                self._begin(encoder, step.fresh)
             if compute is None:
                 compute, kernel, group = native.begin_pass(encoder), None, None
             if step.kernel is not kernel or pipeline is None:
@@ -226,6 +225,13 @@ class Frame:
             dispatch(compute, *step.groups)
         if compute is not None:
             native.end_pass(compute)
+
+    def _begin(self, encoder: Any, fresh: Iterable[tuple[Place, Upload | None]]) -> None:
+        for place, source in fresh:
+            if source is None:
+                native.clear(encoder, place.buffer.raw, place.offset, place.nbytes)
+            else:
+                self._copy(encoder, source.buffer.raw, source.offset, place.buffer.raw, place.offset, place.nbytes)
 
     def _encode_outputs(self, encoder: Any, works: Iterable[Work]) -> None:
         down = self._down

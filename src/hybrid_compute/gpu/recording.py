@@ -145,12 +145,14 @@ class Recording:
         for known, place in self._places.items():
             if known not in new:
                 new[known] = self._anew(place)
-        steps = [
-            Step(step.kernel, [new[id(place)] for place in step.places], step.groups, [new[id(each)] for each in zeros])
-            for step, zeros in zip(self._steps, between.zeros, strict=True)
-        ]
+        uploads: list[Upload] = []
+        steps: list[Step] = []
+        for step, fresh in zip(self._steps, between.fresh, strict=True):
+            begun = [(new[id(place)], _source(place)) for place in fresh]
+            uploads += [source for _, source in begun if source is not None]
+            steps.append(Step(step.kernel, [new[id(place)] for place in step.places], step.groups, begun))
         results = [_fetched(new[id(symbol.resident())], symbol) for symbol in self._outputs]
-        places = {id(place): place for place in (*scratches, *new.values(), *results)}
+        places = {id(place): place for place in (*scratches, *new.values(), *uploads, *results)}
         return Work(steps, list(places.values()), results, reply)
 
     def _anew(self, place: Place) -> Place:
@@ -166,9 +168,14 @@ class Recording:
                 return place  # it lies where it lies
             case Kept():
                 kind = Kept if self._stay else Output
-                return kind(place.shape, place.dtype, place.nbytes, written=place.written)
+                return kind(place.shape, place.dtype, place.nbytes, place.initial, written=place.written)
             case _:
                 raise TypeError(f"a recording cannot have a {type(place).__name__}")
+
+
+def _source(place: Kept) -> Upload | None:
+    """What the host has for its beginning."""
+    return None if place.initial is None else Upload(place.initial, place.nbytes)
 
 
 def _fetched(place: Place, symbol: Symbol) -> Output:
