@@ -18,7 +18,7 @@ from hybrid_compute.gpu.function import GpuFunction, upload
 from hybrid_compute.gpu.memory import rounded
 from hybrid_compute.gpu.ops.operation import Operation
 from hybrid_compute.gpu.replies import Waiting
-from hybrid_compute.gpu.work import Kernel, Output, Step, Upload, Work
+from hybrid_compute.gpu.work import Kept, Kernel, Output, Place, Step, Upload, Work
 from hybrid_compute.shared import SharedArray
 from hybrid_compute.tasks import AnyTask
 from tests.faults.watching import wait_until
@@ -178,6 +178,49 @@ def test_an_output_begins_as_zeros(device: Device) -> None:
         step.kernel = kernel
     device.submit([asked])
     assert not np.asarray(result(asked))[5:].any()
+
+
+WORDS = """
+@group(0) @binding(0) var<storage, read> x: array<u32>;
+@group(0) @binding(1) var<storage, read_write> y: array<u32>;
+@compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3u) {
+    if (id.x < arrayLength(&x)) { y[id.x] = x[id.x]; }
+}
+"""
+
+
+def words(device: Device, place: Place) -> Any:
+    """What a shader sees there, as 16-bit floats."""
+    found = Output((place.nbytes // 2,), "float16", place.nbytes)
+    step = Step(Kernel("words", WORDS, "main", [(0, "read"), (1, "read_write")]), [place, found], (1, 1, 1))
+    asked = Work([step], [place, found], [found], Waiting())
+    device.submit([asked])
+    return result(asked)
+
+
+def test_a_shader_sees_zeros_behind_what_is_no_whole_word(device: Device) -> None:
+    """And nothing of what others had there."""
+    x = np.array([1, 2, 3], np.float16)
+    sevens = np.full(60, 7, np.float16)
+    for count in (1, 3):
+        assert words(device, Upload(sevens, 120)).tolist() == sevens.tolist()
+        assert words(device, Upload([x] * count, 6 * count)).tolist() == [*[1, 2, 3] * count, 0]
+    assert words(device, Upload(sevens, 120)).tolist() == sevens.tolist()
+    assert words(device, Upload(np.empty(0, np.float32), 16)).tolist() == [0] * 8
+
+
+@pytest.mark.parametrize("size", [0, 3])
+@pytest.mark.parametrize("kind", ["sent", "made"])
+def test_what_stays_has_zeros_behind_it(device: Device, kind: str, size: int) -> None:
+    """As far as a shader can be bound to it, in memory that is used again: a word, or a vector if it is empty."""
+    device.submit([asked := upload(np.full(60, 7, np.float16), Waiting())])
+    result(asked).release()
+    x = np.arange(1, size + 1, dtype=np.float16)
+    place = Kept((size,), "float16", x.nbytes, x if kind == "sent" else None, written=kind == "made")
+    asked = Work((), [place], [place], Waiting())
+    device.submit([asked])
+    seen = words(device, result(asked).resident(0 if size else 16)).tolist()
+    assert seen == ([0] * 8 if not size else [1, 2, 3, 0] if kind == "sent" else [0] * 4)
 
 
 # Works that cannot be done.

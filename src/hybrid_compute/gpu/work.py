@@ -95,7 +95,7 @@ class Output(Place):
         self.dtype = dtype
         self.initial = initial
         self.staged = 0
-        self.written = written
+        self.written = written and nbytes == self.nbytes  # nobody writes what a last word has beyond it
 
 
 class Scratch(Place):
