@@ -16,6 +16,7 @@ from hybrid_compute.errors import (
     InvalidInput,
     LimitExceeded,
     NoBackendAvailable,
+    TaskFailed,
     TaskTimeout,
 )
 from hybrid_compute.gpu import GpuArray
@@ -211,6 +212,19 @@ async def test_a_worker_gets_it_as_an_ordinary_array(place: GpuBackend) -> None:
     async with Runtime([place, WorkerBackend(1)], strategy="worker") as rt:
         found = await rt.run(shaders.along, await place.to_device(floats(10)), 2.0)
         np.testing.assert_allclose(found, 2 * floats(10) + 1, rtol=1e-6)
+
+
+async def test_its_twin_gets_it_as_an_ordinary_array(place: GpuBackend) -> None:
+    """Wherever that runs, so that it can reckon with it; once the device has gone with it, it is said so."""
+    x = floats(30).reshape(10, 3)
+    array = await place.to_device(x)
+    async with Runtime([LocalBackend()]) as rt:
+        for low, high in (await rt.run(shaders.split_up, array), await rt.run(shaders.split_up, x=array)):
+            np.testing.assert_array_equal(low, -x)
+            np.testing.assert_array_equal(high, x.T.astype(np.uint32))
+        await place.aclose()
+        with pytest.raises(TaskFailed, match="BackendClosed: this array went with its device"):
+            await rt.run(shaders.split_up, array)
 
 
 # What fails.

@@ -66,7 +66,7 @@ class GpuFunction(Computable):
         self._plans: dict[tuple[Any, ...], Plan] = {}
 
     def here(self, *args: Any, **kwargs: Any) -> Any:
-        return self.cpu(*args, **kwargs)
+        return self.cpu(*map(_fetched, args), **{name: _fetched(each) for name, each in kwargs.items()})
 
     def positional(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
         """All arguments in the order of the parameters. Raises `InvalidInput` if they are not what those ask for."""
@@ -237,6 +237,12 @@ def _arrays() -> tuple[Any, ...]:
     from hybrid_compute.gpu.array import OnDevice
 
     return np.ndarray, OnDevice
+
+
+def _fetched(value: Any) -> Any:
+    """An array of this process for one on a device. Raises `BackendClosed` if that is gone."""
+    _, on_device = _arrays()
+    return value.__array__() if isinstance(value, on_device) else value
 
 
 def _checked(name: str, value: Any, dtype: str) -> Any:
