@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from hybrid_compute.errors import (
 )
 from hybrid_compute.gpu import GpuArray
 from hybrid_compute.gpu.device import Device
+from hybrid_compute.gpu.frame import Frame
 from hybrid_compute.gpu.work import Work
 from hybrid_compute.testing import ManualClock
 from tests.faults.watching import until
@@ -308,6 +310,30 @@ async def test_closing_answers_every_call(place: GpuBackend) -> None:
         assert isinstance(found, np.ndarray | BackendClosed)
     with pytest.raises(BackendClosed):
         await place.run_call(Call(shaders.along, (floats(9), 2.0)))
+
+
+async def test_closing_answers_also_what_a_stuck_device_was_given(
+    place: GpuBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recordings and arrays on their way, begun or not; it has a moment to come to an end."""
+    monkeypatch.setattr("hybrid_compute.backends.gpu.CLOSING", 0.05)
+    device, released, x = place.device, threading.Event(), floats(4)
+    finish = Frame.finish
+    monkeypatch.setattr(Frame, "finish", lambda frame: (released.wait(60), finish(frame))[1])
+    with place.record() as g:
+        g.returns(shaders.along(g.input("x", 4), 2.0))
+    pending: list[asyncio.Future[Any]] = [asyncio.ensure_future(g(x=x))]
+    await until(lambda: device.busy_for)
+    pending += [asyncio.ensure_future(each) for each in (place.to_device(x), g(x=x))]
+    await asyncio.sleep(0)
+    try:
+        await place.aclose()
+        found = await asyncio.wait_for(asyncio.gather(*pending, return_exceptions=True), 20)
+        assert [type(each) for each in found] == [BackendClosed] * 3
+        assert found[0].started
+    finally:
+        released.set()
+        assert device.join(20)
 
 
 def test_no_time_at_all_is_no_limit() -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.calls import Call
 from hybrid_compute.clock import Timer
-from hybrid_compute.errors import BackendError, BackendUnavailable, LimitExceeded
+from hybrid_compute.errors import BackendClosed, BackendError, BackendUnavailable, LimitExceeded
 from hybrid_compute.gpu.computable import Computable
 from hybrid_compute.gpu.device import Device
 from hybrid_compute.gpu.function import upload
@@ -34,6 +34,9 @@ STILLBORN = 3
 """So many devices in a row may be lost before they have done anything. Then there is something wrong with the gpu."""
 IDLE = 30.0
 """Seconds without calls after which a device gives memory back that it keeps only to be quick."""
+
+CLOSING = 10.0
+"""Seconds that a device has, when it is closed, to finish what it is at."""
 
 
 class GpuBackend(Backend):
@@ -122,8 +125,16 @@ class GpuBackend(Backend):
             if timer is not None:
                 timer.cancel()
         if self._device is not None:
-            self._device.close()
-            await asyncio.to_thread(self._device.join, 10.0)
+            await self._end(self._device)
+
+    async def _end(self, device: Device) -> None:
+        """Close it. Who waits for what it does not come to an end with is told so."""
+        device.close()
+        try:
+            await asyncio.to_thread(device.join, CLOSING)
+        finally:
+            if not device.join(0):
+                device.refuse(device.give_up(BackendClosed(f"the {self.name} backend is closed", backend=self.name)))
 
     async def to_device(self, array: Any) -> GpuArray:
         """A copy of the array on the device, to be given to tasks of it. It may be of any memory of this process."""
