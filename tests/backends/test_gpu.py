@@ -291,7 +291,7 @@ async def test_a_call_whose_time_is_up_is_answered_at_once() -> None:
         call = Call(shaders.busy, (np.ones(1, np.float32),))
         call.deadline = clock.time() + 5
         running = asyncio.ensure_future(backend.run_call(call))
-        await until(lambda: backend.device.busy_for)
+        await until(lambda: backend.device.is_busy)
         clock.advance(5)
         with pytest.raises(TaskTimeout):
             await running
@@ -323,7 +323,7 @@ async def test_closing_answers_also_what_a_stuck_device_was_given(
     with place.record() as g:
         g.returns(shaders.along(g.input("x", 4), 2.0))
     pending: list[asyncio.Future[Any]] = [asyncio.ensure_future(g(x=x))]
-    await until(lambda: device.busy_for)
+    await until(lambda: device.is_busy)
     pending += [asyncio.ensure_future(each) for each in (place.to_device(x), g(x=x))]
     await asyncio.sleep(0)
     try:

@@ -3,6 +3,7 @@
 import gc
 import pickle
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from hybrid_compute.errors import BackendClosed, BackendUnavailable, InvalidInput, LimitExceeded
 from hybrid_compute.gpu import GpuArray, InvalidShader, ops
 from hybrid_compute.gpu.device import Device
+from hybrid_compute.gpu.frame import Frame
 from hybrid_compute.gpu.function import GpuFunction, upload
 from hybrid_compute.gpu.memory import rounded
 from hybrid_compute.gpu.ops.operation import Operation
@@ -414,21 +416,86 @@ def test_a_device_that_is_lost_leaves_what_it_had_not_begun_to_another() -> None
     assert all(isinstance(error, BackendUnavailable) for error in told(refused))
 
 
-def test_a_device_that_does_not_come_to_an_end_is_given_up() -> None:
+class Stuck:
+    """A device that ends a frame only when it is told to, at a time that stands still."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        self.device = opened()
+        self.waits = False
+        self._turns = threading.Semaphore(0)
+        finish = Frame.finish
+        monkeypatch.setattr("hybrid_compute.gpu.device.monotonic", lambda: self.now)
+        monkeypatch.setattr(Frame, "finish", lambda frame: (self._hold(), finish(frame))[1])
+
+    def _hold(self) -> None:
+        self.waits = True
+        self._turns.acquire(timeout=60)
+        self.waits = False
+
+    def begin(self, works: Sequence[Work]) -> None:
+        """Have it at these, and at the end of what it can do."""
+        self.device.submit(works)
+        wait_until(lambda: self.waits and self.device._inbox.empty())
+
+    def go_on(self, frames: int = 1) -> None:
+        self._turns.release(frames)
+
+
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stuck]:
+    made = Stuck(monkeypatch)
+    yield made
+    made.go_on(100)
+    close(made.device)
+
+
+def test_a_frame_has_time_for_each_call_in_it(stuck: Stuck) -> None:
+    """Calls are not blamed for one another, unless there are very many."""
+    assert stuck.device.time_left(2.0) is None
+    works = [work(stuck.device, shaders.along, floats(10), 2.0, 1.0) for _ in range(3)]
+    stuck.begin(works)
+    assert stuck.device.time_left(2.0) == 6
+    stuck.now += 6.5
+    assert stuck.device.time_left(2.0) == -0.5
+    stuck.go_on()
+    for found in told(works):
+        np.testing.assert_allclose(found, shaders.along(floats(10), 2.0), rtol=1e-6)
+    wait_until(lambda: stuck.device.time_left(2.0) is None)
+    stuck.begin([work(stuck.device, shaders.along, floats(10), 2.0, 1.0) for _ in range(100)])
+    assert stuck.device.time_left(2.0) == 32
+
+
+def test_the_time_of_a_frame_begins_when_the_one_before_it_is_done(
+    stuck: Stuck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it has been with the device by then."""
+    monkeypatch.setattr(Device, "_frame", 1)
+    one, other = (work(stuck.device, shaders.along, floats(10), 2.0, 1.0) for _ in range(2))
+    stuck.begin([one, other])
+    stuck.now += 1.5
+    assert stuck.device.time_left(2.0) == 0.5
+    stuck.go_on()
+    told([one])
+    assert stuck.device.time_left(2.0) == 2
+
+
+def test_a_device_that_does_not_come_to_an_end_is_given_up(stuck: Stuck, device: Device) -> None:
     """Its callers are told at once; what had not begun is handed on, and done by another device."""
-    device = opened()
-    stuck = work(device, shaders.busy, np.ones(1, np.float32))
-    device.submit([stuck])
-    wait_until(lambda: device.busy_for)
-    waiting = [work(device, shaders.along, floats(10), 2.0, 1.0) for _ in range(3)]
+    first, *waiting = (work(stuck.device, shaders.along, floats(10), 2.0, 1.0) for _ in range(4))
+    stuck.begin([first])
     for each in waiting:
-        device.submit([each])
-    left = device.give_up(LimitExceeded("it took too long", backend="gpu"))
-    (error,) = told([stuck])
+        stuck.device.submit([each])
+    left = stuck.device.give_up(LimitExceeded("it took too long", backend="gpu"))
+    (error,) = told([first])
     assert isinstance(error, LimitExceeded)
     assert error.started
-    assert set(left) <= set(waiting)
-    assert device.lost == "it took too long"
+    assert left == waiting
+    assert stuck.device.lost == "it took too long"
+    stuck.go_on(2)
+    device.submit(left)
+    for found in told(waiting):
+        np.testing.assert_allclose(found, shaders.along(floats(10), 2.0), rtol=1e-6)
 
 
 def test_a_step_may_follow_another(device: Device) -> None:

@@ -44,8 +44,9 @@ class GpuBackend(Backend):
 
     Calls that come in the same turn of the event loop, or while the device is busy, go to it together; those of a
     `batchable` task as one. `memory` is how many bytes of the device may be used, and `time_limit` how many seconds a
-    shader may take: beyond them calls raise `LimitExceeded`. A device that takes longer, or is lost, is opened again,
-    and calls that had not begun go on there.
+    call may take there, or a playing of a recording: beyond them calls raise `LimitExceeded`. Those that go together
+    have that time for each of them, for sixteen at most, and end or fail together. A device that takes longer, or is
+    lost, is opened again, and calls that had not begun go on there.
 
     Nothing larger than the device takes goes to it: of calls that are joined, as many as fit, and a single array that
     does not fit raises `LimitExceeded`. `limits` are lower ones than the device has, by their names in WebGPU:
@@ -276,18 +277,19 @@ class GpuBackend(Backend):
         """Give a device up that has been at the same for too long."""
         self._watching = None
         device = self._device
-        if device is None or not device.busy_for:
+        left = device.time_left(self.time_limit) if device is not None else None
+        if device is None or left is None:
             return
-        if device.busy_for >= self.time_limit:
+        if left <= 0:
             error = LimitExceeded(
-                f"the gpu did not end within {self.time_limit:g} s (GpuBackend(time_limit=...)): it was given up, and "
-                f"opened again; arrays that lay on it are gone",
+                f"the gpu did not end within {self.time_limit:g} s for each call that it was at "
+                f"(GpuBackend(time_limit=...)): it was given up, and opened again; arrays that lay on it are gone",
                 backend=self.name,
             )
             device.has_worked = True  # it was at something, and its successor may fare better
             self._replace(device)(device.give_up(error))
         else:
-            self._watching = loop.call_later(self.time_limit - device.busy_for, self._look, loop)
+            self._watching = loop.call_later(left, self._look, loop)
 
 
 def _pieces(calls: Sequence[T], size: int) -> Iterator[tuple[int, Sequence[T]]]:

@@ -47,13 +47,20 @@ _USEFUL = ("shader-f16", "subgroup", "timestamp-query", "mappable-primary-buffer
 _numbers = itertools.count(1)
 
 
+TOGETHER = 16
+"""A frame may take as long as its calls one after the other, but not longer than so many of them."""
+
+
 @dataclass(eq=False, slots=True)
 class Launched:
-    """A frame that is with the device since some time, by `monotonic`. Once told to somebody its works are taken."""
+    """A frame that is with the device. Once told to somebody its works are taken."""
 
     frame: Frame
     since: float
+    """When the device could begin with it, by `monotonic`: the frame before it had ended."""
     works: Sequence[Work]
+    calls: int
+    """How many there are in it."""
 
 
 class Device:
@@ -127,10 +134,17 @@ class Device:
         self._inbox.put(None)
 
     @property
-    def busy_for(self) -> float:
-        """Seconds since it was given the oldest of what it is at; 0 when it is at nothing."""
+    def is_busy(self) -> bool:
+        """Whether there is a frame that it is at."""
+        return bool(self._under_way)
+
+    def time_left(self, limit: float) -> float | None:
+        """Seconds until it has had `limit` for each call in the frame that it is at; None when it is at nothing."""
         with self._lock:
-            return monotonic() - self._under_way[0].since if self._under_way else 0.0
+            if not self._under_way:
+                return None
+            first = self._under_way[0]
+            return first.since + limit * min(first.calls, TOGETHER) - monotonic()
 
     def give_up(self, error: BackendError) -> list[Work]:
         """Wait for it no longer: what it is at fails with `error`. What it had not begun, for another device."""
@@ -298,7 +312,7 @@ class Device:
                 self._not_begun(works, ours)
         else:
             with self._lock:
-                self._under_way.append(Launched(frame, monotonic(), works))
+                self._under_way.append(Launched(frame, monotonic(), works, sum(work.reply.calls for work in works)))
 
     def _not_begun(self, works: list[Work], error: Exception) -> None:
         """Tell who waits for them; of several it was one, and the others shall not suffer for it."""
@@ -350,6 +364,8 @@ class Device:
         """Its works; none if they were given up."""
         with self._lock:
             self._under_way.remove(launched)
+            if self._under_way:
+                self._under_way[0].since = monotonic()
             return _taken(launched)
 
     def _left(self) -> list[Work]:

@@ -191,6 +191,11 @@ class Reply:
     __slots__ = ()
 
     @property
+    def calls(self) -> int:
+        """How many calls it is the answer to."""
+        return 1
+
+    @property
     def is_wanted(self) -> bool:
         """Whether anybody still waits: what was not begun need not be."""
         return True
