@@ -50,7 +50,8 @@ class GpuBackend(Backend):
 
     Nothing larger than the device takes goes to it: of calls that are joined, as many as fit, and a single array that
     does not fit raises `LimitExceeded`. `limits` are lower ones than the device has, by their names in WebGPU:
-    `{"max-storage-buffer-binding-size": 1 << 20}` shows how a program fares on a smaller one.
+    `{"max-storage-buffer-binding-size": 1 << 20}` shows how a program fares on a smaller one. `start` raises
+    `ValueError` for a name that there is not.
 
     Where there is no gpu, it refuses its tasks with the reason, and they run elsewhere. `auto` does not take an adapter
     in software either as long as there is another place: that is for tests.

@@ -199,6 +199,9 @@ class Device:
         from hybrid_compute.gpu.memory import Memory
         from hybrid_compute.gpu.pipelines import Pipelines
 
+        unknown = sorted(self._limits.keys() - adapter.wgpu.limits.keys())
+        if unknown:
+            raise ValueError(f"a gpu has no limit {unknown[0]!r}: there are {', '.join(sorted(adapter.wgpu.limits))}")
         features = [name for name in _USEFUL if name in adapter.features and name not in self._without]
         try:
             limits = {**adapter.wgpu.limits, **self._limits}

@@ -143,9 +143,12 @@ class GpuFunction(Computable):
         for name, shape in zip(definition.outputs, outputs, strict=True):
             if any(size < 0 for size in shape):
                 raise InvalidInput(f"{name} would have the shape {shape}")
+        groups = definition.groups(names, outputs[0])
+        if min(groups) < 0:
+            raise InvalidInput(f"{definition.name} would need {groups} workgroups")
         sizes = {name: definition.nbytes(name, shape) for name, shape in shapes.items()}
         sizes |= {name: definition.nbytes(name, shape) for name, shape in zip(definition.outputs, outputs, strict=True)}
-        return Plan(names, outputs, definition.groups(names, outputs[0]), sizes)
+        return Plan(names, outputs, groups, sizes)
 
     def _too_large(self, plan: Plan, facts: Facts) -> LimitExceeded:
         name = max(plan.sizes, key=plan.sizes.__getitem__)
