@@ -119,7 +119,7 @@ async def test_a_limit_that_there_is_not_is_told() -> None:
     async with opened({}):
         pass  # there is a gpu
     backend = GpuBackend(limits={"max-buffer-size": 1 << 20, "max-bufer-size": 1})
-    with pytest.raises(ValueError, match="no limit 'max-bufer-size': there are .*max-buffer-size"):
+    with pytest.raises(ValueError, match=r"no limit 'max-bufer-size': there are .*max-buffer-size"):
         await backend.start()
     await backend.aclose()
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hybrid_compute import GpuBackend
-from hybrid_compute.errors import BackendUnavailable, InvalidInput
+from hybrid_compute import GpuBackend, LocalBackend, Runtime, WorkerBackend
+from hybrid_compute.errors import BackendUnavailable, HybridComputeError, InvalidInput
 from hybrid_compute.gpu import GpuArray, ops
 from tests.gpu import shaders
 
@@ -181,3 +181,32 @@ async def test_what_comes_out_may_also_be_read_by_a_later_task(place: GpuBackend
     g.returns(z, y, stay=True)
     kept = await g(x=array)
     np.testing.assert_allclose(await kept[1].to_host(), wanted, rtol=1e-6)
+
+
+async def test_what_a_task_gave_comes_out_as_it_is(place: GpuBackend) -> None:
+    """Several arrays at once, and beside others; nothing that no task gave."""
+    array = np.arange(300, dtype=np.float32).reshape(100, 3)
+    with place.record() as g:
+        x = g.input("x", (100, 3))
+        both = shaders.split_up(x)
+        g.returns(both, ops.add(x, 1.0))
+    low, high, more = await g(x=array)
+    np.testing.assert_array_equal(low, -array)
+    np.testing.assert_array_equal(high, array.T)
+    np.testing.assert_array_equal(more, array + 1)
+    with pytest.raises(TypeError, match="only what a recorded task gave can come out, and not ndarray"):
+        g.returns(array)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["input", "made"])
+@pytest.mark.parametrize("strategy", ["gpu", "local", "worker"])
+async def test_a_runtime_does_not_record(place: GpuBackend, strategy: str, kind: str) -> None:
+    """Wherever it sends the task, it is told to call it instead, and the recording is as it was."""
+    async with Runtime([place, LocalBackend(), WorkerBackend(1)], strategy=strategy) as rt:
+        with place.record() as g:
+            x = g.input("x", 4)
+            made = shaders.along(x, 2.0)
+            with pytest.raises(HybridComputeError, match="only stands for one, in a recording: call tasks"):
+                await rt.run(shaders.along, x if kind == "input" else made, 3.0)
+            g.returns(made)
+        np.testing.assert_allclose(await g(x=floats(4)), 2 * floats(4) + 1, rtol=1e-6)
