@@ -243,6 +243,28 @@ async def test_a_shader_that_does_not_end_is_given_up(place: GpuBackend) -> None
     np.testing.assert_allclose(found, 2 * floats(10) + 1, rtol=1e-6)
 
 
+async def test_what_is_handed_on_is_watched_as_well(place: GpuBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it does not end on the next device either, who waits is told, though nothing more was asked for."""
+    device, waits, released = place.device, threading.Event(), threading.Event()
+    finish = Frame.finish
+    monkeypatch.setattr(Frame, "finish", lambda frame: (waits.set(), released.wait(60), finish(frame))[2])
+    try:
+        one = asyncio.ensure_future(place.run_call(Call(shaders.along, (floats(10), 2.0))))
+        await until(waits.is_set)
+        other = asyncio.ensure_future(place.run_call(Call(shaders.along, (floats(10), 2.0))))
+        await until(lambda: not device._inbox.empty())
+        assert place._watching is not None
+        place._watching.cancel()
+        place.time_limit = 0.05
+        place._look(asyncio.get_running_loop())
+        found = await asyncio.wait_for(asyncio.gather(one, other, return_exceptions=True), 20)
+        assert [type(each) for each in found] == [LimitExceeded] * 2
+        assert place.device is not device
+    finally:
+        released.set()
+        assert device.join(20)
+
+
 async def test_a_device_that_is_lost_is_opened_again(place: GpuBackend) -> None:
     """Calls that it had not begun do not notice. What lay on it is gone."""
     array = await place.to_device(floats(10))

@@ -480,6 +480,24 @@ def test_the_time_of_a_frame_begins_when_the_one_before_it_is_done(
     assert stuck.device.time_left(2.0) == 2
 
 
+def test_there_is_something_to_do_until_all_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while it is neither waited for nor with the gpu, but compiled."""
+    device, looks, released = opened(), threading.Event(), threading.Event()
+    check = Device._check
+    holding = lambda *args: (looks.set(), released.wait(60), check(*args))[2]  # noqa: E731
+    monkeypatch.setattr(Device, "_check", holding)
+    assert device.time_left(2.0) is None
+    device.submit([asked := work(device, shaders.along, floats(10), 2.0, 1.0)])
+    assert looks.wait(20)
+    assert device._inbox.empty()
+    assert not device.is_busy
+    assert device.time_left(2.0) == 2
+    released.set()
+    result(asked)
+    wait_until(lambda: device.time_left(2.0) is None)
+    close(device)
+
+
 def test_a_device_that_does_not_come_to_an_end_is_given_up(stuck: Stuck, device: Device) -> None:
     """Its callers are told at once; what had not begun is handed on, and done by another device."""
     first, *waiting = (work(stuck.device, shaders.along, floats(10), 2.0, 1.0) for _ in range(4))

@@ -289,8 +289,8 @@ class GpuBackend(Backend):
             )
             device.has_worked = True  # it was at something, and its successor may fare better
             self._replace(device)(device.give_up(error))
-        else:
-            self._watching = loop.call_later(left, self._look, loop)
+            left = self.time_limit
+        self._watching = loop.call_later(left, self._look, loop)
 
 
 def _pieces(calls: Sequence[T], size: int) -> Iterator[tuple[int, Sequence[T]]]:

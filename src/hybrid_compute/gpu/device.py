@@ -87,6 +87,7 @@ class Device:
         """Whether it has come to the end of anything."""
         self._was_lost = False
         self._is_closed = False
+        self._has_work = False  # which lies in the inbox, is looked at by the thread, or is under way
         self._why = ""
         self._is_to_rest = False
         self._wgpu: Any = None
@@ -113,6 +114,7 @@ class Device:
         """Have these done, in this order. Any thread may ask; their replies come from the device's own."""
         with self._lock:  # or it could be lost between the question and the answer, and nobody would look again
             if not self.lost:
+                self._has_work = True
                 self._inbox.put(works)
                 return
         self.refuse(works)
@@ -139,10 +141,10 @@ class Device:
         return bool(self._under_way)
 
     def time_left(self, limit: float) -> float | None:
-        """Seconds until it has had `limit` for each call in the frame that it is at; None when it is at nothing."""
+        """Seconds until it has had `limit` for each call in the frame that it is at; None if there is nothing to do."""
         with self._lock:
             if not self._under_way:
-                return None
+                return limit if self._has_work else None
             first = self._under_way[0]
             return first.since + limit * min(first.calls, TOGETHER) - monotonic()
 
@@ -242,6 +244,8 @@ class Device:
             self._finish()
         if self._is_to_rest and not self._under_way:
             self._rest()
+        with self._lock:
+            self._has_work = bool(self._under_way) or not self._inbox.empty()
         return True
 
     def _rest(self) -> None:
@@ -376,6 +380,7 @@ class Device:
         with self._lock:
             self.lost = self.lost or self._why or "its thread has failed"
             left, self._unbegun = self._unbegun, []
+            self._has_work = False
             while not self._inbox.empty():
                 left += self._inbox.get_nowait() or ()
         return left
