@@ -40,7 +40,7 @@ clean:
 
 # Where there is no gpu, its tests run on Mesa's driver, which computes on the processor. Without any they are skipped.
 .venv/vulkan: .venv/dev
-	if ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json >/dev/null 2>&1; then :; \
+	if [ -n "$(wildcard /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json)" ]; then :; \
 	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; \
 	then apt-get update -qq && apt-get install -qq --no-install-recommends mesa-vulkan-drivers libvulkan1; \
 	else echo "No driver for Vulkan is installed: tests that need one are skipped (mesa-vulkan-drivers is one)"; fi

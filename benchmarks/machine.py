@@ -17,6 +17,7 @@ PACKAGES = (
     "numpy",
     "numba",
     "wasmtime",
+    "wgpu",
     "uvloop",
     "anyio",
     "loky",
@@ -53,6 +54,7 @@ def facts() -> dict[str, Any]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "node": _node_version(),
         "packages": {package: _version(package) for package in PACKAGES},
+        "gpus": _gpus(),
         "placements": "free and pinned to one core" if can_pin() else "free (this system cannot pin a process)",
     }
 
@@ -79,6 +81,15 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _gpus() -> list[str]:
+    """Each with its driver; none without wgpu."""
+    if _version("wgpu") is None:
+        return []
+    from hybrid_compute.gpu.adapters import adapters
+
+    return [str(each) for each in adapters()]
 
 
 def _node_version() -> str | None:

@@ -95,6 +95,13 @@ def test_needs_given_as_one_string_is_an_error_that_says_what_to_write() -> None
         Task(plain, needs="cpu")
 
 
+@pytest.mark.parametrize("wrong", ["yes", 1, 0, None, int, object()])
+def test_what_is_no_sandbox_is_an_error_that_says_what_is(wrong: Any) -> None:
+    """Above all, no function that is not trusted runs outside of one for that."""
+    with pytest.raises(TypeError, match=f"sandbox of task 'f' must be True, False or a Sandbox, not {wrong!r}"):
+        Task(plain, name="f", sandbox=wrong)
+
+
 def function() -> None: ...
 
 

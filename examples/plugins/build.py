@@ -1,7 +1,7 @@
 """Build the plug-ins of this folder anew: `python build.py`, or `python build.py score.c` for one of them.
 
-C needs `pip install ziglang`, AssemblyScript needs `npm install --global assemblyscript`. Whoever runs the plug-ins
-needs neither: what is built here is kept beside its source. At its end stands which source that was.
+C needs `pip install ziglang==0.17.1`, AssemblyScript needs `npm install --global assemblyscript`. Whoever runs the
+plug-ins needs neither: what is built here is kept beside its source. At its end stands which source that was.
 """
 
 import hashlib

@@ -67,6 +67,8 @@ class Task(Generic[P, R_co]):
             raise ValueError(f"retries of task {name or fn!r} must not be negative, but is {retries}")
         if isinstance(needs, str):
             raise TypeError(f"needs is a set of names: write needs={{{needs!r}}}")
+        if not isinstance(sandbox, bool) and (isinstance(sandbox, type) or not hasattr(sandbox, "contain")):
+            raise TypeError(f"sandbox of task {name or fn!r} must be True, False or a Sandbox, not {sandbox!r}")
         if sandbox:
             fn = _sandboxed(fn) if sandbox is True else sandbox.contain(fn)
         functools.update_wrapper(self, fn)

@@ -1,6 +1,7 @@
 """The gpu as a place among others: who gets a call, how calls go together, and what happens when it fails."""
 
 import asyncio
+import dataclasses
 import re
 import threading
 from collections.abc import AsyncIterator
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hybrid_compute import BlockingRuntime, GpuBackend, LocalBackend, Runtime, WorkerBackend, task
+from hybrid_compute import BlockingRuntime, GpuBackend, LocalBackend, Runtime, WorkerBackend, gpu_task, task
 from hybrid_compute.calls import Call
 from hybrid_compute.errors import (
     BackendClosed,
@@ -94,6 +95,30 @@ async def test_where_there_is_no_gpu_the_twin_runs_elsewhere() -> None:
     async with Runtime([GpuBackend("no such adapter")]) as rt:
         with pytest.raises(NoBackendAvailable, match="none is called 'no such adapter'"):
             await rt.run(shaders.along, floats(3), 2.0)
+
+
+async def test_a_shader_that_needs_what_the_gpu_lacks_runs_elsewhere(place: GpuBackend) -> None:
+    """It is no fault of the shader."""
+
+    def halves(x: Any) -> Any:
+        return x / 2
+
+    text = """
+    enable f16;
+    @group(0) @binding(0) var<storage, read> x: array<f16>;
+    @group(0) @binding(1) var<storage, read_write> y: array<f16>;
+    @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3u) {
+        if (id.x < arrayLength(&x)) { y[id.x] = x[id.x] / 2h; }
+    }
+    """
+    halved = gpu_task(wgsl=text, inputs={"x": "f16[n]"}, outputs={"y": "f16[n]"})(halves)
+    assert place._known is not None
+    place._known = dataclasses.replace(place._known, features=place._known.features - {"shader-f16"})
+    x = np.arange(4, dtype=np.float16)
+    async with Runtime([place, LocalBackend()]) as rt:
+        np.testing.assert_array_equal(await rt.run(halved, x), x / 2)
+        assert "its shader needs shader-f16" in rt.explain(halved, x).refusals["gpu"]
+        assert "gpu" not in rt.explain(shaders.along, floats(4), 2.0).refusals
 
 
 async def test_only_tasks_with_a_shader_run_there(place: GpuBackend) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -11,6 +12,8 @@ from hybrid_compute.backends.base import Backend
 from hybrid_compute.backends.worker import has_fast_path
 from hybrid_compute.cli import doctor
 from hybrid_compute.cli.exits import PlacesFailed
+from hybrid_compute.errors import BackendUnavailable
+from hybrid_compute.gpu.adapters import adapters
 from hybrid_compute.tasks import AnyTask
 from tests.cli.command import HERE, answers, hybrid_compute
 
@@ -67,6 +70,15 @@ def test_the_doctor_measures_every_place_with_real_calls() -> None:
         assert place["why_not"] == ""
         assert 0 < place["typical"] <= place["slow"]
     assert {"memfd_create", "pidfd_open"} <= {each["what"] for each in found["fast_path"]}
+    assert [(gpu["what"], gpu["text"].partition(",")[0]) for gpu in found["gpus"]] == (gpus() or [("none", ANY)])
+
+
+def gpus() -> list[tuple[str, str]]:
+    """What wgpu itself finds, the best first."""
+    try:
+        return [(each.api, each.name.partition(",")[0]) for each in adapters()]
+    except BackendUnavailable:
+        return []
 
 
 def test_the_doctor_can_be_read() -> None:

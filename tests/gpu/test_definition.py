@@ -1,5 +1,6 @@
 """What is declared is held against the shader, where the task is defined."""
 
+import dataclasses
 import pickle
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from hybrid_compute import gpu_task
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.gpu import InvalidShader, checking
+from hybrid_compute.gpu.adapters import choose
 from hybrid_compute.gpu.device import Device
 from hybrid_compute.gpu.work import Kernel
 from hybrid_compute.tasks import Task
@@ -120,6 +122,18 @@ def test_it_leaves_no_process_behind(compiler: Path) -> None:
     before = psutil.Process().children(recursive=True)
     define()
     assert psutil.Process().children(recursive=True) == before
+
+
+@pytest.mark.parametrize("device", ["direct"], indirect=True)
+def test_what_this_gpu_cannot_do_is_no_fault_of_a_shader(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is it found to be good: nobody here can tell."""
+    found = choose()
+    shader = "enable /* halves */ f16;\n@compute @workgroup_size(1) fn main() { let x = 1h; }"
+    assert checking._compiler()("@compute @workgroup_size(1) fn main() { let x = 1; }", "main", []) == {"fault": ""}
+    weaker = dataclasses.replace(found, features=found.features - {"shader-f16"})
+    monkeypatch.setattr("hybrid_compute.gpu.adapters.choose", lambda: weaker)
+    assert checking._compiler()(shader, "main", []) == {"fault": None}
+    assert checking._compiler()(shader.replace("enable", "disable"), "main", [])["fault"]
 
 
 @pytest.mark.parametrize("device", ["direct"], indirect=True)

@@ -1,5 +1,6 @@
 """A device and its frames: what is asked of it is done, or it is told why not, and nobody else suffers."""
 
+import dataclasses
 import gc
 import pickle
 import sys
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from hybrid_compute.errors import BackendClosed, BackendUnavailable, InvalidInput, LimitExceeded
 from hybrid_compute.gpu import GpuArray, InvalidShader, ops
+from hybrid_compute.gpu.adapters import Kind, choose
 from hybrid_compute.gpu.device import Device
 from hybrid_compute.gpu.frame import Frame
 from hybrid_compute.gpu.function import GpuFunction, upload
@@ -332,6 +334,25 @@ def test_an_array_that_is_released_is_there_for_the_calls_that_have_it(device: D
     device.submit([*others, *waiting])
     for each in waiting:
         np.testing.assert_allclose(np.asarray(result(each)), 2 * x + 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "direct"), [("integrated", True), ("discrete", False), ("virtual", False)])
+def test_a_card_computes_in_memory_of_its_own(
+    device: Device, monkeypatch: pytest.MonkeyPatch, kind: Kind, direct: bool
+) -> None:
+    """What the host can map is slow for it; where both have the same memory, it spares a copy."""
+    found = choose()
+    if "mappable-primary-buffers" not in found.features:
+        pytest.skip("this adapter lets nobody map what its shaders use")
+    monkeypatch.setattr("hybrid_compute.gpu.device.choose", lambda name: dataclasses.replace(found, kind=kind))
+    other = Device()
+    other.open().result(30)
+    try:
+        assert other.memory is not None
+        assert other.memory.direct is direct
+    finally:
+        other.close()
+        assert other.join(30)
 
 
 def test_an_array_of_another_device_is_refused(device: Device) -> None:

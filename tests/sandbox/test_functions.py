@@ -20,14 +20,14 @@ from hybrid_compute.backends.base import Backend
 from hybrid_compute.backends.local import LocalBackend
 from hybrid_compute.backends.wasm import WasmBackend
 from hybrid_compute.backends.worker import WorkerBackend
-from hybrid_compute.errors import LimitExceeded, TaskFailed, TaskTimeout
+from hybrid_compute.errors import BackendClosed, LimitExceeded, NotTransferable, TaskFailed, TaskTimeout
 from hybrid_compute.runtime import Runtime
 from hybrid_compute.sandbox import Limits, Sandbox, run_python
 from hybrid_compute.sandbox.shared import shared
 from hybrid_compute.sandbox.source import source_of
 from hybrid_compute.tasks import Task, task
 from tests.cli.command import COMMAND, hybrid_compute
-from tests.faults.watching import until
+from tests.faults.watching import until, wait_until
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("prepared")]
 
@@ -164,6 +164,36 @@ def test_a_sandbox_travels_as_what_it_was_made_of() -> None:
     once, twice = (pickle.loads(pickle.dumps(SMALL)) for _ in range(2))
     assert once is twice is not SMALL
     assert (once.limits, once.grants["price"].fn) == (SMALL.limits, price)
+    assert (once._world().seed, once._spare.count) == (7, 0)
+
+
+def test_clock_and_chance_travel_too() -> None:
+    """Those of a sandbox that is to be the same each time, and those of one that is not."""
+    source = "import random, time; result = [random.random(), time.time()]"
+    for deterministic in True, False:
+        with Sandbox(deterministic=deterministic, seed=91, ready=0) as box:
+            there = pickle.loads(pickle.dumps(box))
+            assert (there.run(source) == box.run(source)) is deterministic
+            there.close()
+
+
+@pytest.mark.parametrize("ready", [1, 3])
+def test_how_many_are_to_be_ready_travels_too(ready: int) -> None:
+    with Sandbox(seed=91, ready=ready) as box:
+        with pickle.loads(pickle.dumps(box)) as there:
+            assert there.run("result = 1") == 1
+            wait_until(lambda: there.ready == ready)
+
+
+async def test_a_closed_sandbox_goes_nowhere() -> None:
+    """At a worker it would be another one, and open."""
+    box = Sandbox(ready=0)
+    calculate = box.task("calculate")
+    box.close()
+    async with Runtime([WorkerBackend(size=1)]) as rt:
+        with pytest.raises(NotTransferable, match="cannot go to another process: this sandbox is closed") as caught:
+            await rt.run(calculate, "result = 1")
+    assert isinstance(caught.value.__cause__, BackendClosed)
 
 
 TABLE = {"a": 1}

@@ -6,7 +6,8 @@ import ctypes
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -86,6 +87,75 @@ def test_a_guest_sees_the_array_and_nothing_else(instance: Instance) -> None:
             assert instance.memory.sum() == seen + 1
 
 
+def test_a_guest_sees_nothing_of_what_was_there_before(instance: Instance) -> None:
+    """In memory that is used again, on the last page of the array and behind it; nor what another guest left there."""
+    with SharedArray(20_000, "uint8") as first:
+        places.fill(first, 7)
+        with first.reuse(10, "uint8") as second, opened() as other:
+            with second.writing(anew=True) as values:
+                values[:] = 1
+            seen = instance.memory.sum()
+            with other.showing(second) as values:
+                other["store"](values.ctypes.data - other.memory.ctypes.data + 100, -1)
+            with instance.showing(second) as values:
+                at = values.ctypes.data - instance.memory.ctypes.data
+                assert not instance.memory[at + 10 : at + 24_000].any()
+            assert instance.memory.sum() == seen
+
+
+def test_nothing_is_restored_over_an_array_that_is_shown(
+    instance: Instance, array: SharedArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it comes to be shown while somebody waits for his turn to restore: that counts before it is shown."""
+    before = instance.snapshot()
+    turn, show = instance._gate.turn, slots.Slot.show
+    counted: list[int] = []
+
+    @contextmanager
+    def after_somebody_else() -> Generator[None]:
+        with turn():
+            instance._block.shown += 1
+            try:
+                yield
+            finally:
+                instance._block.shown -= 1
+
+    with monkeypatch.context() as waiting:
+        waiting.setattr(instance._gate, "turn", after_somebody_else)
+        with pytest.raises(InvalidInput, match="is shown a shared array"):
+            instance.restore(before)
+
+    def counting(self: slots.Slot, at: int, size: int, fd: int, start: int) -> None:
+        counted.append(instance._block.shown)
+        show(self, at, size, fd, start)
+
+    monkeypatch.setattr(slots.Slot, "show", counting)
+    with instance.showing(array), pytest.raises(InvalidInput, match="is shown a shared array"):
+        instance.restore(before)
+    instance.restore(before)
+    assert counted == [1]
+
+
+def test_what_could_not_be_shown_leaves_all_as_it_was(
+    instance: Instance, array: SharedArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its room is given back, and the instance can be restored."""
+
+    def fails(self: slots.Slot, at: int, size: int, fd: int, start: int) -> None:
+        raise BackendUnavailable("no memory")
+
+    before = instance.snapshot()
+    with monkeypatch.context() as short:
+        short.setattr(slots.Slot, "show", fails)
+        for _ in range(3):
+            with pytest.raises(BackendUnavailable, match="no memory"), instance.showing(array):
+                pass
+    size = len(instance.memory)
+    with instance.showing(array):
+        assert len(instance.memory) == size
+    instance.restore(before)
+
+
 def test_a_guest_that_is_closed_meanwhile_takes_nothing_with_it(array: SharedArray) -> None:
     """Its memory goes to the next guest empty, and the array stays as it is."""
     places.fill(array, 3)
@@ -102,7 +172,7 @@ def test_a_guest_that_is_closed_meanwhile_takes_nothing_with_it(array: SharedArr
 def test_memory_that_is_shown_is_never_cleared(array: SharedArray) -> None:
     """Whatever became of the block: who lived there is gone, and the memory is made ready for the next."""
     places.fill(array, 3)
-    fd, start, size = array.location
+    fd, start, size = array.pages()
     slot = slots.empty()
     slot.resize(1 << 16)
     slot.show(0, size, fd, start)

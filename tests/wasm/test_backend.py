@@ -1,6 +1,7 @@
 """The place that runs guests: where a call runs, how it is stopped, and that no guest harms another's call."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,6 +25,7 @@ from hybrid_compute.wasm import Limits, Trap, WasmModule
 from hybrid_compute.wasm.watch import watch
 from tests.faults.watching import until
 from tests.wasm.guests import bad, good
+from tests.wasm.outside import ran
 
 GOOD, BAD = good(), bad()
 add, sum_to = GOOD.task("add"), GOOD.task("sum_to")
@@ -170,6 +172,50 @@ async def test_what_a_granted_function_raises_is_a_failure_of_the_task() -> None
             await backend.run_call(Call(PLACES.task("where", grants={"where": angry})))
         with pytest.raises(NotPermitted, match="not today"):
             await backend.run_call(Call(PLACES.task("where", grants={"where": strict})))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the size of a stack is not looked up there")
+@pytest.mark.parametrize("busy", [False, True], ids=["its threads", "the one for quick calls"])
+def test_its_threads_have_room_for_the_largest_guest(busy: bool) -> None:
+    """In a program of its own, where no thread gets the larger stack of another that has ended."""
+    assert ran(f"""
+        import asyncio
+        from hybrid_compute import WasmBackend
+        from hybrid_compute.calls import Call
+        from hybrid_compute.errors import LimitExceeded
+        from hybrid_compute.wasm import stack
+        from hybrid_compute.wasm.watch import watch
+
+        module = WasmModule.from_wat('''
+            (module (import "host" "size" (func $size (result i64))) (func (export "size") (result i64) (call $size))
+              (func $deeper (export "deep") (call $deeper)) (func (export "spin") (loop (br 0))))''')
+
+        def size() -> int:
+            return stack.here.stack.size
+
+        def made(name, **limits):
+            return Call(module.task(name, grants={{"size": size}}, limits=Limits(**limits)))
+
+        async def main():
+            backend = WasmBackend(threads=1)
+            await backend.start()
+            spinning = asyncio.ensure_future(backend.run_call(made("spin", time=None))) if {busy} else None
+            while {busy} and not watch.running:
+                await asyncio.sleep(0)
+            print(await backend.run_call(made("size")) >= 8 << 20)
+            try: await backend.run_call(made("deep", stack=4 << 20))
+            except LimitExceeded as error: print(error)
+            await backend.aclose()
+            if spinning:
+                await asyncio.wait([spinning])
+                spinning.exception()
+
+        asyncio.run(main())
+    """) == (
+        "True\ndeep nested its calls more deeply: its limit of stack is 4 MiB (Limits.stack)\n",
+        "",
+        0,
+    )
 
 
 # How it is stopped.

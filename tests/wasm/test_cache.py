@@ -171,13 +171,19 @@ def test_what_was_not_used_for_longest_makes_room(tmp_path: Path) -> None:
 
 
 def test_a_file_whose_writer_was_killed_goes(cache: Cache) -> None:
-    """One that is being written stays."""
-    for name, age in ((".new-dead", 7200), (".new-busy", 60)):
+    """In the middle of it, or before it wrote the note; one that is being written stays."""
+    for name, age in ((".new-dead", 7200), (".new-busy", 60), ("d" * 64, 7200), ("e" * 64, 60)):
         path = cache.folder / name
         path.write_bytes(b"half")
         os.utime(path, (time.time() - age,) * 2)
     cache.store(NAME, b"code")
-    assert sorted(path.name for path in cache.folder.iterdir()) == [".new-busy", NAME, f"{NAME}.note", "key"]
+    assert sorted(path.name for path in cache.folder.iterdir()) == [
+        ".new-busy",
+        NAME,
+        f"{NAME}.note",
+        "e" * 64,
+        "key",
+    ]
 
 
 def test_only_so_many_digests_are_remembered(cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,10 @@
 
 import asyncio
 import hashlib
+import subprocess
+import sys
 from collections import Counter
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +57,26 @@ def test_what_is_committed_was_built_from_its_source(source: Path) -> None:
     """Its last section is the SHA-256 of the source; if not, run examples/plugins/build.py."""
     built = source.with_suffix(".wasm").read_bytes()
     assert built.endswith(b"\x06source" + hashlib.sha256(source.read_bytes()).digest())
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("source", [each for each in SOURCES if each.suffix == ".c"], ids=lambda each: each.stem)
+def test_the_compiler_makes_the_same_of_it_again(source: Path, tmp_path: Path) -> None:
+    """Byte for byte, where the compiler is that of `build.py`: what is committed is what the source says."""
+    builder = PLUGINS / "build.py"
+    if (there := _installed("ziglang")) not in builder.read_text():
+        pytest.skip(f"build.py names another compiler than there is here: {there}")
+    again = tmp_path / source.name
+    again.write_bytes(source.read_bytes())
+    subprocess.run([sys.executable, builder, again], check=True)
+    assert again.with_suffix(".wasm").read_bytes() == source.with_suffix(".wasm").read_bytes()
+
+
+def _installed(package: str) -> str:
+    try:
+        return f"{package}=={version(package)}"
+    except PackageNotFoundError:
+        return f"no {package}"
 
 
 def test_every_module_has_its_source() -> None:

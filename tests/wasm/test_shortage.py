@@ -3,11 +3,13 @@
 import errno
 import os
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import pytest
 
-from hybrid_compute.errors import BackendUnavailable
-from hybrid_compute.wasm import Trap, WasmModule, mappings
+from hybrid_compute.errors import BackendUnavailable, LimitExceeded
+from hybrid_compute.wasm import Limits, Trap, WasmModule, mappings, slots
 from tests.wasm.outside import ran
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limits of other systems are others")
@@ -16,7 +18,9 @@ GROWING = WasmModule.from_wat("""
     (module (memory (export "memory") 1)
       (func $grow (export "grow") (result i32) (memory.grow (i32.const 1)))
       (func (export "insist") (if (i32.eq (call $grow) (i32.const -1)) (then unreachable)))
-      (func (export "fail") unreachable))
+      (func (export "divide") (param $grow i32) (param $by i32) (result i32)
+        (if (local.get $grow) (then (drop (call $grow))))
+        (i32.div_u (i32.const 6) (local.get $by))))
 """)
 
 
@@ -24,7 +28,7 @@ def test_no_addresses() -> None:
     """In a process of its own, which gets few; when there are some again, all is as before."""
     assert ran("""
         import resource
-        from hybrid_compute.errors import BackendUnavailable
+        from hybrid_compute.errors import BackendUnavailable, LimitExceeded
         from tests.wasm.test_shortage import GROWING
 
         first = GROWING.open()  # all that is made but once
@@ -45,7 +49,7 @@ def test_no_addresses() -> None:
 def test_no_open_files() -> None:
     assert ran("""
         import os, resource
-        from hybrid_compute.errors import BackendUnavailable
+        from hybrid_compute.errors import BackendUnavailable, LimitExceeded
         from tests.wasm.test_shortage import GROWING
 
         def addresses():
@@ -68,22 +72,84 @@ def test_no_open_files() -> None:
     )
 
 
+@contextmanager
+def shortage(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+    """The system gives no memory in this block."""
+    with monkeypatch.context() as short:
+        short.setattr(mappings, "protect", lambda base, size, usable: False)
+        short.setattr("hybrid_compute.wasm.memories.reason", lambda: os.strerror(errno.ENOMEM))
+        yield
+
+
 def test_no_memory_for_one_that_grows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may go on without; if it cannot, that is no trap of its own. One that fails for itself is told so."""
-    with GROWING.open() as instance:
-        with monkeypatch.context() as short:
-            short.setattr(mappings, "protect", lambda base, size, usable: False)
-            short.setattr("hybrid_compute.wasm.memories.reason", lambda: os.strerror(errno.ENOMEM))
-            assert instance["grow"]() == -1
-            with pytest.raises(
-                BackendUnavailable, match=r"gives a sandbox of 64 KiB no 128 KiB: Cannot allocate memory$"
-            ) as caught:
-                instance["insist"]()
+    """It may go on without; if it cannot, that is no trap of its own."""
+    with GROWING.open() as instance, shortage(monkeypatch):
+        assert instance["grow"]() == -1
+        with pytest.raises(
+            BackendUnavailable,
+            match=r"has failed, and before that the system gives a sandbox of 64 KiB no 128 KiB: Can",
+        ) as caught:
+            instance["insist"]()
         assert caught.value.started
-    with GROWING.open() as instance:
+        assert isinstance(caught.value.__cause__, Trap)
+
+
+def test_what_the_system_had_not_may_be_had_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was not counted as what the guest has. Who asks again and again is stopped all the same."""
+    with GROWING.open(limits=Limits(memory=2 << 16)) as instance:
+        with shortage(monkeypatch):
+            for _ in range(10):
+                assert instance["grow"]() == -1
         assert instance["grow"]() == 1
-        with pytest.raises(Trap, match="UNREACHABLE"):
-            instance["fail"]()
+        with shortage(monkeypatch), pytest.raises(LimitExceeded, match="again and again"):
+            for _ in range(slots.PATIENCE):
+                instance["grow"]()
+
+
+@pytest.mark.parametrize("short_of", ["the limit", "the system"])
+@pytest.mark.parametrize("how", ["instance", "kept"])
+def test_what_was_denied_once_is_not_held_against_a_later_call(
+    monkeypatch: pytest.MonkeyPatch, how: str, short_of: str
+) -> None:
+    """Of the same guest: it asked for too much, did without, and failed later of something else."""
+    limits = Limits(memory=1 << 16 if short_of == "the limit" else 2 << 16)
+    instance = GROWING.open(limits=limits)
+    divide = instance["divide"] if how == "instance" else GROWING.task("divide", limits=limits, reuse=True)
+    assert divide(0, 2) == 3
+    if short_of == "the limit":
+        assert divide(1, 2) == 3
+    else:
+        with shortage(monkeypatch):
+            assert divide(1, 2) == 3
+    with pytest.raises(Trap, match="INTEGER_DIVISION_BY_ZERO"):
+        divide(0, 0)
+    instance.close()
+
+
+def test_no_memory_for_a_snapshot_that_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The instance is as it was, and goes on."""
+    with GROWING.open() as instance, GROWING.open() as other:
+        instance["grow"]()
+        other.view(0, 1)[0] = 7
+        with shortage(monkeypatch), pytest.raises(BackendUnavailable, match="the system gives a sandbox of 64 KiB no"):
+            other.restore(instance.snapshot())
+        assert other.view(0, 1)[0] == 7
+        assert other["grow"]() == 1
+
+
+def test_a_snapshot_that_does_not_fit_changes_nothing() -> None:
+    """Not the first memory either, where it is the second that cannot be so large."""
+    two = WasmModule.from_wat("""
+        (module (memory (export "memory") 1) (memory $other 1)
+          (func (export "grow") (result i32) (memory.grow $other (i32.const 20))))
+    """)
+    with two.open() as large, two.open(limits=Limits(memory=1 << 20)) as small:
+        large["grow"]()
+        large.view(0, 1)[0] = 1
+        small.view(0, 1)[0] = 7
+        with pytest.raises(LimitExceeded, match="cannot hold the snapshot"):
+            small.restore(large.snapshot())
+        assert small.view(0, 1)[0] == 7
 
 
 def test_no_memory_for_one_that_begins(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from hybrid_compute.wasm import Limits, Trap, WasmModule, slots
+from hybrid_compute.wasm import Trap, WasmModule, slots
 from hybrid_compute.wasm.guest import Guest
 from hybrid_compute.wasm.leash import Leash
-from tests.wasm.guests import good
 
 pytestmark = pytest.mark.skipif(not slots.own, reason="memories are wasmtime's here")
 
@@ -85,12 +84,3 @@ def test_several_at_a_time_have_each_their_own() -> None:
         guest.close()
     assert len(slots._free) == slots.KEPT
     assert set(slots.used) == before
-
-
-def test_what_was_denied_once_is_not_held_against_a_later_call() -> None:
-    """Of a guest that is kept: it asked for too much, did without, and failed later of something else."""
-    module = good()
-    kept = module.task("grow", limits=Limits(memory=2 * PAGE), reuse=True)
-    assert kept(100) == -1
-    with pytest.raises(Trap, match="MEMORY_OUT_OF_BOUNDS"):
-        module.task("peek", limits=Limits(memory=2 * PAGE))(-1)

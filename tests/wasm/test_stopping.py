@@ -57,6 +57,15 @@ def test_any_thread_can_stop_a_guest(spinning: Spinning) -> None:
     assert spinning.error is reason
 
 
+def test_who_stops_a_guest_moves_its_epoch(spinning: Spinning) -> None:
+    """It ends at once, and not when the thread that watches looks again: here that is held still."""
+    reason = RuntimeError("enough")
+    with watch._looking:
+        spinning.leash.stop(reason)
+        spinning.thread.join(10)
+        assert spinning.error is reason
+
+
 def test_stopping_one_guest_leaves_the_others_running(spinning: Spinning) -> None:
     """They share an engine, whose epoch goes on for all of them."""
     other = Spinning()

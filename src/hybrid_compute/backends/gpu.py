@@ -100,10 +100,15 @@ class GpuBackend(Backend):
         return self._device.lost if self._device is not None else "it was not started"
 
     def can_run(self, task: AnyTask, /) -> bool:
-        return isinstance(task.fn, Computable) and self._device is not None and not self._device.lost
+        return not self.why_not(task)
 
     def why_not(self, task: AnyTask, /) -> str:
-        return self._reason if isinstance(task.fn, Computable) else "it runs only what @gpu_task made"
+        if not isinstance(task.fn, Computable):
+            return "it runs only what @gpu_task made"
+        if self._device is None or self._device.lost:
+            return self._reason
+        missing = task.fn.lacks(self._known) if self._known is not None else ""
+        return f"its shader needs {missing}, and {self._device.adapter} has not" if missing else ""
 
     @property
     def _facts(self) -> Facts:

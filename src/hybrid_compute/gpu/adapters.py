@@ -35,6 +35,14 @@ class Adapter:
     def is_software(self) -> bool:
         return self.kind == "software"
 
+    @property
+    def shares_memory(self) -> bool:
+        """Whether its shaders and the processor have the same memory, so that both may as well use it where it is.
+
+        A card has memory of its own, which is several times as fast for it as what the host can map.
+        """
+        return self.kind in ("integrated", "software")
+
     def __str__(self) -> str:
         return f"{self.name} ({self.kind}, {self.api}, {self.driver})"
 

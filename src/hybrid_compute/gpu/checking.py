@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid_compute.gpu.shader_errors import understood
+from hybrid_compute.gpu.wgsl import features
 from hybrid_compute.wasm.cache import folder
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ def fault(kernel: Kernel) -> str | None:
     if "unknown" in told:
         _nobody.append(str(told["unknown"]))
         return None
-    return str(told["fault"])
+    found: str | None = told["fault"]
+    return found
 
 
 def serve() -> None:
@@ -94,13 +96,16 @@ def _compiler() -> Any:
     from hybrid_compute.gpu.work import Kernel
 
     try:
-        adapter = choose().wgpu
-        pipelines = Pipelines(adapter.request_device_sync(required_features=adapter.features, required_limits={}))
+        adapter = choose()
+        device = adapter.wgpu.request_device_sync(required_features=adapter.wgpu.features, required_limits={})
+        pipelines = Pipelines(device)
     except (BackendUnavailable, RuntimeError) as error:
         reason = str(error)
         return lambda *_: {"unknown": reason}
 
-    def compiles(source: str, entry: str, bindings: list[tuple[int, Any]]) -> dict[str, str]:
+    def compiles(source: str, entry: str, bindings: list[tuple[int, Any]]) -> dict[str, str | None]:
+        if features(source) - adapter.features:  # that is no fault of the shader, and others of it cannot be seen
+            return {"fault": None}
         try:
             pipelines[Kernel("it", source, entry, bindings)]
         except InvalidShader as error:

@@ -41,6 +41,10 @@ class Computable(ABC):
     def work(self, args: tuple[Any, ...], facts: Facts, reply: Reply) -> Work:
         """What a device with these facts has to do for a call. Raises `InvalidInput` for arguments that do not fit."""
 
+    def lacks(self, facts: Facts) -> str:
+        """What a device with these facts would need for this, and has not; an empty text if it has it all."""
+        return ""
+
     def joinable(self, calls: Sequence[tuple[Any, ...]], facts: Facts) -> int:
         """How many of these calls `joined` takes at a time: 1 if they are not of one kind, or each is large."""
         return 1

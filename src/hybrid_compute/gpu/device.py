@@ -222,7 +222,7 @@ class Device:
             adapter.is_software,
         )
         self._wgpu = device
-        direct = self._direct and "mappable-primary-buffers" in features
+        direct = self._direct and adapter.shares_memory and "mappable-primary-buffers" in features
         memory = self.memory = Memory(device, self._budget, self.facts.buffer, direct=direct)
         constants, pipelines = Constants(memory), Pipelines(device)
         self.constants = constants

@@ -16,7 +16,7 @@ from hybrid_compute.gpu.computable import Computable
 from hybrid_compute.gpu.definition import Definition
 from hybrid_compute.gpu.facts import FRAME
 from hybrid_compute.gpu.shapes import DTYPES, Shape, bind
-from hybrid_compute.gpu.wgsl import Size
+from hybrid_compute.gpu.wgsl import Size, features
 from hybrid_compute.tasks import Task
 
 if TYPE_CHECKING:
@@ -157,6 +157,13 @@ class GpuFunction(Computable):
             f"once (max-storage-buffer-binding-size): split it, and call the task with each part",
             backend="gpu",
         )
+
+    def lacks(self, facts: Facts) -> str:
+        return ", ".join(sorted(self._features - facts.features))
+
+    @functools.cached_property
+    def _features(self) -> frozenset[str]:
+        return features(self.definition.kernel.source)
 
     # Many calls as one.
 

@@ -65,7 +65,15 @@ _STRUCT = re.compile(r"\bstruct\s+(\w+)\s*\{([^{}]*)\}")
 _FUNCTION = re.compile(_ATTRIBUTES + r"fn\s+(\w+)\s*\(")
 _ALIAS = re.compile(r"\balias\s+(\w+)\s*=\s*([^;]+?)\s*;")
 _CONST = re.compile(r"\b(?:const|override)\s+(\w+)\s*(?::\s*\w+\s*)?=\s*(\d+)[iu]?\s*;")
+_ENABLE = re.compile(r"\benable\s+([\w\s,]+);")
+_FEATURES = {"f16": "shader-f16", "subgroups": "subgroup"}
 _ATTRIBUTE = re.compile(r"@(\w+)(?:\s*\(([^()]*)\))?")
+
+
+def features(source: str) -> frozenset[str]:
+    """The features of wgpu that a device must have for what this text enables."""
+    enabled = ",".join(_ENABLE.findall(without_comments(source))).split(",")
+    return frozenset(_FEATURES[name.strip()] for name in enabled if name.strip() in _FEATURES)
 
 
 def reflect(source: str) -> Shader:

@@ -28,6 +28,8 @@ _MOST = max(1, (os.cpu_count() or 1) - 1)
 _jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
 _started = 0
 """So many threads take jobs."""
+_starting = threading.Lock()
+"""Who starts one has it, and so counts alone. No signal interrupts who has it: that is never the main thread."""
 
 
 def parts(span: range) -> Iterator[range]:
@@ -113,17 +115,27 @@ class _Call:
 
 
 def _put(job: Callable[[], None]) -> None:
-    """Have a thread do it, when one is free."""
-    global _started  # noqa: PLW0603  # one process has so many processors
+    """Have a thread do it, when one is free. Nobody does where the system has no threads: the next job asks again."""
     if _started < _MOST:
         # A thread's own `start` waits until it runs, which a signal may end halfway: another thread does that.
-        _thread.start_new_thread(_start, (_jobs,))
-        _started += 1
-    _jobs.put(job)
+        with suppress(_thread.error):
+            _thread.start_new_thread(_start, (job,))
+            return
+    if _started:
+        _jobs.put(job)
 
 
-def _start(jobs: SimpleQueue[Callable[[], None]]) -> None:
-    threading.Thread(target=_serve, args=(jobs,), name="hybrid-compute-kernel", daemon=True).start()
+def _start(job: Callable[[], None]) -> None:
+    """Have one thread more, if it can be had, and then put the job where threads find it."""
+    global _started  # noqa: PLW0603  # one process has so many processors
+    with _starting:
+        if _started < _MOST:
+            thread = threading.Thread(target=_serve, args=(_jobs,), name="hybrid-compute-kernel", daemon=True)
+            with suppress(_thread.error):
+                thread.start()
+                _started += 1
+    if _started:
+        _jobs.put(job)
 
 
 def _serve(jobs: SimpleQueue[Callable[[], None]]) -> None:
@@ -134,5 +146,5 @@ def _serve(jobs: SimpleQueue[Callable[[], None]]) -> None:
 
 def after_fork() -> None:
     """A child has none of the threads."""
-    global _started, _jobs
-    _started, _jobs = 0, SimpleQueue()
+    global _started, _jobs, _starting
+    _started, _jobs, _starting = 0, SimpleQueue(), threading.Lock()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import builtins
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -11,6 +12,7 @@ import msgspec
 
 from hybrid_compute.errors import LimitExceeded, TaskFailed
 from hybrid_compute.sandbox.limits import Limits
+from hybrid_compute.sandbox.shortage import no_memory
 from hybrid_compute.wasm import traps
 from hybrid_compute.wasm.limits import in_units
 
@@ -41,13 +43,20 @@ class Outcome:
     output: str
 
 
-def outcome_of(report: str, result: str, limits: Limits, name: str) -> Outcome:
-    """The outcome of the program, or the error that it ended with."""
+def outcome_of(
+    report: str, result: str, limits: Limits, name: str, system_gives: Callable[[int], bool] = lambda size: True
+) -> Outcome:
+    """The outcome of the program, or the error that it ended with.
+
+    It cannot tell whether its limit was in its way or the system: `system_gives` says whether there is so much memory.
+    """
     try:
         told = msgspec.json.decode(report, type=Report)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise TaskFailed(f"{name} has broken the interpreter that ran it: its report is none ({error})") from None
     output = told.output[: limits.output]
+    if told.outcome == "limit" and told.limit == "memory" and not system_gives(limits.memory):
+        raise with_output(no_memory(name, limits.memory), output)
     if told.outcome == "limit":
         raise with_output(exceeded(name, told.limit, limits), output)
     if told.outcome == "failed":

@@ -19,7 +19,7 @@ from hybrid_compute.sandbox.values import tagged
 from hybrid_compute.sandbox.worlds import World, fixed
 from hybrid_compute.schema import encode_json
 from hybrid_compute.tasks import AnyTask
-from hybrid_compute.wasm import capi
+from hybrid_compute.wasm import capi, mappings
 from hybrid_compute.wasm.held import Held
 from hybrid_compute.wasm.leash import Leash
 from hybrid_compute.wasm.limits import MOST, in_units
@@ -96,7 +96,10 @@ class Box(Held, Caller):
             raise
 
     def run(self, job: Job, leash: Leash) -> Outcome:
-        """Run the program, in this thread. Raises `TaskFailed` or `LimitExceeded`, or what the leash says."""
+        """Run the program, in this thread.
+
+        Raises `TaskFailed`, `LimitExceeded` or `BackendUnavailable`, or what the leash says.
+        """
         self._job, self.name = job, job.name
         self._host_calls = 0
         limits = self.limits_of_program
@@ -114,7 +117,7 @@ class Box(Held, Caller):
             raise self._failure(error) from None
         finally:
             self.end()
-        return outcome_of(report, result, limits, job.name)
+        return outcome_of(report, result, limits, job.name, self._system_gives)
 
     # What the program asks for, while it runs.
 
@@ -134,6 +137,11 @@ class Box(Held, Caller):
         if len(arguments) > self.limits_of_program.result:
             raise exceeded(self.name, "result", self.limits_of_program)
         return grants.answer(self._job.grants, name, arguments)
+
+    def _system_gives(self, size: int) -> bool:
+        """Whether it has so much for a box, now that this one is gone: then it would have had it for this one."""
+        self.close()
+        return mappings.are_there(min(size, _ADDRESSABLE))
 
     def _failure(self, error: Exception) -> BaseException:
         told = self.leash.taken()

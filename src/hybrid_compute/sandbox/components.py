@@ -12,6 +12,8 @@ import wasmtime
 from wasmtime import component
 from wasmtime.component._types import FuncType
 
+from hybrid_compute.errors import BackendUnavailable
+from hybrid_compute.sandbox.shortage import no_addresses, reason
 from hybrid_compute.wasm.components import api, shapes
 
 _keep_callbacks: list[Any] = []  # they are called as long as there is a linker, and linkers stay until the end
@@ -47,7 +49,13 @@ def define(instance: component.LinkerInstance, name: str, function: Callable[...
 
 
 def instantiate(linker: component.Linker, compiled: component.Component, context: Context) -> component.Instance:
-    return linker.instantiate(context, compiled)  # type: ignore[arg-type]  # all it wants is a context
+    """Make an instance. Raises `BackendUnavailable`: the component is always the same, what fails is the system."""
+    try:
+        return linker.instantiate(context, compiled)  # type: ignore[arg-type]  # all it wants is a context
+    except wasmtime.WasmtimeError as error:
+        raise no_addresses(error) or BackendUnavailable(
+            f"the system does not give what a sandbox needs: {reason(error)}", backend="wasm"
+        ) from error
 
 
 class TooLong(Exception):

@@ -25,6 +25,7 @@ import wasmtime
 from wasmtime import component
 
 from hybrid_compute.errors import BackendUnavailable
+from hybrid_compute.sandbox.shortage import no_addresses
 from hybrid_compute.wasm.cache import Cache, folder, machine
 from hybrid_compute.wasm.engines import Profile, engine_for
 
@@ -64,7 +65,7 @@ def prepare(tell: Tell | None = None, *, anew: bool = False) -> None:
 
 
 def load(engine: wasmtime.Engine) -> component.Component:
-    """The interpreter, from the cache; made now if it is not there."""
+    """The interpreter, from the cache; made now if it is not there. Raises `BackendUnavailable`."""
     cache = _cache()
     if cache is None:  # each process makes its own
         return component.Component(engine, _component())
@@ -75,7 +76,10 @@ def load(engine: wasmtime.Engine) -> component.Component:
             found = cache.find(_name("code"))
         try:
             return component.Component.deserialize_file(engine, str(found))
-        except wasmtime.WasmtimeError:  # of another build of wasmtime
+        except wasmtime.WasmtimeError as error:
+            if short := no_addresses(error):
+                raise short from error
+            # It is of another build of wasmtime.
             cache.discard(_name("code"))
             if attempt == 2:
                 raise

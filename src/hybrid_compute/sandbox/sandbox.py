@@ -74,6 +74,7 @@ class Sandbox:
 
         `files` are there for its `open`, by their paths. Raises `TaskFailed` for what the program raises, with its
         traceback; `LimitExceeded` where it needs more than `limits`; `TaskTimeout` after `timeout` seconds;
+        `BackendUnavailable` where the system has less than it needs and may have;
         `InvalidInput` or `NotTransferable` for what cannot be given to a program.
         """
         return self.execute(source, input, files=files, timeout=timeout, name=name).result
@@ -176,7 +177,11 @@ class Sandbox:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """In another process there is one such sandbox, however often a task of it comes there."""
+        """In another process there is one such sandbox, however often a task of it comes there.
+
+        A closed one goes nowhere: it would be open there.
+        """
+        self._insist_on_open()
         return _such, (self.limits, self._granted, self._deterministic, self._seed, self._spare.count)
 
     def __enter__(self) -> Self:

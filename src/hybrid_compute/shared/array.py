@@ -107,11 +107,15 @@ class SharedArray:
 
     # An object as others.
 
-    @property
-    def location(self) -> tuple[int, int, int]:
-        """Where it lies, for who maps it once more: a file, where in it, how many bytes. Raises `StaleHandle`."""
+    def pages(self) -> tuple[int, int, int]:
+        """Where it lies, for who maps it once more: a file, where in it, how many bytes. Raises `StaleHandle`.
+
+        They are whole pages. Behind it on the last one there is nothing, also where another array was larger.
+        """
         self._share.insist(self)
-        return self._share.block.fd, PAGE, whole_pages(self._share.block.size)
+        block, size = self._share.block, whole_pages(max(1, self.nbytes))
+        block.map[PAGE + self.nbytes : PAGE + size] = bytes(size - self.nbytes)
+        return block.fd, PAGE, size
 
     @property
     def size(self) -> int:

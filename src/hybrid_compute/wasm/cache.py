@@ -33,6 +33,8 @@ MOST_SEEN = 1000
 """Files whose digests are remembered. Beyond them, those that were read longest ago are read again."""
 _ABANDONED = 3600
 """Seconds after which a file that is still being written is one whose writer was killed."""
+_NAME = 64
+"""Characters of the name of a file of compiled code: a digest."""
 _LONGEST = 800
 """Bytes of a note. Such a one cannot be nested too deeply to be read."""
 
@@ -89,9 +91,9 @@ class Cache:
             if total > self._most and note.stem != newest.name:
                 total -= sizes.get(note, 0)
                 self.discard(note.stem)
-        for path in self.folder.glob(".new-*"):
-            with suppress(FileNotFoundError):  # it has its name by now
-                if time.time() - path.stat().st_mtime > _ABANDONED:
+        for path in self.folder.iterdir():
+            with suppress(FileNotFoundError):  # another process may do the same
+                if _is_abandoned(path):
                     path.unlink()
 
     def _by_age(self, pattern: str) -> list[Path]:
@@ -235,6 +237,14 @@ def _is_private(path: Path, seen: os.stat_result) -> bool:
     if stat.S_ISLNK(seen.st_mode):
         return False
     return sys.platform == "win32" or (seen.st_uid == os.getuid() and not seen.st_mode & 0o022)
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether a writer was killed before it had come to an end: in the middle, or before it wrote the note."""
+    unfinished = path.name.startswith(".new-") or (
+        len(path.name) == _NAME and not path.with_name(f"{path.name}.note").exists()
+    )
+    return unfinished and time.time() - path.stat().st_mtime > _ABANDONED
 
 
 def _state(seen: os.stat_result) -> list[int]:

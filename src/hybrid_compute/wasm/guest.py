@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ctypes import addressof, c_void_p, create_string_buffer
 from typing import TYPE_CHECKING
 
+from hybrid_compute.errors import BackendUnavailable
 from hybrid_compute.wasm import capi, memories, slots, tables
 from hybrid_compute.wasm.denials import DeniedElements
 from hybrid_compute.wasm.held import alive
@@ -141,12 +142,12 @@ class Guest(Housed):
         failed = self._failure(error)
         return failed if self.system is None else self.system.explain(failed)
 
-    def _denied(self) -> Denied | None:
+    def _denied(self) -> Denied | BackendUnavailable | None:
         """What it asked for in vain, before it failed."""
         return self.room.denial or (self._wanted.denial() if self._wanted is not None else None)
 
     def _failure(self, error: int | None) -> BaseException:
-        told = self.told()
+        told = self.leash.taken() or memories.interruption()
         trap = capi.taken_trap(self.trap.value) if self.trap.value else None
         self.trap.value = None
         failed = capi.taken_error(error) if error else None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from hybrid_compute.errors import LimitExceeded
-from hybrid_compute.wasm import memories
+from hybrid_compute.errors import BackendUnavailable, LimitExceeded
 from hybrid_compute.wasm.engines import Engine
 from hybrid_compute.wasm.held import Held
 from hybrid_compute.wasm.leash import Leash
@@ -30,7 +29,7 @@ class Housed(Held):
 
     def begin(self, leash: Leash) -> None:
         self.host_calls = 0
-        self.room.denied = self.room.trouble = None
+        self.room.denied = None
         super().begin(leash)
 
     def count_host_call(self) -> None:
@@ -40,12 +39,10 @@ class Housed(Held):
         if limit is not None and self.host_calls > limit:
             raise exceeded(self.name, "host_calls", str(limit), "called functions of the host more often")
 
-    def told(self) -> BaseException | None:
-        """Why it was ended, or could not go on, where that is not its own doing."""
-        return self.leash.taken() or memories.interruption() or self.room.trouble
-
-    def too_large(self, text: str) -> LimitExceeded | None:
+    def too_large(self, text: str) -> LimitExceeded | BackendUnavailable | None:
         """The error for a guest that asks for too much from the beginning, if it is that what wasmtime says."""
+        if isinstance(self.room.denied, BackendUnavailable):
+            return self.room.denied
         if "table minimum size" in text:
             return exceeded(self.name, "table", f"{self.limits.table} elements", "asks for more from the beginning")
         if "count too high" in text:
@@ -58,5 +55,6 @@ class Housed(Held):
         return None
 
     def _hoards(self) -> None:
-        wanted, limit = in_units(self.room.denied or 0), in_units(self.limits.memory)
+        denied, limit = self.room.denied, in_units(self.limits.memory)
+        wanted = in_units(denied) if isinstance(denied, int) else "more than the system has"
         self.leash.stop(exceeded(self.name, "memory", limit, f"asked for {wanted}, again and again"))

@@ -12,6 +12,7 @@ from typing import Any
 from hybrid_compute.errors import BackendUnavailable
 
 _NOTHING, _READ_WRITE, _FIXED, _FAILED = 0, 3, 0x10, c_void_p(-1).value
+_PIECE = 16 << 20
 
 if sys.platform != "win32":
     _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | (0x4000 if sys.platform == "linux" else 0)  # MAP_NORESERVE
@@ -61,6 +62,20 @@ def place(base: int, size: int, fd: int = -1, start: int = 0, *, usable: bool = 
 def protect(base: int, size: int, *, usable: bool) -> bool:
     """Make memory usable, or have each use of it be a fault. False if the system will not."""
     return not _libc.mprotect(base, size, _READ_WRITE if usable else _NOTHING)
+
+
+def are_there(size: int) -> bool:
+    """Whether the system gives so many bytes, in pieces, as it does to what grows. None of them is touched."""
+    if sys.platform == "win32":  # it says so only when they are
+        return True
+    try:
+        base = reserve(size)
+    except BackendUnavailable:
+        return False
+    try:
+        return all(protect(base + at, min(_PIECE, size - at), usable=True) for at in range(0, size, _PIECE))
+    finally:
+        release(base, size)
 
 
 def empty(base: int, size: int) -> None:

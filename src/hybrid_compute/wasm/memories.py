@@ -48,7 +48,7 @@ def _new(_env: Any, _type: Any, least: int, most: int, _reserved: int, _guard: i
         try:
             slot = prepared(room, least, most or SIZE)
         except BackendUnavailable as error:
-            room.trouble = error
+            room.give_back(least, error)
             return _denied(b"trouble")
         slot.enter(room)
         made = result[0]
@@ -76,11 +76,12 @@ def _grow(number: int, size: int) -> int:
     try:
         slot = used[number]
         room = slot.room
-        if room is None or size > SIZE or not room.take(size - slot.size):
+        more = size - slot.size
+        if room is None or size > SIZE or not room.take(more):
             return _denied(b"memory")
         if not slot.resize(size):
             text = f"the system gives a sandbox of {in_units(slot.size)} no {in_units(size)}: {reason()}"
-            room.trouble = BackendUnavailable(text, backend="wasm", started=True)
+            room.give_back(more, BackendUnavailable(text, backend="wasm", started=True))
             return _denied(b"trouble")
         return 0
     except BaseException as error:

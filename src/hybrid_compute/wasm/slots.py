@@ -42,11 +42,10 @@ own = sys.platform != "win32"
 class Room:
     """The memory of one guest: what it has, what it may have, and what it was denied last.
 
-    Each denial takes the interpreter lock for a moment, so who is denied too often is told to `stop`. What it may have
-    and the system has not is no denial but `trouble`.
+    Each denial takes the interpreter lock for a moment, so who is denied too often is told to `stop`.
     """
 
-    __slots__ = ("_denials", "_stop", "denied", "limit", "shared", "slots", "trouble", "used")
+    __slots__ = ("_denials", "_stop", "denied", "limit", "shared", "slots", "used")
 
     def __init__(self, limit: int, stop: Callable[[], object], *, shared: bool = False) -> None:
         self.limit = limit
@@ -54,27 +53,37 @@ class Room:
         self._stop = weakref.WeakMethod(stop)  # of the guest, which is not to live as long as its memory is seen
         self._denials = 0
         self.used = 0
-        self.denied: int | None = None
-        self.trouble: BackendUnavailable | None = None
+        self.denied: int | BackendUnavailable | None = None
+        """So many bytes, which are more than it may have; or why the system has not what it may have."""
         self.slots: list[Slot] = []
 
     def take(self, size: int) -> bool:
         """Whether so many bytes more are within the limit, and its own from now on."""
         if self.used + size > self.limit:
-            self.denied = self.used + size
-            self._denials += 1
-            if self._denials > PATIENCE:
-                stop = self._stop()
-                if stop is not None:
-                    stop()
+            self._deny(self.used + size)
             return False
         self.used += size
         return True
 
+    def give_back(self, size: int, why: BackendUnavailable) -> None:
+        """It has not got what it took, because the system has no more."""
+        self.used -= size
+        self._deny(why)
+
+    def _deny(self, what: int | BackendUnavailable) -> None:
+        self.denied = what
+        self._denials += 1
+        if self._denials > PATIENCE:
+            stop = self._stop()
+            if stop is not None:
+                stop()
+
     @property
-    def denial(self) -> Denied | None:
+    def denial(self) -> Denied | BackendUnavailable | None:
         """What it was denied last, for the error of a guest that could not do without."""
-        return None if self.denied is None else Denied("memory", in_units(self.limit), in_units(self.denied))
+        if isinstance(self.denied, int):
+            return Denied("memory", in_units(self.limit), in_units(self.denied))
+        return self.denied
 
 
 class Slot:

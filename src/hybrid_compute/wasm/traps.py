@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import wasmtime
 
-from hybrid_compute.errors import LimitExceeded
+from hybrid_compute.errors import BackendUnavailable, LimitExceeded
 from hybrid_compute.wasm.limits import Limits, in_units
 from hybrid_compute.wasm.names import shown, shown_text
 from hybrid_compute.wasm.trap import Trap
@@ -50,14 +50,14 @@ class Denied(NamedTuple):
     wanted: str
 
 
-def explain(trap: wasmtime.Trap, what: str, limits: Limits, denied: Denied | None) -> Exception:
+def explain(trap: wasmtime.Trap, what: str, limits: Limits, denied: Denied | BackendUnavailable | None) -> Exception:
     """The error to raise for a trap in the call of `what`."""
     code = trap.trap_code.name if trap.trap_code is not None else ""
     message = "" if code in _WORDS else shown_text(trap.message)  # which has all the names, in full
     return reason(code, message, tuple(map(_frame, trap.frames[:MOST_FRAMES])), what, limits, denied)
 
 
-def explain_text(text: str, what: str, limits: Limits, denied: Denied | None) -> Exception:
+def explain_text(text: str, what: str, limits: Limits, denied: Denied | BackendUnavailable | None) -> Exception:
     """The error to raise for what a component says, which is a text."""
     code = next((code for words, code in _TEXTS.items() if words in text), "")
     frames = tuple(f"{shown(name)} at {offset}" for offset, name in _FRAME.findall(text)[:MOST_FRAMES])
@@ -66,17 +66,29 @@ def explain_text(text: str, what: str, limits: Limits, denied: Denied | None) ->
 
 
 def reason(
-    code: str, message: str, frames: tuple[str, ...], what: str, limits: Limits, denied: Denied | None
+    code: str,
+    message: str,
+    frames: tuple[str, ...],
+    what: str,
+    limits: Limits,
+    denied: Denied | BackendUnavailable | None,
 ) -> Exception:
     if code == "OUT_OF_FUEL":
         return exceeded(what, "fuel", f"{limits.fuel} units", "used it up")
     if code == "STACK_OVERFLOW":
         return exceeded(what, "stack", in_units(limits.stack), "nested its calls more deeply")
     if denied is not None:
-        error = exceeded(what, denied.limit, denied.value, f"asked for {denied.wanted}, and then failed")
+        error = _after(denied, what)
         error.__cause__ = Trap(_WORDS.get(code) or message, code, frames)
         return error
     return Trap(f"{what}: {_WORDS.get(code) or message.splitlines()[0]} ({code or 'no code'})", code, frames)
+
+
+def _after(denied: Denied | BackendUnavailable, what: str) -> LimitExceeded | BackendUnavailable:
+    """For a guest that could not do without what it was denied, or so it seems."""
+    if isinstance(denied, Denied):
+        return exceeded(what, denied.limit, denied.value, f"asked for {denied.wanted}, and then failed")
+    return BackendUnavailable(f"{what} has failed, and before that {denied}", backend="wasm", started=True)
 
 
 def wanted_room(error: BaseException) -> bool:

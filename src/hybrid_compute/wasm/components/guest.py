@@ -131,7 +131,7 @@ class ComponentGuest(Housed):
             raise interruption
 
     def _failure(self, text: str) -> BaseException:
-        told = self.told()
+        told = self.leash.taken() or memories.interruption()
         if told is not None:
             return told
         if "too much data is being copied" in text:

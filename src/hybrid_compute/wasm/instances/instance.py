@@ -167,9 +167,9 @@ class Instance:
         can shrink: `module.open(...).restore(snapshot)` takes it then. The same while it is shown a shared array, which
         is not its own to change.
         """
-        if self._block.shown:
-            raise InvalidInput(f"{self.program.name} is shown a shared array: restore it after that block")
         with self._gate.turn():
+            if self._block.shown:
+                raise InvalidInput(f"{self.program.name} is shown a shared array: restore it after that block")
             guest = self._gate.idle()
             self._camera_of(guest).put(snapshot)
             guest.spoiled = False

@@ -22,7 +22,7 @@ def showing(gate: Gate, block: Block, array: SharedArray) -> Generator[npt.NDArr
     """The array, as an array in the memory of the guest."""
     from hybrid_compute.shared.block import PAGE
 
-    fd, start, size = array.location
+    fd, start, size = array.pages()
     block.view(0, 0, array.dtype)  # raises where there can be none
     slot = block.slot
     assert slot is not None
@@ -31,21 +31,24 @@ def showing(gate: Gate, block: Block, array: SharedArray) -> Generator[npt.NDArr
             f"{gate.name} was opened with shared=True, so that workers see all its memory as it is: show {array!r} to "
             f"an instance that was not"
         )
-    with gate.calling() as guest:
-        taken = allocated(guest, size + PAGE), size + PAGE
-        guest.view(*taken)  # raises if that is not all its own
-        offset = -(-taken[0] // PAGE) * PAGE
-        slot.show(offset, size, fd, start)
-    block.shown += 1
+    taken, offset = None, 0
+    block.shown += 1  # before its turn: whoever restores in a turn of his own sees it, or is done before
     try:
+        with gate.calling() as guest:
+            room = allocated(guest, size + PAGE), size + PAGE
+            guest.view(*room)  # raises if that is not all its own
+            taken, offset = room, -(-room[0] // PAGE) * PAGE
+            slot.show(offset, size, fd, start)
         values = block.view(offset, array.shape, array.dtype)
         values.flags.writeable = False
         yield values
     finally:
-        with gate.turn():
-            slot.hide(offset, size)
-            block.shown -= 1
-        _give_back(gate, taken)
+        if taken is not None:
+            with gate.turn():
+                slot.hide(offset, size)
+        block.shown -= 1
+        if taken is not None:
+            _give_back(gate, taken)
 
 
 def _give_back(gate: Gate, taken: Taken) -> None:

@@ -10,7 +10,7 @@ from ctypes import addressof, create_string_buffer, memmove
 from dataclasses import dataclass
 from typing import Any
 
-from hybrid_compute.errors import InvalidInput
+from hybrid_compute.errors import BackendUnavailable, InvalidInput
 from hybrid_compute.wasm import capi
 from hybrid_compute.wasm.guest import Guest
 from hybrid_compute.wasm.instances.binary import State
@@ -79,13 +79,17 @@ class Camera:
         return Snapshot(self._module, tuple(memories), tuple([self._global(*each) for each in self._globals]))
 
     def put(self, snapshot: Snapshot) -> None:
-        """Raises `InvalidInput` for a snapshot that does not fit, and `LimitExceeded` for one that is too large."""
+        """Raises `InvalidInput` for a snapshot that does not fit, and `LimitExceeded` for one that is too large.
+
+        All is as before then, though there may be more memory.
+        """
         context = self._guest.context
         self._check(snapshot)
         for memory, content in zip(self._memories, snapshot.memories, strict=True):
             more = len(content) - capi.memory_size(context, memory)
             if more:
                 self._grow(memory, more)
+        for memory, content in zip(self._memories, snapshot.memories, strict=True):  # when nothing can fail any more
             memmove(capi.memory_data(context, memory), content, len(content))
         for (at, kind, size), bits in zip(self._globals, snapshot.globals, strict=True):
             self._value[0] = bytes([kind])
@@ -110,8 +114,11 @@ class Camera:
 
     def _grow(self, memory: int, size: int) -> None:
         guest = self._guest
+        guest.room.denied = None
         error = capi.memory_grow(guest.context, memory, size // PAGE, addressof(create_string_buffer(8)))
         if error:
             failed = capi.taken_error(error)
+            if isinstance(guest.room.denied, BackendUnavailable):
+                raise guest.room.denied from failed
             limit = in_units(guest.limits.memory)
             raise exceeded(guest.name, "memory", limit, "cannot hold the snapshot") from failed
