@@ -184,7 +184,7 @@ class Twins(GpuBackend):
 
     async def _say_that_it_has_begun(self, running: asyncio.Future[Any], folder: str) -> None:
         """What a shader cannot: once the device is at it."""
-        await until(lambda: running.done() or self.device.busy_for)
+        await until(lambda: running.done() or self.device.is_busy)
         if not running.done():
             Path(folder, "begun").touch()
 

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import re
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,10 +18,12 @@ from hybrid_compute.errors import (
     InvalidInput,
     LimitExceeded,
     NoBackendAvailable,
+    TaskFailed,
     TaskTimeout,
 )
 from hybrid_compute.gpu import GpuArray
 from hybrid_compute.gpu.device import Device
+from hybrid_compute.gpu.frame import Frame
 from hybrid_compute.gpu.work import Work
 from hybrid_compute.testing import ManualClock
 from tests.faults.watching import until
@@ -238,6 +241,19 @@ async def test_a_worker_gets_it_as_an_ordinary_array(place: GpuBackend) -> None:
         np.testing.assert_allclose(found, 2 * floats(10) + 1, rtol=1e-6)
 
 
+async def test_its_twin_gets_it_as_an_ordinary_array(place: GpuBackend) -> None:
+    """Wherever that runs, so that it can reckon with it; once the device has gone with it, it is said so."""
+    x = floats(30).reshape(10, 3)
+    array = await place.to_device(x)
+    async with Runtime([LocalBackend()]) as rt:
+        for low, high in (await rt.run(shaders.split_up, array), await rt.run(shaders.split_up, x=array)):
+            np.testing.assert_array_equal(low, -x)
+            np.testing.assert_array_equal(high, x.T.astype(np.uint32))
+        await place.aclose()
+        with pytest.raises(TaskFailed, match="BackendClosed: this array went with its device"):
+            await rt.run(shaders.split_up, array)
+
+
 # What fails.
 
 
@@ -250,6 +266,28 @@ async def test_a_shader_that_does_not_end_is_given_up(place: GpuBackend) -> None
     place.time_limit = 30.0
     found = await place.run_call(Call(shaders.along, (floats(10), 2.0)))
     np.testing.assert_allclose(found, 2 * floats(10) + 1, rtol=1e-6)
+
+
+async def test_what_is_handed_on_is_watched_as_well(place: GpuBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it does not end on the next device either, who waits is told, though nothing more was asked for."""
+    device, waits, released = place.device, threading.Event(), threading.Event()
+    finish = Frame.finish
+    monkeypatch.setattr(Frame, "finish", lambda frame: (waits.set(), released.wait(60), finish(frame))[2])
+    try:
+        one = asyncio.ensure_future(place.run_call(Call(shaders.along, (floats(10), 2.0))))
+        await until(waits.is_set)
+        other = asyncio.ensure_future(place.run_call(Call(shaders.along, (floats(10), 2.0))))
+        await until(lambda: not device._inbox.empty())
+        assert place._watching is not None
+        place._watching.cancel()
+        place.time_limit = 0.05
+        place._look(asyncio.get_running_loop())
+        found = await asyncio.wait_for(asyncio.gather(one, other, return_exceptions=True), 20)
+        assert [type(each) for each in found] == [LimitExceeded] * 2
+        assert place.device is not device
+    finally:
+        released.set()
+        assert device.join(20)
 
 
 async def test_a_device_that_is_lost_is_opened_again(place: GpuBackend) -> None:
@@ -300,7 +338,7 @@ async def test_a_call_whose_time_is_up_is_answered_at_once() -> None:
         call = Call(shaders.busy, (np.ones(1, np.float32),))
         call.deadline = clock.time() + 5
         running = asyncio.ensure_future(backend.run_call(call))
-        await until(lambda: backend.device.busy_for)
+        await until(lambda: backend.device.is_busy)
         clock.advance(5)
         with pytest.raises(TaskTimeout):
             await running
@@ -319,6 +357,30 @@ async def test_closing_answers_every_call(place: GpuBackend) -> None:
         assert isinstance(found, np.ndarray | BackendClosed)
     with pytest.raises(BackendClosed):
         await place.run_call(Call(shaders.along, (floats(9), 2.0)))
+
+
+async def test_closing_answers_also_what_a_stuck_device_was_given(
+    place: GpuBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recordings and arrays on their way, begun or not; it has a moment to come to an end."""
+    monkeypatch.setattr("hybrid_compute.backends.gpu.CLOSING", 0.05)
+    device, released, x = place.device, threading.Event(), floats(4)
+    finish = Frame.finish
+    monkeypatch.setattr(Frame, "finish", lambda frame: (released.wait(60), finish(frame))[1])
+    with place.record() as g:
+        g.returns(shaders.along(g.input("x", 4), 2.0))
+    pending: list[asyncio.Future[Any]] = [asyncio.ensure_future(g(x=x))]
+    await until(lambda: device.is_busy)
+    pending += [asyncio.ensure_future(each) for each in (place.to_device(x), g(x=x))]
+    await asyncio.sleep(0)
+    try:
+        await place.aclose()
+        found = await asyncio.wait_for(asyncio.gather(*pending, return_exceptions=True), 20)
+        assert [type(each) for each in found] == [BackendClosed] * 3
+        assert found[0].started
+    finally:
+        released.set()
+        assert device.join(20)
 
 
 def test_no_time_at_all_is_no_limit() -> None:

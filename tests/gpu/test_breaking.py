@@ -130,7 +130,7 @@ async def test_a_call_that_is_cancelled_while_it_waits_is_not_computed(
     go, finish = threading.Event(), Frame.finish
     monkeypatch.setattr(Frame, "finish", lambda self: (go.wait(20), finish(self))[1])
     first = asyncio.ensure_future(place.run_call(Call(shaders.along, (floats(9), 2.0))))
-    await until(lambda: place.device.busy_for)
+    await until(lambda: place.device.is_busy)
     calls = [asyncio.ensure_future(place.run_call(Call(shaders.along, (floats(9), 2.0)))) for _ in range(4)]
     batch = asyncio.ensure_future(place.run_batch(Call(shaders.along), [(floats(9), 2.0)] * 4, None))
     await asyncio.sleep(0)
@@ -231,7 +231,7 @@ async def main():
     await place.start()
     kept = await place.to_device(np.ones(9, np.float32))
     calls = [asyncio.ensure_future(place.run_task(shaders.busy, np.ones(1, np.float32))) for _ in range(3)]
-    await until(lambda: place.device.busy_for)
+    await until(lambda: place.device.is_busy)
     {how}
 
 asyncio.run(main())

@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import pickle
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
@@ -16,11 +17,12 @@ from hybrid_compute.errors import BackendClosed, BackendUnavailable, InvalidInpu
 from hybrid_compute.gpu import GpuArray, InvalidShader, ops
 from hybrid_compute.gpu.adapters import Kind, choose
 from hybrid_compute.gpu.device import Device
+from hybrid_compute.gpu.frame import Frame
 from hybrid_compute.gpu.function import GpuFunction, upload
 from hybrid_compute.gpu.memory import rounded
 from hybrid_compute.gpu.ops.operation import Operation
 from hybrid_compute.gpu.replies import Waiting
-from hybrid_compute.gpu.work import Kernel, Output, Step, Upload, Work
+from hybrid_compute.gpu.work import Kept, Kernel, Output, Place, Step, Upload, Work
 from hybrid_compute.shared import SharedArray
 from hybrid_compute.tasks import AnyTask
 from tests.faults.watching import wait_until
@@ -180,6 +182,49 @@ def test_an_output_begins_as_zeros(device: Device) -> None:
         step.kernel = kernel
     device.submit([asked])
     assert not np.asarray(result(asked))[5:].any()
+
+
+WORDS = """
+@group(0) @binding(0) var<storage, read> x: array<u32>;
+@group(0) @binding(1) var<storage, read_write> y: array<u32>;
+@compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3u) {
+    if (id.x < arrayLength(&x)) { y[id.x] = x[id.x]; }
+}
+"""
+
+
+def words(device: Device, place: Place) -> Any:
+    """What a shader sees there, as 16-bit floats."""
+    found = Output((place.nbytes // 2,), "float16", place.nbytes)
+    step = Step(Kernel("words", WORDS, "main", [(0, "read"), (1, "read_write")]), [place, found], (1, 1, 1))
+    asked = Work([step], [place, found], [found], Waiting())
+    device.submit([asked])
+    return result(asked)
+
+
+def test_a_shader_sees_zeros_behind_what_is_no_whole_word(device: Device) -> None:
+    """And nothing of what others had there."""
+    x = np.array([1, 2, 3], np.float16)
+    sevens = np.full(60, 7, np.float16)
+    for count in (1, 3):
+        assert words(device, Upload(sevens, 120)).tolist() == sevens.tolist()
+        assert words(device, Upload([x] * count, 6 * count)).tolist() == [*[1, 2, 3] * count, 0]
+    assert words(device, Upload(sevens, 120)).tolist() == sevens.tolist()
+    assert words(device, Upload(np.empty(0, np.float32), 16)).tolist() == [0] * 8
+
+
+@pytest.mark.parametrize("size", [0, 3])
+@pytest.mark.parametrize("kind", ["sent", "made"])
+def test_what_stays_has_zeros_behind_it(device: Device, kind: str, size: int) -> None:
+    """As far as a shader can be bound to it, in memory that is used again: a word, or a vector if it is empty."""
+    device.submit([asked := upload(np.full(60, 7, np.float16), Waiting())])
+    result(asked).release()
+    x = np.arange(1, size + 1, dtype=np.float16)
+    place = Kept((size,), "float16", x.nbytes, x if kind == "sent" else None, written=kind == "made")
+    asked = Work((), [place], [place], Waiting())
+    device.submit([asked])
+    seen = words(device, result(asked).resident(0 if size else 16)).tolist()
+    assert seen == ([0] * 8 if not size else [1, 2, 3, 0] if kind == "sent" else [0] * 4)
 
 
 # Works that cannot be done.
@@ -392,21 +437,104 @@ def test_a_device_that_is_lost_leaves_what_it_had_not_begun_to_another() -> None
     assert all(isinstance(error, BackendUnavailable) for error in told(refused))
 
 
-def test_a_device_that_does_not_come_to_an_end_is_given_up() -> None:
+class Stuck:
+    """A device that ends a frame only when it is told to, at a time that stands still."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        self.device = opened()
+        self.waits = False
+        self._turns = threading.Semaphore(0)
+        finish = Frame.finish
+        monkeypatch.setattr("hybrid_compute.gpu.device.monotonic", lambda: self.now)
+        monkeypatch.setattr(Frame, "finish", lambda frame: (self._hold(), finish(frame))[1])
+
+    def _hold(self) -> None:
+        self.waits = True
+        self._turns.acquire(timeout=60)
+        self.waits = False
+
+    def begin(self, works: Sequence[Work]) -> None:
+        """Have it at these, and at the end of what it can do."""
+        self.device.submit(works)
+        wait_until(lambda: self.waits and self.device._inbox.empty())
+
+    def go_on(self, frames: int = 1) -> None:
+        self._turns.release(frames)
+
+
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stuck]:
+    made = Stuck(monkeypatch)
+    yield made
+    made.go_on(100)
+    close(made.device)
+
+
+def test_a_frame_has_time_for_each_call_in_it(stuck: Stuck) -> None:
+    """Calls are not blamed for one another, unless there are very many."""
+    assert stuck.device.time_left(2.0) is None
+    works = [work(stuck.device, shaders.along, floats(10), 2.0, 1.0) for _ in range(3)]
+    stuck.begin(works)
+    assert stuck.device.time_left(2.0) == 6
+    stuck.now += 6.5
+    assert stuck.device.time_left(2.0) == -0.5
+    stuck.go_on()
+    for found in told(works):
+        np.testing.assert_allclose(found, shaders.along(floats(10), 2.0), rtol=1e-6)
+    wait_until(lambda: stuck.device.time_left(2.0) is None)
+    stuck.begin([work(stuck.device, shaders.along, floats(10), 2.0, 1.0) for _ in range(100)])
+    assert stuck.device.time_left(2.0) == 32
+
+
+def test_the_time_of_a_frame_begins_when_the_one_before_it_is_done(
+    stuck: Stuck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it has been with the device by then."""
+    monkeypatch.setattr(Device, "_frame", 1)
+    one, other = (work(stuck.device, shaders.along, floats(10), 2.0, 1.0) for _ in range(2))
+    stuck.begin([one, other])
+    stuck.now += 1.5
+    assert stuck.device.time_left(2.0) == 0.5
+    stuck.go_on()
+    told([one])
+    assert stuck.device.time_left(2.0) == 2
+
+
+def test_there_is_something_to_do_until_all_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while it is neither waited for nor with the gpu, but compiled."""
+    device, looks, released = opened(), threading.Event(), threading.Event()
+    check = Device._check
+    holding = lambda *args: (looks.set(), released.wait(60), check(*args))[2]  # noqa: E731
+    monkeypatch.setattr(Device, "_check", holding)
+    assert device.time_left(2.0) is None
+    device.submit([asked := work(device, shaders.along, floats(10), 2.0, 1.0)])
+    assert looks.wait(20)
+    assert device._inbox.empty()
+    assert not device.is_busy
+    assert device.time_left(2.0) == 2
+    released.set()
+    result(asked)
+    wait_until(lambda: device.time_left(2.0) is None)
+    close(device)
+
+
+def test_a_device_that_does_not_come_to_an_end_is_given_up(stuck: Stuck, device: Device) -> None:
     """Its callers are told at once; what had not begun is handed on, and done by another device."""
-    device = opened()
-    stuck = work(device, shaders.busy, np.ones(1, np.float32))
-    device.submit([stuck])
-    wait_until(lambda: device.busy_for)
-    waiting = [work(device, shaders.along, floats(10), 2.0, 1.0) for _ in range(3)]
+    first, *waiting = (work(stuck.device, shaders.along, floats(10), 2.0, 1.0) for _ in range(4))
+    stuck.begin([first])
     for each in waiting:
-        device.submit([each])
-    left = device.give_up(LimitExceeded("it took too long", backend="gpu"))
-    (error,) = told([stuck])
+        stuck.device.submit([each])
+    left = stuck.device.give_up(LimitExceeded("it took too long", backend="gpu"))
+    (error,) = told([first])
     assert isinstance(error, LimitExceeded)
     assert error.started
-    assert set(left) <= set(waiting)
-    assert device.lost == "it took too long"
+    assert left == waiting
+    assert stuck.device.lost == "it took too long"
+    stuck.go_on(2)
+    device.submit(left)
+    for found in told(waiting):
+        np.testing.assert_allclose(found, shaders.along(floats(10), 2.0), rtol=1e-6)
 
 
 def test_a_step_may_follow_another(device: Device) -> None:

@@ -100,6 +100,30 @@ async def test_arrays_of_one_call_that_fit_into_no_buffer_together_are_refused()
         np.testing.assert_array_equal(await found.to_host(), x + 1)
 
 
+@gpu_task(wgsl=shaders.ALONG, inputs={"x": "f32[n]"}, outputs={"y": "f32[n]"}, workgroups="n - 5")
+def less(x: shaders.Floats, slope: float, start: float = 1.0) -> shaders.Floats:
+    return np.float32(slope) * x + np.float32(start)
+
+
+async def test_fewer_workgroups_than_none_are_refused_and_harm_no_other() -> None:
+    async with opened({}) as place, Runtime([place]) as rt:
+        found = await asyncio.gather(*(rt.run(less, floats(count), 2.0) for count in (6, 3, 6)), return_exceptions=True)
+    assert isinstance(found[1], InvalidInput)
+    assert "less would need (-2, 1, 1) workgroups" in str(found[1])
+    for each in (found[0], found[2]):
+        np.testing.assert_allclose(each, 2 * floats(6) + 1, rtol=1e-6)
+
+
+async def test_a_limit_that_there_is_not_is_told() -> None:
+    """When the device is opened: it alone knows which there are."""
+    async with opened({}):
+        pass  # there is a gpu
+    backend = GpuBackend(limits={"max-buffer-size": 1 << 20, "max-bufer-size": 1})
+    with pytest.raises(ValueError, match=r"no limit 'max-bufer-size': there are .*max-buffer-size"):
+        await backend.start()
+    await backend.aclose()
+
+
 @given(count=st.integers(1, 1000), room=st.integers(0, 1200))
 def test_most_is_the_most_that_fits(count: int, room: int) -> None:
     assert most(count, lambda some: some <= room) == max(1, min(count, room))

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hybrid_compute import GpuBackend
-from hybrid_compute.errors import BackendUnavailable, InvalidInput
-from hybrid_compute.gpu import GpuArray
+from hybrid_compute import GpuBackend, LocalBackend, Runtime, WorkerBackend
+from hybrid_compute.errors import BackendUnavailable, HybridComputeError, InvalidInput
+from hybrid_compute.gpu import GpuArray, ops
 from tests.gpu import shaders
 
 
@@ -77,6 +77,36 @@ async def test_several_inputs_and_outputs_and_constants(place: GpuBackend) -> No
     np.testing.assert_array_equal(high, array.T)
     with place.record() as g, pytest.raises(InvalidInput, match="changed in place"):
         shaders.added(g.input("counts", 300, "uint32"), constant)
+
+
+@pytest.mark.parametrize("stay", [False, True])
+async def test_each_playing_begins_with_the_constants(place: GpuBackend, stay: bool) -> None:
+    """Also with those that are changed in place, whether that comes out, is read later, or both."""
+    tens, hundreds = np.array([10, 20, 30, 40], np.uint32), np.array([100, 200, 300, 400], np.uint32)
+    with place.record() as g:
+        x = g.input("x", 4, "uint32")
+        out = shaders.added(tens, x)
+        read = shaders.added(hundreds, x)
+        between = shaders.added(np.full(4, 1000, np.uint32), x)
+        g.returns(out, read, shaders.added(hundreds, read), shaders.added(hundreds, between), stay=stay)
+    for number in (1, 2):
+        ones = np.full(4, number, np.uint32)
+        found = [np.asarray(each) for each in await g(x=ones)]
+        wanted = [tens + ones, hundreds + ones, 2 * hundreds + ones, hundreds + 1000 + ones]
+        np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(tens, [10, 20, 30, 40])
+
+
+@pytest.mark.parametrize("there", [False, True])
+async def test_a_constant_is_read_in_each_playing(place: GpuBackend, there: bool) -> None:
+    """Of this process, or of the device."""
+    half, whole = floats(4), np.arange(4, dtype=np.float32)
+    constant = await place.to_device(half) if there else half
+    with place.record() as g:
+        g.returns(ops.add(ops.mul(g.input("x", 4), constant), 1.0))
+    for factor in (1, 2):
+        found = await g(x=factor * whole)
+        np.testing.assert_allclose(found, factor * whole * half + 1, rtol=1e-6)
 
 
 async def test_what_comes_out_may_stay(place: GpuBackend) -> None:
@@ -151,3 +181,32 @@ async def test_what_comes_out_may_also_be_read_by_a_later_task(place: GpuBackend
     g.returns(z, y, stay=True)
     kept = await g(x=array)
     np.testing.assert_allclose(await kept[1].to_host(), wanted, rtol=1e-6)
+
+
+async def test_what_a_task_gave_comes_out_as_it_is(place: GpuBackend) -> None:
+    """Several arrays at once, and beside others; nothing that no task gave."""
+    array = np.arange(300, dtype=np.float32).reshape(100, 3)
+    with place.record() as g:
+        x = g.input("x", (100, 3))
+        both = shaders.split_up(x)
+        g.returns(both, ops.add(x, 1.0))
+    low, high, more = await g(x=array)
+    np.testing.assert_array_equal(low, -array)
+    np.testing.assert_array_equal(high, array.T)
+    np.testing.assert_array_equal(more, array + 1)
+    with pytest.raises(TypeError, match="only what a recorded task gave can come out, and not ndarray"):
+        g.returns(array)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["input", "made"])
+@pytest.mark.parametrize("strategy", ["gpu", "local", "worker"])
+async def test_a_runtime_does_not_record(place: GpuBackend, strategy: str, kind: str) -> None:
+    """Wherever it sends the task, it is told to call it instead, and the recording is as it was."""
+    async with Runtime([place, LocalBackend(), WorkerBackend(1)], strategy=strategy) as rt:
+        with place.record() as g:
+            x = g.input("x", 4)
+            made = shaders.along(x, 2.0)
+            with pytest.raises(HybridComputeError, match="only stands for one, in a recording: call tasks"):
+                await rt.run(shaders.along, x if kind == "input" else made, 3.0)
+            g.returns(made)
+        np.testing.assert_allclose(await g(x=floats(4)), 2 * floats(4) + 1, rtol=1e-6)

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from typing import Any
 
-from hybrid_compute.gpu.replies import Mailbox, settle
+from hybrid_compute.gpu.replies import Asked, Batch, Joined, Mailbox, settle
 
 
 class Guarded(deque[Any]):
@@ -27,3 +27,12 @@ async def test_of_two_threads_one_wakes_the_loop() -> None:
     posting = (asyncio.to_thread(box.post, settle, answer, number) for number, answer in enumerate(answers))
     await asyncio.gather(*posting)
     assert await asyncio.gather(*answers) == list(range(40))
+
+
+async def test_calls_that_were_joined_are_counted() -> None:
+    """They have more time than one."""
+    box = Mailbox(asyncio.get_running_loop())
+    asked = [Asked((), box) for _ in range(5)]
+    assert asked[0].calls == 1
+    assert Joined(asked, box).calls == 5
+    assert Batch(9, box).part(2, 7).calls == 5

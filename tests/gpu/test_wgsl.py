@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_compute.gpu import InvalidShader
-from hybrid_compute.gpu.wgsl import Binding, Entry, reflect, split, without_comments
+from hybrid_compute.gpu.wgsl import Binding, Entry, Field, reflect, split, without_comments
 
 SHADER = """
 // @group(0) @binding(9) var<storage> nothing: array<f32>;
 /* a /* nested */ comment, with // a line in it */ const WIDE: u32 = 64u;
 alias Row = vec4<f32>;
-struct Params { @align(16) a: f32, b: vec2<f32>, n: u32, }
+struct Params { @align(16) a: f32, @size( WIDE ) @align(8u) b: vec2<f32>, n: u32, }
 @group(0) @binding(1) var<storage, read_write> y : array< Row > ;
 @binding(0) @group(0) var<storage> x: array<f32, 64>;
 @group(0) @binding(2) var<uniform> params: Params;
@@ -32,7 +32,9 @@ def test_what_a_shader_declares_is_found() -> None:
         Binding(1, "y", "read_write", "array<vec4<f32>>"),
         Binding(2, "params", "uniform", "Params"),
     )
-    assert found.structs == {"Params": (("a", "f32"), ("b", "vec2<f32>"), ("n", "u32"))}
+    assert found.structs == {
+        "Params": (Field("a", "f32", align="16"), Field("b", "vec2<f32>", "8", "64"), Field("n", "u32"))
+    }
     assert found.entries == {"main": Entry("main", (64, 2, 1), False), "other": Entry("other", (8, 1, 1), True)}
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.calls import Call
 from hybrid_compute.clock import Timer
-from hybrid_compute.errors import BackendError, BackendUnavailable, LimitExceeded
+from hybrid_compute.errors import BackendClosed, BackendError, BackendUnavailable, LimitExceeded
 from hybrid_compute.gpu.computable import Computable
 from hybrid_compute.gpu.device import Device
 from hybrid_compute.gpu.function import upload
@@ -35,18 +35,23 @@ STILLBORN = 3
 IDLE = 30.0
 """Seconds without calls after which a device gives memory back that it keeps only to be quick."""
 
+CLOSING = 10.0
+"""Seconds that a device has, when it is closed, to finish what it is at."""
+
 
 class GpuBackend(Backend):
     """Runs tasks of `@gpu_task` on the best gpu there is, or on one whose name or api contains `adapter`.
 
     Calls that come in the same turn of the event loop, or while the device is busy, go to it together; those of a
     `batchable` task as one. `memory` is how many bytes of the device may be used, and `time_limit` how many seconds a
-    shader may take: beyond them calls raise `LimitExceeded`. A device that takes longer, or is lost, is opened again,
-    and calls that had not begun go on there.
+    call may take there, or a playing of a recording: beyond them calls raise `LimitExceeded`. Those that go together
+    have that time for each of them, for sixteen at most, and end or fail together. A device that takes longer, or is
+    lost, is opened again, and calls that had not begun go on there.
 
     Nothing larger than the device takes goes to it: of calls that are joined, as many as fit, and a single array that
     does not fit raises `LimitExceeded`. `limits` are lower ones than the device has, by their names in WebGPU:
-    `{"max-storage-buffer-binding-size": 1 << 20}` shows how a program fares on a smaller one.
+    `{"max-storage-buffer-binding-size": 1 << 20}` shows how a program fares on a smaller one. `start` raises
+    `ValueError` for a name that there is not.
 
     Where there is no gpu, it refuses its tasks with the reason, and they run elsewhere. `auto` does not take an adapter
     in software either as long as there is another place: that is for tests.
@@ -127,8 +132,16 @@ class GpuBackend(Backend):
             if timer is not None:
                 timer.cancel()
         if self._device is not None:
-            self._device.close()
-            await asyncio.to_thread(self._device.join, 10.0)
+            await self._end(self._device)
+
+    async def _end(self, device: Device) -> None:
+        """Close it. Who waits for what it does not come to an end with is told so."""
+        device.close()
+        try:
+            await asyncio.to_thread(device.join, CLOSING)
+        finally:
+            if not device.join(0):
+                device.refuse(device.give_up(BackendClosed(f"the {self.name} backend is closed", backend=self.name)))
 
     async def to_device(self, array: Any) -> GpuArray:
         """A copy of the array on the device, to be given to tasks of it. It may be of any memory of this process."""
@@ -270,18 +283,19 @@ class GpuBackend(Backend):
         """Give a device up that has been at the same for too long."""
         self._watching = None
         device = self._device
-        if device is None or not device.busy_for:
+        left = device.time_left(self.time_limit) if device is not None else None
+        if device is None or left is None:
             return
-        if device.busy_for >= self.time_limit:
+        if left <= 0:
             error = LimitExceeded(
-                f"the gpu did not end within {self.time_limit:g} s (GpuBackend(time_limit=...)): it was given up, and "
-                f"opened again; arrays that lay on it are gone",
+                f"the gpu did not end within {self.time_limit:g} s for each call that it was at "
+                f"(GpuBackend(time_limit=...)): it was given up, and opened again; arrays that lay on it are gone",
                 backend=self.name,
             )
             device.has_worked = True  # it was at something, and its successor may fare better
             self._replace(device)(device.give_up(error))
-        else:
-            self._watching = loop.call_later(self.time_limit - device.busy_for, self._look, loop)
+            left = self.time_limit
+        self._watching = loop.call_later(left, self._look, loop)
 
 
 def _pieces(calls: Sequence[T], size: int) -> Iterator[tuple[int, Sequence[T]]]:

@@ -47,13 +47,20 @@ _USEFUL = ("shader-f16", "subgroup", "timestamp-query", "mappable-primary-buffer
 _numbers = itertools.count(1)
 
 
+TOGETHER = 16
+"""A frame may take as long as its calls one after the other, but not longer than so many of them."""
+
+
 @dataclass(eq=False, slots=True)
 class Launched:
-    """A frame that is with the device since some time, by `monotonic`. Once told to somebody its works are taken."""
+    """A frame that is with the device. Once told to somebody its works are taken."""
 
     frame: Frame
     since: float
+    """When the device could begin with it, by `monotonic`: the frame before it had ended."""
     works: Sequence[Work]
+    calls: int
+    """How many there are in it."""
 
 
 class Device:
@@ -80,6 +87,7 @@ class Device:
         """Whether it has come to the end of anything."""
         self._was_lost = False
         self._is_closed = False
+        self._has_work = False  # which lies in the inbox, is looked at by the thread, or is under way
         self._why = ""
         self._is_to_rest = False
         self._wgpu: Any = None
@@ -106,6 +114,7 @@ class Device:
         """Have these done, in this order. Any thread may ask; their replies come from the device's own."""
         with self._lock:  # or it could be lost between the question and the answer, and nobody would look again
             if not self.lost:
+                self._has_work = True
                 self._inbox.put(works)
                 return
         self.refuse(works)
@@ -127,10 +136,17 @@ class Device:
         self._inbox.put(None)
 
     @property
-    def busy_for(self) -> float:
-        """Seconds since it was given the oldest of what it is at; 0 when it is at nothing."""
+    def is_busy(self) -> bool:
+        """Whether there is a frame that it is at."""
+        return bool(self._under_way)
+
+    def time_left(self, limit: float) -> float | None:
+        """Seconds until it has had `limit` for each call in the frame that it is at; None if there is nothing to do."""
         with self._lock:
-            return monotonic() - self._under_way[0].since if self._under_way else 0.0
+            if not self._under_way:
+                return limit if self._has_work else None
+            first = self._under_way[0]
+            return first.since + limit * min(first.calls, TOGETHER) - monotonic()
 
     def give_up(self, error: BackendError) -> list[Work]:
         """Wait for it no longer: what it is at fails with `error`. What it had not begun, for another device."""
@@ -185,6 +201,9 @@ class Device:
         from hybrid_compute.gpu.memory import Memory
         from hybrid_compute.gpu.pipelines import Pipelines
 
+        unknown = sorted(self._limits.keys() - adapter.wgpu.limits.keys())
+        if unknown:
+            raise ValueError(f"a gpu has no limit {unknown[0]!r}: there are {', '.join(sorted(adapter.wgpu.limits))}")
         features = [name for name in _USEFUL if name in adapter.features and name not in self._without]
         try:
             limits = {**adapter.wgpu.limits, **self._limits}
@@ -225,6 +244,8 @@ class Device:
             self._finish()
         if self._is_to_rest and not self._under_way:
             self._rest()
+        with self._lock:
+            self._has_work = bool(self._under_way) or not self._inbox.empty()
         return True
 
     def _rest(self) -> None:
@@ -298,7 +319,7 @@ class Device:
                 self._not_begun(works, ours)
         else:
             with self._lock:
-                self._under_way.append(Launched(frame, monotonic(), works))
+                self._under_way.append(Launched(frame, monotonic(), works, sum(work.reply.calls for work in works)))
 
     def _not_begun(self, works: list[Work], error: Exception) -> None:
         """Tell who waits for them; of several it was one, and the others shall not suffer for it."""
@@ -350,6 +371,8 @@ class Device:
         """Its works; none if they were given up."""
         with self._lock:
             self._under_way.remove(launched)
+            if self._under_way:
+                self._under_way[0].since = monotonic()
             return _taken(launched)
 
     def _left(self) -> list[Work]:
@@ -357,6 +380,7 @@ class Device:
         with self._lock:
             self.lost = self.lost or self._why or "its thread has failed"
             left, self._unbegun = self._unbegun, []
+            self._has_work = False
             while not self._inbox.empty():
                 left += self._inbox.get_nowait() or ()
         return left

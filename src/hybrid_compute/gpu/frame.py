@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 LARGE = 1 << 18
 """Bytes from which on an array that the host can map is written and read where it lies: mapping takes 0.1 ms."""
 
+NOTHING = 16
+"""Bytes that a shader is bound to, at most, for an array that has none: a vector."""
+
 
 class Frame:
     """Encodes works, and gives their results when the device has done them. Used again and again."""
@@ -194,11 +197,12 @@ class Frame:
             native.clear(encoder, down.device.raw, 0, _words(down.seen))
         for work in works:
             for place in work.places:
-                if isinstance(place, Output) and place.initial is not None:
-                    if not self._is_near(place):
-                        self._copy(encoder, up.host.raw, place.staged, place.buffer.raw, place.offset, place.nbytes)
-                elif type(place) is Kept and not place.written:
-                    native.clear(encoder, place.buffer.raw, 0, place.nbytes)
+                if not isinstance(place, Output):
+                    continue
+                if type(place) is Kept and (place.nbytes < NOTHING or (place.initial is None and not place.written)):
+                    native.clear(encoder, place.buffer.raw, 0, max(place.nbytes, NOTHING))
+                if place.initial is not None and not self._is_near(place):
+                    self._copy(encoder, up.host.raw, place.staged, place.buffer.raw, place.offset, place.nbytes)
 
     def _encode_steps(self, encoder: Any, steps: Iterable[Step]) -> None:
         """The loop that decides what a dispatch costs the host: nothing is set that is set already."""
@@ -207,12 +211,11 @@ class Frame:
         group_of = self._pipelines.group
         set_pipeline, set_group, dispatch, nothing = native.set_pipeline, native.set_group, native.dispatch, native.NULL
         for step in steps:
-            if step.cleared:
+            if step.fresh:
                 if compute is not None:
                     native.end_pass(compute)
                     compute = None
-                for place in step.cleared:
-                    native.clear(encoder, place.buffer.raw, place.offset, place.nbytes)
+                self._begin(encoder, step.fresh)
             if compute is None:
                 compute, kernel, group = native.begin_pass(encoder), None, None
             if step.kernel is not kernel or pipeline is None:
@@ -226,6 +229,13 @@ class Frame:
             dispatch(compute, *step.groups)
         if compute is not None:
             native.end_pass(compute)
+
+    def _begin(self, encoder: Any, fresh: Iterable[tuple[Place, Upload | None]]) -> None:
+        for place, source in fresh:
+            if source is None:
+                native.clear(encoder, place.buffer.raw, place.offset, place.nbytes)
+            else:
+                self._copy(encoder, source.buffer.raw, source.offset, place.buffer.raw, place.offset, place.nbytes)
 
     def _encode_outputs(self, encoder: Any, works: Iterable[Work]) -> None:
         down = self._down
@@ -276,7 +286,9 @@ class Frame:
 
     def _write(self, view: memoryview, offset: int, place: Place, array: Any) -> None:
         self._memory.by_host += place.nbytes
-        _write(view, offset, array)
+        end, whole = offset + _write(view, offset, array), offset + place.nbytes
+        if end < whole:  # shaders see whole words, and nobody else's data
+            view[end:whole] = bytes(whole - end)
 
     def _read(self, view: memoryview, place: Output) -> Any:
         self._memory.by_host += place.nbytes
@@ -295,14 +307,16 @@ def _words(nbytes: int) -> int:
     return -(-nbytes // 4) * 4
 
 
-def _write(view: memoryview, offset: int, array: Any) -> None:
+def _write(view: memoryview, offset: int, array: Any) -> int:
+    """How many bytes it has."""
     if isinstance(array, np.ndarray):
         there = np.frombuffer(view, array.dtype.newbyteorder("="), array.size, offset)
         np.copyto(there.reshape(array.shape), array)
-        return
+        return there.nbytes
     first = array[0]
     there = np.frombuffer(view, first.dtype.newbyteorder("="), first.size * len(array), offset)
     np.concatenate(array, out=there.reshape(-1, *first.shape[1:]))
+    return there.nbytes
 
 
 def _result(view: memoryview, place: Output) -> Any:

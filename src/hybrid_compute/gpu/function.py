@@ -66,7 +66,7 @@ class GpuFunction(Computable):
         self._plans: dict[tuple[Any, ...], Plan] = {}
 
     def here(self, *args: Any, **kwargs: Any) -> Any:
-        return self.cpu(*args, **kwargs)
+        return self.cpu(*map(_fetched, args), **{name: _fetched(each) for name, each in kwargs.items()})
 
     def positional(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
         """All arguments in the order of the parameters. Raises `InvalidInput` if they are not what those ask for."""
@@ -143,9 +143,12 @@ class GpuFunction(Computable):
         for name, shape in zip(definition.outputs, outputs, strict=True):
             if any(size < 0 for size in shape):
                 raise InvalidInput(f"{name} would have the shape {shape}")
+        groups = definition.groups(names, outputs[0])
+        if min(groups) < 0:
+            raise InvalidInput(f"{definition.name} would need {groups} workgroups")
         sizes = {name: definition.nbytes(name, shape) for name, shape in shapes.items()}
         sizes |= {name: definition.nbytes(name, shape) for name, shape in zip(definition.outputs, outputs, strict=True)}
-        return Plan(names, outputs, definition.groups(names, outputs[0]), sizes)
+        return Plan(names, outputs, groups, sizes)
 
     def _too_large(self, plan: Plan, facts: Facts) -> LimitExceeded:
         name = max(plan.sizes, key=plan.sizes.__getitem__)
@@ -244,6 +247,12 @@ def _arrays() -> tuple[Any, ...]:
     from hybrid_compute.gpu.array import OnDevice
 
     return np.ndarray, OnDevice
+
+
+def _fetched(value: Any) -> Any:
+    """An array of this process for one on a device. Raises `BackendClosed` if that is gone."""
+    _, on_device = _arrays()
+    return value.__array__() if isinstance(value, on_device) else value
 
 
 def _checked(name: str, value: Any, dtype: str) -> Any:

@@ -9,6 +9,7 @@ await recording(x=...)                the same steps on new arrays: one submissi
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
@@ -37,25 +38,32 @@ from hybrid_compute.gpu.work import (
     Work,
 )
 
+_ABSENT = "this array is not there yet: it only stands for one, in a recording: call tasks with it, without a runtime"
+
 
 class Symbol(OnDevice):
     """Stands for an array that there will be when the recording is played."""
 
-    __slots__ = ("_place", "dtype", "nbytes", "recording", "shape")
+    __slots__ = ("dtype", "nbytes", "place", "recording", "shape")
 
     def __init__(self, recording: Recording, place: Place, shape: tuple[int, ...], dtype: str) -> None:
         self.recording = recording
         self.shape = shape
         self.dtype = np.dtype(dtype)
         self.nbytes = place.nbytes
-        self._place = place
+        self.place = place
 
     def resident(self, nbytes: int = 0) -> Place:
-        self._place.nbytes = max(self._place.nbytes, nbytes)
-        return self._place
+        if not self.recording.adds:
+            raise InvalidInput(_ABSENT)
+        self.place.nbytes = max(self.place.nbytes, nbytes)
+        return self.place
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        raise InvalidInput("this array is not there yet: it only stands for one, in a recording")
+        raise InvalidInput(_ABSENT)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise InvalidInput(_ABSENT)
 
     def __repr__(self) -> str:
         return f"<Symbol {self.dtype.name}{list(self.shape)}>"
@@ -76,12 +84,16 @@ class Recording:
         self._steps: list[Step] = []
         self._places: dict[int, Place] = {}
         self._open = False
+        self._thread = 0
         self._between: Between | None = None
+        self.adds = False
+        """Whether a task is being added: nothing else may look at what its arrays stand for."""
 
     def __enter__(self) -> Self:
         if self._steps:
             raise RuntimeError("this was recorded already: make another with record()")
         self._open = True
+        self._thread = threading.get_ident()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -103,7 +115,13 @@ class Recording:
         """What a task gives when it is played. Called by the tasks themselves."""
         if not self._open:
             raise RuntimeError("nothing is recorded outside of its block")
-        work = function.work(function.positional(args, kwargs), self._facts, Reply())
+        if threading.get_ident() != self._thread:  # that of a place which the task was sent to
+            raise InvalidInput(_ABSENT)
+        self.adds = True
+        try:
+            work = function.work(function.positional(args, kwargs), self._facts, Reply())
+        finally:
+            self.adds = False
         self._steps += work.steps
         self._between = None
         for place in work.places:
@@ -111,14 +129,17 @@ class Recording:
         made = [Symbol(self, place, place.shape, place.dtype) for place in work.results]
         return made[0] if len(made) == 1 else tuple(made)
 
-    def returns(self, *symbols: Symbol, stay: bool = False) -> None:
-        """Say what comes out; `stay`, that it remains on the device."""
+    def returns(self, *results: Symbol | tuple[Symbol, ...], stay: bool = False) -> None:
+        """Say what comes out: results of tasks, of which some have several. `stay`, that it remains on the device."""
+        symbols = [each for result in results for each in (result if isinstance(result, tuple) else (result,))]
         for symbol in symbols:
+            if not isinstance(symbol, Symbol):
+                raise TypeError(f"only what a recorded task gave can come out, and not {type(symbol).__name__}")
             if symbol.recording is not self:
                 raise ValueError(f"{symbol!r} was made by another recording")
             if symbol in self._inputs.values():
                 raise ValueError(f"{symbol!r} is an input: it would come out as it was given")
-        self._outputs = list(symbols)
+        self._outputs = symbols
         self._stay = stay
         self._between = None
 
@@ -135,22 +156,24 @@ class Recording:
         if arrays.keys() != self._inputs.keys():
             raise InvalidInput(f"the inputs are {', '.join(self._inputs)}, and not {', '.join(arrays) or 'none'}")
         if self._between is None:
-            come_out = {id(symbol.resident()) for symbol in self._outputs}
+            come_out = {id(symbol.place) for symbol in self._outputs}
             self._between = Between.of(self._steps, self._places.values(), come_out, stay=self._stay)
         between = self._between
-        new = {id(symbol.resident()): _given(name, symbol, arrays[name]) for name, symbol in self._inputs.items()}
+        new = {id(symbol.place): _given(name, symbol, arrays[name]) for name, symbol in self._inputs.items()}
         scratches = [Scratch(nbytes) for nbytes in between.sharing.sizes]
         for place, piece in zip(between.places, between.sharing.piece, strict=True):
             new[id(place)] = Shared(scratches[piece], place.nbytes)
         for known, place in self._places.items():
             if known not in new:
                 new[known] = self._anew(place)
-        steps = [
-            Step(step.kernel, [new[id(place)] for place in step.places], step.groups, [new[id(each)] for each in zeros])
-            for step, zeros in zip(self._steps, between.zeros, strict=True)
-        ]
-        results = [_fetched(new[id(symbol.resident())], symbol) for symbol in self._outputs]
-        places = {id(place): place for place in (*scratches, *new.values(), *results)}
+        uploads: list[Upload] = []
+        steps: list[Step] = []
+        for step, fresh in zip(self._steps, between.fresh, strict=True):
+            begun = [(new[id(place)], _source(place)) for place in fresh]
+            uploads += [source for _, source in begun if source is not None]
+            steps.append(Step(step.kernel, [new[id(place)] for place in step.places], step.groups, begun))
+        results = [_fetched(new[id(symbol.place)], symbol) for symbol in self._outputs]
+        places = {id(place): place for place in (*scratches, *new.values(), *uploads, *results)}
         return Work(steps, list(places.values()), results, reply)
 
     def _anew(self, place: Place) -> Place:
@@ -166,9 +189,14 @@ class Recording:
                 return place  # it lies where it lies
             case Kept():
                 kind = Kept if self._stay else Output
-                return kind(place.shape, place.dtype, place.nbytes, written=place.written)
+                return kind(place.shape, place.dtype, place.nbytes, place.initial, written=place.written)
             case _:
                 raise TypeError(f"a recording cannot have a {type(place).__name__}")
+
+
+def _source(place: Kept) -> Upload | None:
+    """What the host has for its beginning."""
+    return None if place.initial is None else Upload(place.initial, place.nbytes)
 
 
 def _fetched(place: Place, symbol: Symbol) -> Output:
@@ -180,5 +208,5 @@ def _given(name: str, symbol: Symbol, array: Any) -> Place:
     if getattr(array, "dtype", None) != symbol.dtype or array.shape != symbol.shape:
         found = f"{array.dtype}{list(array.shape)}" if hasattr(array, "dtype") else type(array).__name__
         raise InvalidInput(f"{name} must be {symbol.dtype}{list(symbol.shape)}, and is {found}")
-    nbytes = symbol.resident().nbytes
+    nbytes = symbol.place.nbytes
     return array.resident(nbytes) if isinstance(array, GpuArray) else Upload(array, nbytes)

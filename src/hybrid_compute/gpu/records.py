@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.gpu.errors import InvalidShader
+from hybrid_compute.gpu.wgsl import Field
 
 _SCALARS = {"f32": ("f", 4), "i32": ("i", 4), "u32": ("I", 4), "f16": ("e", 2)}
 _VECTOR = re.compile(r"vec([234])(?:<(\w+)>|([fiuh]))")
@@ -39,17 +40,17 @@ class Record:
     size: int
 
     @classmethod
-    def of(cls, name: str, declared: tuple[tuple[str, str], ...]) -> Record:
+    def of(cls, name: str, fields: Sequence[Field]) -> Record:
         """The layout of a struct with these members. Raises `InvalidShader` for types that are not numbers."""
         members: list[Member] = []
         end = largest = 0
-        for member, kind in declared:
-            count, scalar = _parts(name, member, kind)
+        for field in fields:
+            count, scalar = _parts(name, field)
             code, width = _SCALARS[scalar]
-            alignment = width * (4 if count == 3 else count)
+            alignment, size = _room(name, field, width * (4 if count == 3 else count), width * count)
             offset = -(-end // alignment) * alignment
-            members.append(Member(member, kind, offset, count, f"<{count}{code}"))
-            end, largest = offset + width * count, max(largest, alignment)
+            members.append(Member(field.name, field.type, offset, count, f"<{count}{code}"))
+            end, largest = offset + size, max(largest, alignment)
         alignment = max(largest, 16)
         return cls(name, tuple(members), -(-end // alignment) * alignment)
 
@@ -65,12 +66,27 @@ class Record:
         return bytes(packed)
 
 
-def _parts(record: str, member: str, kind: str) -> tuple[int, str]:
+def _room(record: str, field: Field, alignment: int, size: int) -> tuple[int, int]:
+    """The alignment and the bytes of a member: those of its type, or what is said with it."""
+    where = f"{record}.{field.name}"
+    for text in (field.align, field.size):
+        if text and not text.isdigit():
+            raise InvalidShader(f"{where}: {text} is not understood: write a number, or a const that is one")
+    said, bytes_said = int(field.align or alignment), int(field.size or size)
+    if said < alignment or said & (said - 1):
+        raise InvalidShader(f"{where}: @align({said}) must be a power of two, and a {field.type} needs {alignment}")
+    if bytes_said < size:
+        raise InvalidShader(f"{where}: @size({bytes_said}) is too little: a {field.type} has {size} bytes")
+    return said, bytes_said
+
+
+def _parts(record: str, field: Field) -> tuple[int, str]:
     """How many numbers, and of which kind."""
+    kind = field.type
     if kind in _SCALARS:
         return 1, kind
     vector = _VECTOR.fullmatch(kind)
     scalar = (vector[2] or _SHORT[vector[3]]) if vector is not None else ""
     if vector is None or scalar not in _SCALARS:
-        raise InvalidShader(f"{record}.{member} is a {kind}: a uniform may have numbers, and vectors of them")
+        raise InvalidShader(f"{record}.{field.name} is a {kind}: a uniform may have numbers, and vectors of them")
     return int(vector[1]), scalar

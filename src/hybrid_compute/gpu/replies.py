@@ -90,6 +90,10 @@ class Joined(Reply):
         self._box = box
 
     @property
+    def calls(self) -> int:
+        return len(self._calls)
+
+    @property
     def is_wanted(self) -> bool:
         return any(call.is_wanted for call in self._calls)
 
@@ -137,6 +141,10 @@ class _Part(Reply):
         self._whole = whole
         self._begin = begin
         self._end = end
+
+    @property
+    def calls(self) -> int:
+        return self._end - self._begin
 
     @property
     def is_wanted(self) -> bool:

@@ -49,8 +49,8 @@ class Between:
 
     places: Sequence[Place]
     sharing: Sharing
-    zeros: Sequence[Sequence[Place]]
-    """For each step, what must be filled with zeros before it."""
+    fresh: Sequence[Sequence[Kept]]
+    """For each step, what begins just before it: as zeros, or as what the host has."""
 
     @classmethod
     def of(cls, steps: Sequence[Step], places: Iterable[Place], come_out: Collection[int], *, stay: bool) -> Between:
@@ -62,11 +62,11 @@ class Between:
             Life(first.get(id(each), 0), len(steps) if id(each) in passing else last.get(id(each), 0), each.nbytes)
             for each in found
         ]
-        zeros: list[list[Place]] = [[] for _ in steps]
+        fresh: list[list[Kept]] = [[] for _ in steps]
         for place in found:
             if isinstance(place, Kept) and not place.written and id(place) in first:
-                zeros[first[id(place)]].append(place)
-        return cls(found, Sharing.of(lives), zeros)
+                fresh[first[id(place)]].append(place)
+        return cls(found, Sharing.of(lives), fresh)
 
 
 def _is_made(place: Place) -> bool:

@@ -29,6 +29,16 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
+class Field:
+    """A member of a struct, and what it says of where it lies: text, which need be no number."""
+
+    name: str
+    type: str
+    align: str = ""
+    size: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A function that can be dispatched, and the size of its workgroups."""
 
@@ -43,7 +53,7 @@ class Shader:
     """What was found in the text."""
 
     bindings: tuple[Binding, ...]
-    structs: Mapping[str, tuple[tuple[str, str], ...]]
+    structs: Mapping[str, tuple[Field, ...]]
     entries: Mapping[str, Entry]
 
 
@@ -70,16 +80,13 @@ def reflect(source: str) -> Shader:
     """What this text declares. Raises `InvalidShader` where that makes no sense to us, with the line."""
     text = without_comments(source)
     aliases = dict(_ALIAS.findall(text))
-    structs = {
-        name: tuple((member, _resolved(kind, aliases)) for member, kind in _members(body))
-        for name, body in _STRUCT.findall(text)
-    }
+    values = dict(_CONST.findall(text))
+    structs = {name: tuple(_fields(body, aliases, values)) for name, body in _STRUCT.findall(text)}
     bindings = tuple(sorted(_bindings(text, aliases), key=lambda each: each.number))
     for one, other in itertools.pairwise(bindings):
         if one.number == other.number:
             raise InvalidShader(f"{one.name} and {other.name} have the same @binding({one.number})")
-    constants = {name: int(value) for name, value in _CONST.findall(text)}
-    return Shader(bindings, structs, {entry.name: entry for entry in _entries(text, constants)})
+    return Shader(bindings, structs, {entry.name: entry for entry in _entries(text, values)})
 
 
 def without_comments(source: str) -> str:
@@ -124,7 +131,7 @@ def _bindings(text: str, aliases: Mapping[str, str]) -> Iterator[Binding]:
         yield Binding(int(attributes["binding"]), name, access, _resolved(found[4], aliases))
 
 
-def _entries(text: str, constants: Mapping[str, int]) -> Iterator[Entry]:
+def _entries(text: str, values: Mapping[str, str]) -> Iterator[Entry]:
     for found in _FUNCTION.finditer(text):
         attributes = dict(_ATTRIBUTE.findall(found[1]))
         if "compute" not in attributes:
@@ -133,25 +140,31 @@ def _entries(text: str, constants: Mapping[str, int]) -> Iterator[Entry]:
         sizes = [size.strip() for size in attributes.get("workgroup_size", "").split(",") if size.strip()]
         if not sizes:
             raise InvalidShader(f"{where}{found[2]} has no @workgroup_size")
-        x, y, z, *_ = [*(_number(size, constants, where) for size in sizes), 1, 1]
+        x, y, z, *_ = [*(_number(size, values, where) for size in sizes), 1, 1]
         parameters = text[found.end() : text.find("{", found.end())]
         yield Entry(found[2], (x, y, z), "num_workgroups" in parameters)
 
 
-def _number(text: str, constants: Mapping[str, int], where: str) -> int:
-    plain = text.removesuffix("u").removesuffix("i")
+def _number(text: str, values: Mapping[str, str], where: str) -> int:
+    plain = _plain(text, values)
     if plain.isdigit():
         return int(plain)
-    if text in constants:
-        return constants[text]
     raise InvalidShader(f"{where}a @workgroup_size of {text} is not understood: write a number, or a const that is one")
 
 
-def _members(body: str) -> Iterator[tuple[str, str]]:
+def _plain(text: str, values: Mapping[str, str]) -> str:
+    """The digits of a number, or of a constant that is one; anything else as it is."""
+    text = text.strip()
+    bare = text.removesuffix("u").removesuffix("i")
+    return bare if bare.isdigit() else values.get(text, text)
+
+
+def _fields(body: str, aliases: Mapping[str, str], values: Mapping[str, str]) -> Iterator[Field]:
     for member in split(body):
-        name, _, kind = re.sub(r"@\w+(?:\s*\([^()]*\))?", "", member).partition(":")
+        said = {name: _plain(value, values) for name, value in _ATTRIBUTE.findall(member)}
+        name, _, kind = _ATTRIBUTE.sub("", member).partition(":")
         if kind:
-            yield name.strip(), kind.strip()
+            yield Field(name.strip(), _resolved(kind, aliases), said.get("align", ""), said.get("size", ""))
 
 
 def _resolved(kind: str, aliases: Mapping[str, str]) -> str:

@@ -95,7 +95,7 @@ class Output(Place):
         self.dtype = dtype
         self.initial = initial
         self.staged = 0
-        self.written = written
+        self.written = written and nbytes == self.nbytes  # nobody writes what a last word has beyond it
 
 
 class Scratch(Place):
@@ -145,16 +145,22 @@ class Fetch(Output):
 class Step:
     """One dispatch: a kernel, the place for each of its bindings, and how many workgroups there are.
 
-    `cleared` are those of the places that are filled with zeros just before.
+    `fresh` are those of the places that begin just before it: as a copy of another, or as zeros.
     """
 
-    __slots__ = ("cleared", "groups", "kernel", "places")
+    __slots__ = ("fresh", "groups", "kernel", "places")
 
-    def __init__(self, kernel: Kernel, places: Sequence[Place], groups: Size, cleared: Sequence[Place] = ()) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        places: Sequence[Place],
+        groups: Size,
+        fresh: Sequence[tuple[Place, Upload | None]] = (),
+    ) -> None:
         self.kernel = kernel
         self.places = places
         self.groups = groups
-        self.cleared = cleared
+        self.fresh = fresh
 
 
 class Work:
@@ -183,6 +189,11 @@ class Reply:
     """Who waits for a work. Called in the thread of the device."""
 
     __slots__ = ()
+
+    @property
+    def calls(self) -> int:
+        """How many calls it is the answer to."""
+        return 1
 
     @property
     def is_wanted(self) -> bool:
