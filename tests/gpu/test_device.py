@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hybrid_compute import gpu_task
 from hybrid_compute.errors import BackendClosed, BackendUnavailable, InvalidInput, LimitExceeded
 from hybrid_compute.gpu import GpuArray, InvalidShader, ops
 from hybrid_compute.gpu.adapters import Kind, choose
@@ -334,6 +335,45 @@ def test_an_array_that_is_released_is_there_for_the_calls_that_have_it(device: D
     device.submit([*others, *waiting])
     for each in waiting:
         np.testing.assert_allclose(np.asarray(result(each)), 2 * x + 1, rtol=1e-6)
+
+
+BEYOND = """
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+    for (var far = 1u; far < 24u; far++) { y[(1u << far) + id.x] = -1.0 - abs(x[id.x + 256u * far]); }
+}
+"""
+
+
+@gpu_task(wgsl=BEYOND, inputs={"x": "f32[n]"}, outputs={"y": "f32[n]"})
+def beyond(x: Any) -> Any:
+    return x
+
+
+def test_a_shader_reaches_no_array_but_its_own(device: Device) -> None:
+    """It writes far beyond the end of what it was given; others lie in the same buffer, before it and behind it."""
+    kept = on(device, floats(500))
+    for _ in range(3):
+        tame, wild, other = (
+            work(device, shaders.along, floats(1000), 2.0, 1.0),
+            work(device, beyond, floats(64)),
+            work(device, shaders.along, floats(1000), 2.0, 1.0),
+        )
+        device.submit([tame, wild, other])
+        for each in (tame, other):
+            np.testing.assert_allclose(result(each), 2 * floats(1000) + 1, rtol=1e-6)
+    np.testing.assert_array_equal(np.asarray(kept), floats(500))
+
+
+@pytest.mark.parametrize("count", [5.0, "5", [5], True, None])
+def test_shapes_are_reckoned_from_whole_numbers(device: Device, count: Any) -> None:
+    """Of whatever integral type; what is none is refused, also when the same number was there before."""
+    for whole in (5, np.int64(5), np.uint8(5)):
+        assert run(device, shaders.counted, whole).shape == (5,)
+    with pytest.raises(InvalidInput, match="n must be a whole number"):
+        run(device, shaders.counted, count)
 
 
 @pytest.mark.parametrize(("kind", "direct"), [("integrated", True), ("discrete", False), ("virtual", False)])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -124,7 +125,7 @@ class GpuFunction(Computable):
 
     def _plan(self, shapes: Mapping[str, Shape], values: Mapping[str, Any]) -> Plan:
         """What follows from these shapes, and the whole numbers that shapes are reckoned from."""
-        counts = {name: values[name] for name in self.definition.counts}
+        counts = {name: _whole(name, values[name]) for name in self.definition.counts}
         key = (*shapes.values(), *counts.values())
         known = self._plans.get(key)
         if known is None:
@@ -133,11 +134,8 @@ class GpuFunction(Computable):
             known = self._plans[key] = self._planned(shapes, counts)
         return known
 
-    def _planned(self, shapes: Mapping[str, Shape], counts: Mapping[str, Any]) -> Plan:
+    def _planned(self, shapes: Mapping[str, Shape], counts: Mapping[str, int]) -> Plan:
         definition = self.definition
-        for name, count in counts.items():
-            if not isinstance(count, int) or isinstance(count, bool):
-                raise InvalidInput(f"{name} must be a whole number: shapes are reckoned from it, not {count!r}")
         names = bind(((name, definition.inputs[name], shape) for name, shape in shapes.items()), counts)
         outputs = [declared.shape(names) for declared in definition.outputs.values()]
         for name, shape in zip(definition.outputs, outputs, strict=True):
@@ -253,6 +251,16 @@ def _fetched(value: Any) -> Any:
     """An array of this process for one on a device. Raises `BackendClosed` if that is gone."""
     _, on_device = _arrays()
     return value.__array__() if isinstance(value, on_device) else value
+
+
+def _whole(name: str, count: Any) -> int:
+    """A number that shapes are reckoned from, of whatever integral type. Raises `InvalidInput`."""
+    try:
+        if isinstance(count, bool):
+            raise TypeError
+        return operator.index(count)
+    except TypeError:
+        raise InvalidInput(f"{name} must be a whole number: shapes are reckoned from it, not {count!r}") from None
 
 
 def _checked(name: str, value: Any, dtype: str) -> Any:
