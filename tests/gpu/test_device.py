@@ -6,6 +6,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -17,7 +18,7 @@ from hybrid_compute import gpu_task
 from hybrid_compute.errors import BackendClosed, BackendUnavailable, InvalidInput, LimitExceeded
 from hybrid_compute.gpu import GpuArray, InvalidShader, ops
 from hybrid_compute.gpu.adapters import Kind, choose
-from hybrid_compute.gpu.device import Device
+from hybrid_compute.gpu.device import DEPTH, Device
 from hybrid_compute.gpu.frame import Frame
 from hybrid_compute.gpu.function import GpuFunction, upload
 from hybrid_compute.gpu.memory import rounded
@@ -104,6 +105,50 @@ def test_shared_memory_is_an_argument_by_one_copy(device: Device, shared: Shared
     by_host, by_device = copies(device, lambda: run(device, shaders.along, shared.values, 2.0, 1.0))
     assert by_host == pytest.approx(2, abs=0.01)
     assert by_device == pytest.approx(2 * more, abs=0.01)
+
+
+def test_no_call_makes_buffers_of_its_own(device: Device) -> None:
+    """What the first ones needed serves all that come after, of no other size: arrays that stay as well."""
+    memory = device.memory
+    assert memory is not None
+
+    def some() -> None:
+        array = on(device, floats(100_000))
+        run(device, shaders.along, array, 2.0, 1.0).release()
+        array.release()
+        run(device, shaders.along, floats(100_000), 2.0, 1.0)
+
+    for _ in range(DEPTH + 1):
+        some()
+    made = memory._made
+    for _ in range(50):
+        some()
+    assert memory._made == made
+
+
+def test_what_the_driver_has_no_memory_for_is_a_limit(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept only to be quick is given up for it first; the device goes on."""
+    memory = device.memory
+    assert memory is not None
+    create, refused = memory._device.create_buffer, []
+
+    def scarce(size: int, usage: int) -> Any:
+        if size > 1 << 20:
+            refused.append(memory.free)
+            import wgpu
+
+            raise wgpu.GPUOutOfMemoryError("Not enough memory left.")
+        return create(size=size, usage=usage)
+
+    monkeypatch.setattr(memory, "_device", SimpleNamespace(create_buffer=scarce))
+    asked = work(device, shaders.along, floats(1 << 20), 2.0, 1.0)
+    device.submit([asked])
+    (error,) = told([asked])
+    assert isinstance(error, LimitExceeded)
+    assert "the device has no memory left" in str(error)
+    assert len(refused) > 1, "it was tried once more"
+    assert refused[-1] == 0
+    assert run(device, shaders.along, floats(10), 2.0, 1.0).shape == (10,)
 
 
 # Results.
