@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -216,6 +217,44 @@ def test_a_device_that_is_lost_when_its_results_are_there(direct: bool) -> None:
     opened().close()  # skips where there is none
     said = program(LOST.format(direct=direct))
     assert (said.returncode, said.stdout) == (0, "DeviceLost True\n"), said.stderr
+
+
+FORK = """
+import gc, os, signal
+import numpy as np
+from tests.gpu import shaders
+from tests.gpu.test_device import on, opened, told, work
+
+device = opened()
+array = on(device, np.ones(9, np.float32))
+for _ in range(20):  # garbage for the collector, of the child as well
+    made = [device._wgpu.create_buffer(size=64, usage=128)]
+    made.append(made)
+del made
+if not os.fork():
+    signal.alarm(20)
+    gc.collect()
+    try:
+        array.__array__()
+    except Exception as error:
+        print(type(error).__name__, error)
+    asked = work(device, shaders.along, np.ones(9, np.float32), 2.0, 1.0)
+    device.submit([asked])
+    print(told([asked])[0], flush=True)
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.wait()[1]), array.__array__().sum(), flush=True)
+device.close()
+print(device.join(30))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_child_lets_go_of_a_gpu() -> None:
+    """Nothing in it waits for threads that it does not have, and the parent goes on."""
+    opened().close()  # skips where there is none
+    said = program(FORK)
+    assert (said.returncode, said.stdout.splitlines()[-2:]) == (0, ["0 9.0", "True"]), said.stderr
+    assert said.stdout.count("forked copy") == 2
 
 
 LEAVE = """

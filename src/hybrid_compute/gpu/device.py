@@ -10,8 +10,10 @@ end, is given up: those whose works were with it are told so, and what had not b
 from __future__ import annotations
 
 import itertools
+import os
 import queue
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -103,6 +105,7 @@ class Device:
         self._under_way: deque[Launched] = deque()
         self._unbegun: list[Work] = []
         self._lock = threading.Lock()
+        _devices.add(self)
         self._thread = threading.Thread(target=self._main, name=f"hybrid-compute-gpu-{self.number}", daemon=True)
 
     def open(self) -> Future[None]:
@@ -123,6 +126,11 @@ class Device:
         """An array has gone, and its buffer can be used for another. Any thread may say so, at any time."""
         if self.memory is not None:
             self.memory.give_back(buffer)
+
+    def leave(self) -> None:
+        """This is a forked child, which has no thread of it; nor has it those that may have held the lock."""
+        self._lock = threading.Lock()
+        self.lost = "this process is a forked copy of the one that opened it"
 
     def rest(self) -> None:
         """Give the driver back what is kept only to be quick, once there is nothing to do. Any thread may ask."""
@@ -390,6 +398,19 @@ class Device:
         kind = BackendClosed if self._is_closed else BackendUnavailable
         for work in works:
             work.reply.failed(kind(f"the device is gone: {self.lost}", backend="gpu"), started=False)
+
+
+_devices: weakref.WeakSet[Device] = weakref.WeakSet()
+
+
+def _leave() -> None:
+    """A forked child has the thread of no device."""
+    for device in list(_devices):
+        device.leave()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave)
 
 
 class DeviceLost(BackendError):

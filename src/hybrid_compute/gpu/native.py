@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import wgpu
 
 _native: Any = importlib.import_module("wgpu.backends.wgpu_native")  # whose types are those of C
+_classes: Any = importlib.import_module("wgpu._classes")
 lib, ffi = _native.lib, _native.ffi
 NULL: Any = ffi.NULL
 _ENCODER: Any = ffi.new("WGPUCommandEncoderDescriptor *")
@@ -141,3 +143,21 @@ class Mappings:
         if status != lib.WGPUMapAsyncStatus_Success:
             text = ffi.string(message.data, message.length).decode(errors="replace") if message.data else ""
             self._failed.append(f"a buffer could not be mapped: {text or status}")
+
+
+def _keep_what_there_is() -> None:
+    """In a forked child the driver's threads are missing, and to release anything would wait for them for ever.
+
+    The garbage collector would do so, with whatever the parent has left to it.
+    """
+    for kind in vars(_classes).values():
+        if isinstance(kind, type) and "__del__" in vars(kind):
+            setattr(kind, "__del__", _nothing)  # noqa: B010  # which the type checker does not know
+
+
+def _nothing(_: Any) -> None:
+    pass
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_what_there_is)
