@@ -1,9 +1,10 @@
 """One device for all tests that ask for it; where there is none, they are skipped and the reason is told."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from hybrid_compute import GpuBackend
 from hybrid_compute.errors import BackendUnavailable
 from hybrid_compute.gpu.device import Device
 
@@ -19,3 +20,16 @@ def device(request: pytest.FixtureRequest) -> Iterator[Device]:
     yield opened
     opened.close()
     assert opened.join(30)
+
+
+@pytest.fixture
+async def place() -> AsyncIterator[GpuBackend]:
+    """The gpu as a place, open."""
+    backend = GpuBackend()
+    await backend.start()
+    try:
+        backend.device  # noqa: B018  # to hear why not
+    except BackendUnavailable as error:
+        pytest.skip(str(error))
+    yield backend
+    await backend.aclose()

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +27,6 @@ from tests.gpu import shaders
 from tests.gpu.test_device import close, floats, on, opened, result, run, told, work
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-async def place() -> AsyncIterator[GpuBackend]:
-    backend = GpuBackend()
-    await backend.start()
-    try:
-        backend.device  # noqa: B018  # to hear why not
-    except BackendUnavailable as error:
-        pytest.skip(str(error))
-    yield backend
-    await backend.aclose()
 
 
 @pytest.fixture

@@ -1,28 +1,15 @@
 """Tasks written down once, and done in one go each time."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 from hybrid_compute import GpuBackend, LocalBackend, Runtime, WorkerBackend
-from hybrid_compute.errors import BackendUnavailable, HybridComputeError, InvalidInput
+from hybrid_compute.errors import HybridComputeError, InvalidInput
 from hybrid_compute.gpu import GpuArray, ops
 from tests.gpu import shaders
-
-
-@pytest.fixture
-async def place() -> AsyncIterator[GpuBackend]:
-    backend = GpuBackend()
-    await backend.start()
-    try:
-        backend.device  # noqa: B018  # to hear why not
-    except BackendUnavailable as error:
-        pytest.skip(str(error))
-    yield backend
-    await backend.aclose()
 
 
 def floats(count: int, seed: int = 0) -> Any:
