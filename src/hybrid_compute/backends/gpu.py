@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -16,8 +16,10 @@ from hybrid_compute.backends.base import Backend
 from hybrid_compute.calls import Call
 from hybrid_compute.clock import Timer
 from hybrid_compute.errors import BackendClosed, BackendError, BackendUnavailable, LimitExceeded
+from hybrid_compute.gpu.blame import acquitted, blame
 from hybrid_compute.gpu.computable import Computable
-from hybrid_compute.gpu.device import Device
+from hybrid_compute.gpu.device import Device, Taker
+from hybrid_compute.gpu.progress import PATIENCE
 from hybrid_compute.gpu.replies import Answer, Asked, Batch, Joined, Mailbox, refuse
 from hybrid_compute.gpu.work import Reply, Work
 from hybrid_compute.tasks import AnyTask
@@ -120,6 +122,7 @@ class GpuBackend(Backend):
         if self._device is not None:
             return
         device, opened = self._open()
+        self._watch(asyncio.get_running_loop())
         with suppress(BackendUnavailable):  # the device knows why, and says so whenever it is asked for something
             await asyncio.wrap_future(opened)
         self._known = device.facts
@@ -140,10 +143,15 @@ class GpuBackend(Backend):
         """Close it. Who waits for what it does not come to an end with is told so."""
         device.close()
         try:
-            await asyncio.to_thread(device.join, CLOSING)
+            if not device.is_given_up:
+                await asyncio.to_thread(device.join, CLOSING)
         finally:
             if not device.join(0):
-                device.refuse(device.give_up(BackendClosed(self._is_closed, backend=self.name)))
+                error = BackendClosed(self._is_closed, backend=self.name)
+                left = device.give_up(error)
+                for work in left.guilty:
+                    work.reply.failed(error, started=True)
+                device.refuse(left.others)
 
     async def to_device(self, array: Any) -> GpuArray:
         """A copy of the array on the device, to be given to tasks of it. It may be of any memory of this process."""
@@ -246,7 +254,7 @@ class GpuBackend(Backend):
         self._device = Device(self._adapter, memory=self._memory, limits=self._limits, gone=self._replace)
         return self._device, self._device.open()
 
-    def _replace(self, gone: Device) -> Callable[[list[Work]], None]:
+    def _replace(self, gone: Device) -> Taker:
         """Have another device in the place of this one; what it had not begun is to be given to that. In any thread."""
         with self._lock:
             if self._device is gone and not self.closed:
@@ -261,7 +269,7 @@ class GpuBackend(Backend):
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         self._used_at = self.clock.time()
         if self._watching is None:
-            self._watching = loop.call_later(self.time_limit, self._look, loop)
+            self._look_after(self.time_limit, loop)
         if self._resting is None:
             self._resting = self.clock.call_at(self._used_at + IDLE, self._rest)
 
@@ -273,6 +281,9 @@ class GpuBackend(Backend):
         elif self._device is not None:
             self._device.rest()
 
+    def _look_after(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._watching = loop.call_later(min(seconds, PATIENCE), self._look, loop)
+
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give a device up that has been at the same for too long."""
         self._watching = None
@@ -281,15 +292,23 @@ class GpuBackend(Backend):
         if device is None or left is None:
             return
         if left <= 0:
-            error = LimitExceeded(
-                f"the gpu did not end within {self.time_limit:g} s for each call that it was at "
-                f"(GpuBackend(time_limit=...)): it was given up, and opened again; arrays that lay on it are gone",
-                backend=self.name,
-            )
-            device.has_worked = True  # it was at something, and its successor may fare better
-            self._replace(device)(device.give_up(error))
+            self._give_up(device)
             left = self.time_limit
-        self._watching = loop.call_later(left, self._look, loop)
+        self._look_after(left, loop)
+
+    def _give_up(self, device: Device) -> None:
+        error = LimitExceeded(
+            f"the gpu did not {device.delay(self.time_limit)}: it was given up, and opened again; arrays that lay on "
+            f"it are gone",
+            backend=self.name,
+        )
+        left = device.give_up(error)
+        going_on = acquitted([*blame(left.guilty, error), *left.others], error)
+        if device.is_open:
+            device.has_worked = True  # it was at something, and its successor may fare better
+            self._replace(device)(going_on)
+        else:
+            device.refuse(going_on)
 
 
 def _waiting(asked: Sequence[Asked], box: Mailbox, begin: int, end: int) -> Reply:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hybrid_compute.gpu import native
+from hybrid_compute.gpu.faults import DeviceLost
 from hybrid_compute.gpu.window import Window
 from hybrid_compute.gpu.work import (
     Constant,
@@ -64,6 +65,8 @@ class Frame:
         self._kept: list[Buffer] = []
         self._asked: list[int] = []
         self.works: Sequence[Work] = ()
+        self.is_given_up = False
+        """Whether somebody else goes on with what it was about: nothing of that may be touched any more."""
 
     # To the device.
 
@@ -321,7 +324,9 @@ class Frame:
 
     def _wait(self, asked: list[int]) -> None:
         while not self._mappings.are_done(asked):
-            native.poll(self._device)
+            native.poll(self._device)  # for ever, if the driver is stuck
+            if self.is_given_up:
+                raise DeviceLost("the device was given up", backend="gpu")
 
 
 def _write(room: memoryview, array: Any) -> int:

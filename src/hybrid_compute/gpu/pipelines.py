@@ -44,18 +44,19 @@ class Pipelines:
         self._series: dict[object, Sequence[Any]] = {}
         self._bound = 0  # how many groups there are
 
-    def __getitem__(self, kernel: Kernel) -> Pipeline:
-        """Compiled now, if it was not. Raises `InvalidShader`, and `wgpu.GPUError` where the device is lost."""
-        known = self._known.get(kernel)
-        return known if known is not None else self._compile(kernel)
+    def __contains__(self, kernel: Kernel) -> bool:
+        return kernel in self._known
 
-    def _compile(self, kernel: Kernel) -> Pipeline:
+    def __getitem__(self, kernel: Kernel) -> Pipeline:
+        return self._known[kernel]
+
+    def compile(self, kernel: Kernel) -> None:
+        """Have it from now on. Raises `InvalidShader`, and `wgpu.GPUError` where the device is lost."""
         key = kernel.source, kernel.entry
         made = self._by_source.get(key)
         if made is None:
             made = self._by_source[key] = self._compiled(kernel)
         self._known[kernel] = made
-        return made
 
     def _compiled(self, kernel: Kernel) -> Pipeline:
         import wgpu

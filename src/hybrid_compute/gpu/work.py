@@ -196,12 +196,27 @@ class Series(Step):
         self.count = count
 
 
+GUILTY = 3
+"""So many of those that were together may each take a device with them; then the rest is believed to be alike."""
+
+
+class Suspects:
+    """Works that were together when a device did not come to an end. Each goes on alone."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = GUILTY
+        """How many more of them may be found guilty."""
+
+
 class Work:
     """Steps that follow one another, all the places in them, and who is told what came of it."""
 
-    __slots__ = ("places", "reply", "results", "steps")
+    __slots__ = ("places", "reply", "results", "steps", "suspects")
 
     def __init__(self, steps: Sequence[Step], places: Sequence[Place], results: Sequence[Output], reply: Reply) -> None:
+        self.suspects: Suspects | None = None
         self.steps = steps
         self.places = places
         self.results = results
