@@ -70,7 +70,7 @@ class SharedArray:
         return self._share.view(self.shape, self.dtype, writable=False)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        return np.array(self.values, dtype) if copy else np.asarray(self.values, dtype)
+        return np.array(self.values, dtype, copy=copy)
 
     # How long it is there.
 
