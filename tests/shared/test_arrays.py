@@ -15,6 +15,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 
 import numpy as np
 import pytest
@@ -233,6 +234,29 @@ def test_a_thread_that_would_wait_for_itself_is_told() -> None:
             pass
         with array.writing() as values:
             values[0] = 1
+
+
+@pytest.mark.parametrize("at_first", ["with", "async with"])
+async def test_a_task_that_would_wait_for_itself_is_told(at_first: str) -> None:
+    """Another task of the same loop is not: it waits for the first."""
+    with SharedArray(3) as array:
+
+        async def write() -> None:
+            async with array.writing() as values:
+                values[0] = 1
+
+        async with AsyncExitStack() as stack:
+            if at_first == "with":
+                stack.enter_context(array.reading())
+            else:
+                await stack.enter_async_context(array.reading())
+            with pytest.raises(RuntimeError, match="this task has a lease"):
+                await write()
+            other = asyncio.create_task(write())
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(other), 0.01)
+        await other
+        assert array.values[0] == 1
 
 
 def test_who_waits_can_be_interrupted() -> None:

@@ -42,6 +42,10 @@ _KEPT = 8
 """So many blocks of others stay open, for who is given the same array with each call."""
 
 
+Holder = tuple[int, object]
+"""A thread, and which task of its event loop it is at."""
+
+
 class Handle(NamedTuple):
     """What a block is found by: the process that has made it, its open file there, and which it is."""
 
@@ -57,8 +61,8 @@ class Block:
     def __init__(self, fd: int, handle: Handle | None, size: int) -> None:
         self.fd = fd
         self.size = size
-        self.holders: list[int] = []
-        """Threads of this process that have a lease."""
+        self.holders: list[Holder] = []
+        """Who of this process has a lease."""
         self.map = mmap.mmap(fd, PAGE + whole_pages(size))
         self.base = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
         memory = memoryview(self.map)
