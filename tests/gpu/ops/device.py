@@ -38,7 +38,7 @@ class Computer:
 
 
 def opened(without: tuple[str, ...], limits: Mapping[str, int] | None = None) -> Iterator[Computer]:
-    device = Device(without=without, memory=2 << 30, limits=limits)
+    device = Device(without=without, memory=4 << 30, limits=limits)
     try:
         device.open().result()
     except BackendUnavailable as error:
