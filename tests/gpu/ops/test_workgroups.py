@@ -121,8 +121,7 @@ def test_transforms_by_more_workgroups_than_a_row_has(request: Any, name: str, l
     65,535 of them take 512 MiB or 256 MiB, and Mesa's driver binds no more than 128 MiB: so that is for others.
     """
     gpu: Computer = request.getfixturevalue(f"{name}_gpu")
-    facts = gpu.device.facts
-    assert facts is not None
+    facts = gpu.facts
     count = (facts.workgroups + 1) * (1024 if length == 1024 else 512) // length + 1
     if count * length * 8 > facts.binding:
         pytest.skip(f"the device binds no more than {facts.binding >> 20} MiB")
@@ -143,7 +142,7 @@ def mean_square(x: Any) -> Any:
 def is_folded(gpu: Computer, task: AnyTask, args: tuple[Any, ...]) -> bool:
     """Whether it is done by more workgroups than a row has."""
     function: Any = task.fn
-    plan = function.plan(function.positional(args, {}), gpu.device.facts)
+    plan = function.plan(function.positional(args, {}), gpu.facts)
     return any(dispatch.groups[1] > 1 for dispatch in plan.dispatches)
 
 
