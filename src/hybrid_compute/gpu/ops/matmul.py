@@ -43,9 +43,10 @@ def _planner(plan: Plan, out: Sequence[Slot], a: Slot, b: Slot) -> None:
 def matmul(a: Operand, b: Operand) -> Any:
     """`a @ b` of floats: [..., rows, inner] times [..., inner, columns], where what is before may be broadcast.
 
-    Products are added as floats of 32 bits, also of halves. Right to `inner * 6e-8` of `|a| @ |b|`, whatever the
-    numbers, which is what adding so many may cost; where their signs are mixed 1e-6 is usual. Halves are rounded at the
-    end, to 1e-3 of the result beside it.
+    Products are added as floats of 32 bits, also of halves. Right to `(16 + inner / 16) * 6e-8` of `|a| @ |b|`,
+    whatever the numbers: sixteen are added up before their sum is added to the rest. numpy may add them one after the
+    other, and is right to `inner * 6e-8`. Where signs are mixed 1e-6 is usual. Halves are rounded at the end, to 1e-3
+    of the result beside it.
 
         >>> matmul(np.array([[1, 2]], "f4"), np.array([[3], [4]], "f4"))
         array([[11.]], dtype=float32)
