@@ -1,10 +1,10 @@
-# make demo    set up, then run the main job
-# make test    set up, then lint and test
-# make bench   set up, then measure beside the peers
-# make gpu-results   set up, then test and measure this machine's gpu, and keep what comes of it
-# make soak    set up, then ten minutes of calls to servers that are killed and stopped
-# make lint    only ruff, mypy and pyright
-# make clean   back to a fresh checkout
+# make demo         set up, then run the main job
+# make test         set up, then lint and test
+# make bench        set up, then measure beside the peers
+# make gpu-results  set up, then test and measure this machine's gpu, and keep what comes of it
+# make soak         set up, then ten minutes of calls to servers that are killed and stopped
+# make lint         only ruff, mypy and pyright
+# make clean        back to a fresh checkout
 
 PYTHON ?= python3
 BIN := .venv/bin
