@@ -18,9 +18,10 @@ from hybrid_compute import gpu_task
 from hybrid_compute.errors import BackendClosed, BackendUnavailable, InvalidInput, LimitExceeded
 from hybrid_compute.gpu import GpuArray, InvalidShader, ops
 from hybrid_compute.gpu.adapters import Kind, choose
+from hybrid_compute.gpu.array import upload
 from hybrid_compute.gpu.device import DEPTH, Device
 from hybrid_compute.gpu.frame import Frame
-from hybrid_compute.gpu.function import GpuFunction, upload
+from hybrid_compute.gpu.function import GpuFunction
 from hybrid_compute.gpu.memory import rounded
 from hybrid_compute.gpu.ops.operation import Operation
 from hybrid_compute.gpu.replies import Waiting
