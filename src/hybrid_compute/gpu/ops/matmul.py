@@ -68,8 +68,9 @@ def _vector_planner(plan: Plan, out: Sequence[Slot], a: Slot, x: Slot) -> None:
     vectors = math.prod(x.shape[:-1])
     if inner:
         fours = inner % 4 == 0
-        made = _matvec(a.dtype, fours, plan.subgroups)
-        plan.step(made, [a, x, out[0]], [rows, inner // 4 if fours else inner, vectors], rows * vectors)
+        length = inner // 4 if fours else inner
+        made = _matvec(a.dtype, fours, min(_LANES, plan.lanes(length)), plan.subgroups)
+        plan.step(made, [a, x, out[0]], [rows, length, vectors], rows * vectors)
 
 
 @operation(_vector_rules, _vector_planner, arrays=2, half=True)
@@ -85,7 +86,7 @@ def matvec(a: Operand, x: Operand) -> Any:
 
 
 @functools.cache
-def _matvec(dtype: str, fours: bool, subgroups: bool) -> Shader:
+def _matvec(dtype: str, fours: bool, lanes: int, subgroups: bool) -> Shader:
     kind, wide = SCALARS[dtype], "f32"
     if fours:
         kind, wide = f"vec4<{kind}>", "vec4f"
@@ -94,19 +95,19 @@ def _matvec(dtype: str, fours: bool, subgroups: bool) -> Shader:
         reads={"a": kind, "x": kind},
         writes={"y": SCALARS[dtype]},
         numbers=["rows", "inner", "vectors"],
-        lanes=_LANES,
-        declare=f"var<workgroup> heap: array<f32, {_LANES}>;",
+        lanes=lanes,
+        declare=f"var<workgroup> heap: array<f32, {lanes}>;",
         subgroups=subgroups,
         body=f"""
             let row = group % p.rows;
             let vector = group / p.rows;
             if (vector >= p.vectors) {{ return; }}
             var total = {wide}();
-            for (var k = lane; k < p.inner; k += {_LANES}u) {{
+            for (var k = lane; k < p.inner; k += {lanes}u) {{
                 total = fma({wide}(a[row * p.inner + k]), {wide}(x[vector * p.inner + k]), total);
             }}
             var sum = {"dot(total, vec4f(1.0))" if fours else "total"};
-            {together("sum", "sum", shared="heap", subgroups=subgroups, lanes=_LANES)}
+            {together("sum", "sum", shared="heap", subgroups=subgroups, lanes=lanes)}
             if (lane == 0u) {{ y[group] = {SCALARS[dtype]}(sum); }}
         """,
     )
