@@ -1,9 +1,10 @@
-# make demo    set up, then run the main job
-# make test    set up, then lint and test
-# make bench   set up, then measure beside the peers
-# make soak    set up, then ten minutes of calls to servers that are killed and stopped
-# make lint    only ruff, mypy and pyright
-# make clean   back to a fresh checkout
+# make demo         set up, then run the main job
+# make test         set up, then lint and test
+# make bench        set up, then measure beside the peers
+# make gpu-results  set up, then test and measure this machine's gpu, and keep what comes of it
+# make soak         set up, then ten minutes of calls to servers that are killed and stopped
+# make lint         only ruff, mypy and pyright
+# make clean        back to a fresh checkout
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The tests start thousands of interpreters. Where none of them kept what it compiles, each would compile all of it again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test bench soak lint clean ruff mypy basedpyright
+.PHONY: demo test bench gpu-results soak lint clean ruff mypy basedpyright
 
 demo: .venv/dev
 	$(BIN)/hybrid-compute demo
@@ -21,6 +22,9 @@ test: lint .venv/vulkan
 
 bench: .venv/bench
 	$(BIN)/python -m benchmarks
+
+gpu-results: .venv/dev .venv/bench
+	$(BIN)/python -m benchmarks.gpu_results
 
 soak: .venv/bench
 	$(BIN)/python -m benchmarks.soak --minutes 10

@@ -54,6 +54,8 @@ class Contender:
 class Group:
     """Contenders for the same work. Each measure becomes a table.
 
+    With `shares` that tells how much of the limit each of them has.
+
     >>> sync = Group("sync", "One call and its answer")
     >>> @sync.peer("ProcessPoolExecutor", "call")
     ... def process_pool(effort: Effort) -> Figures: ...
@@ -62,6 +64,7 @@ class Group:
     name: str
     title: str
     placements: tuple[Placement, ...] = ("free",)
+    shares: bool = False
     contenders: list[Contender] = field(default_factory=list)
 
     def limit(self, name: str, *measures: str) -> Callable[[RunT], RunT]:

@@ -40,17 +40,19 @@ def _table(table: Table) -> Iterator[str]:
     unit = next((row.series.unit for row in table.rows if row.series), "no figure")
     where = f", {WHERE[table.placement]}" if len(table.group.placements) > 1 else ""
     head = f"{table.measure}{where} [{unit}]"
-    yield f"\n  {head:{NAME_WIDTH + 6}}{'p50':>9} {'p95':>9} {'p99':>9} {'x limit':>8} {'x ours':>8}"
+    share = f" {'of limit':>8}" if table.group.shares else ""
+    yield f"\n  {head:{NAME_WIDTH + 6}}{'p50':>9} {'p95':>9} {'p99':>9} {'x limit':>8} {'x ours':>8}{share}"
     for row in table.rows:
-        yield from _lines(row, limit, ours)
+        yield from _lines(row, limit, ours, shares=table.group.shares)
 
 
-def _lines(row: Row, limit: Series | None, ours: Series | None) -> Iterator[str]:
+def _lines(row: Row, limit: Series | None, ours: Series | None, *, shares: bool) -> Iterator[str]:
     label = f"  {LABELS[row.contender.role]:5} {row.contender.name:{NAME_WIDTH}}"
     series = row.series
     if series is not None:
         percentiles = " ".join(f"{_number(value):>9}" for value in (series.p50, series.p95, series.p99))
-        yield f"{label} {percentiles} {_number(slower(series, limit)):>8} {_number(slower(series, ours)):>8}"
+        share = f" {_percent(of_limit(series, limit)):>8}" if shares else ""
+        yield f"{label} {percentiles} {_number(slower(series, limit)):>8} {_number(slower(series, ours)):>8}{share}"
     if row.unavailable:
         yield f"{label} {'not available' if series is None else 'failed in a round'}: {row.unavailable}"
 
@@ -64,6 +66,16 @@ def slower(series: Series, than: Series | None) -> float | None:
     if than is None or not series.p50 or not than.p50:
         return None
     return than.p50 / series.p50 if series.higher_is_better else series.p50 / than.p50
+
+
+def of_limit(series: Series | None, limit: Series | None) -> float | None:
+    """How much of what the limit does in the same time."""
+    ratio = slower(series, limit) if series is not None else None
+    return 1 / ratio if ratio else None
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
 
 
 def _number(value: float | None) -> str:
@@ -115,6 +127,7 @@ def _row_as_json(table: Table, row: Row) -> dict[str, Any]:
         "contender": row.contender.name,
         "role": row.contender.role,
         "median": dataclasses.asdict(row.series) if row.series else None,
+        **({"of limit": of_limit(row.series, _first(table.rows, "limit"))} if table.group.shares else {}),
         "rounds": [dataclasses.asdict(series) for series in row.rounds],
         "unavailable": row.unavailable,
     }

@@ -19,6 +19,7 @@ from benchmarks.contenders import (
     remote,
     remote_arrays,
     requests,
+    tensors,
     wasm,
 )
 from benchmarks.contenders.arrays import ECHO
@@ -181,6 +182,11 @@ def _beside_original(measure: str) -> Formula:
 def _kernel(measure: str, peer: str, ours: str = "kernel") -> Formula:
     """How much longer the peer takes than our kernel."""
     return times(Figure("kernels", measure, peer), Figure("kernels", measure, ours))
+
+
+def _on_gpu(measure: str, other: str) -> Formula:
+    measure, ours = measure.format(tensors.LARGE) + tensors.THERE, f"{tensors.OURS}{tensors.THERE}"
+    return times(*(Figure("tensors", measure, f"{name}, {tensors.LARGE}") for name in (other, ours)))
 
 
 def _threads(one: str, two: str) -> Formula:
@@ -448,6 +454,11 @@ TARGETS = (
         )
         for way in (gpu.UP, gpu.DOWN)
     ),
+    *(
+        Target(f"{what}, on a gpu: of peak bandwidth", _on_gpu(measure, tensors.PEAK), 0.6, at_least=True)
+        for what, measure in (("matvec", tensors.MATVEC), ("add", tensors.ADD))
+    ),
+    Target("matmul, on a gpu: torch / ours", _on_gpu(tensors.MATMUL, f"torch{tensors.THERE}"), 0.5, at_least=True),
     Target(
         "mandelbrot: kernel.parallel, 1 thread / 2 threads",
         _threads("kernel.parallel, 1 thread", "kernel.parallel, 2 threads"),

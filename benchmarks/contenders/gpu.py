@@ -221,8 +221,8 @@ group.peer("wgpu-py", ENCODE)(functools.partial(encoding, raw=False))
 @group.ours("a frame", ENCODE)
 def frame(effort: Effort) -> Figures:
     """One of steps on arrays that lie on the device already, as a chain of tasks is."""
+    from hybrid_compute.gpu.array import upload
     from hybrid_compute.gpu.device import Device
-    from hybrid_compute.gpu.function import upload
     from hybrid_compute.gpu.replies import Waiting
     from hybrid_compute.gpu.work import Kernel, Scratch, Step, Work
 

@@ -1,26 +1,35 @@
 """Operations on arrays: what a matmul, a softmax and a chain of ten take, on the device and from the host and back.
 
 The larger sizes are for a gpu; on Mesa's driver, which computes on the processor, they would take minutes.
+
+The limit is the peak of what computes: for a product of matrices its operations a second, for everything else the
+bytes a second of its memory. A card's are in its data sheet. Those of a processor are measured: what numpy makes of the
+same product, and memcpy of as many bytes by one core.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from benchmarks.harness import Group
 from benchmarks.lazy import hc, numpy
-from benchmarks.measure import Effort, Figures, time_awaits, time_calls
+from benchmarks.measure import Effort, Figures, Series, time_awaits, time_calls
 
-group = Group("tensors", "Operations on arrays")
+group = Group("tensors", "Operations on arrays", shares=True)
 
 SMALL, LARGE = 512, 4096
 MATMUL = "matmul of two f32[{0}, {0}]"
 SOFTMAX = "softmax of f32[{0}, 1024]"
 MATVEC = "matvec of f32[{0}, {0}] and f32[{0}]"
+ADD = "add of two f32[{0}, 8192]"
 TEN = "ten operations on f32[{0}, 256]: a matmul, a softmax and three more, twice"
-ALL = (MATMUL, SOFTMAX, MATVEC, TEN)
+BOUND = (MATMUL, SOFTMAX, MATVEC, ADD)
+"""Those that ask for one thing throughout, operations or bytes, and so have a peak."""
+ALL = (*BOUND, TEN)
+PEAK, OURS = "the peak of what computes", "a recording"
 HERE, THERE = ", there and back", ", on the device"
 
 
@@ -31,6 +40,7 @@ def sizes(side: int) -> dict[str, tuple[Any, ...]]:
         MATMUL: ((side, side), (side, side)),
         SOFTMAX: ((side, 1024),),
         MATVEC: ((side, side), (side,)),
+        ADD: ((side, 8192), (side, 8192)),
         TEN: ((side, 256), (256, 256)),
     }
     return {
@@ -39,8 +49,11 @@ def sizes(side: int) -> dict[str, tuple[Any, ...]]:
 
 
 def by_numpy(name: str, *arrays: Any) -> Any:
+    """Arrays of cupy are taken too: numpy's functions leave them to it."""
     if name in (MATMUL, MATVEC):
         return arrays[0] @ arrays[1]
+    if name == ADD:
+        return arrays[0] + arrays[1]
     return softmax(arrays[0]) if name == SOFTMAX else ten(*arrays)
 
 
@@ -64,7 +77,7 @@ def by_ops(name: str, *arrays: Any) -> Any:
     from hybrid_compute.gpu import ops
 
     if name != TEN:
-        return {MATMUL: ops.matmul, MATVEC: ops.matvec, SOFTMAX: ops.softmax}[name](*arrays)
+        return {MATMUL: ops.matmul, MATVEC: ops.matvec, SOFTMAX: ops.softmax, ADD: ops.add}[name](*arrays)
     x, weights = arrays
     for _ in range(2):
         x = ops.softmax(ops.add(x, ops.silu(ops.matmul(ops.layer_norm(x), weights))))
@@ -76,6 +89,8 @@ def by_torch(name: str, *arrays: Any) -> Any:
 
     if name in (MATMUL, MATVEC):
         return arrays[0] @ arrays[1]
+    if name == ADD:
+        return arrays[0] + arrays[1]
     if name == SOFTMAX:
         return torch.softmax(arrays[0], -1)
     x, weights = arrays
@@ -85,11 +100,47 @@ def by_torch(name: str, *arrays: Any) -> Any:
     return x
 
 
-def named(side: int, where: str) -> list[str]:
-    return [each.format(side) + where for each in ALL]
+def named(side: int, where: str, names: Iterable[str] = ALL) -> list[str]:
+    return [each.format(side) + where for each in names]
 
 
-@group.limit("numpy", *named(SMALL, HERE), *named(SMALL, THERE))
+def peak(effort: Effort, *, side: int) -> Figures:
+    """How long it would take at the peak."""
+    from benchmarks.peaks import peak_of
+    from hybrid_compute.gpu.adapters import choose
+
+    if side == LARGE:
+        insist_on_hardware()
+    adapter, problems = choose(), sizes(side)
+    if adapter.is_software:
+        taken = {name: of_processor(name, problems[name], effort) for name in BOUND}
+    else:
+        card = peak_of(adapter.name)
+        taken = {name: Series("ms", card.seconds(*demands(name, problems[name])) * 1e3) for name in BOUND}
+    return {name.format(side) + THERE: series for name, series in taken.items()}
+
+
+def demands(name: str, arrays: Sequence[Any]) -> tuple[int, int]:
+    """Operations, where there are many for each byte; and bytes that are read and written."""
+    operations = 2 * len(arrays[0]) ** 3 if name == MATMUL else 0
+    made = arrays[1] if name == MATVEC else arrays[0]  # is of the same size
+    return operations, sum(each.nbytes for each in (*arrays, made))
+
+
+def of_processor(name: str, arrays: Sequence[Any], effort: Effort) -> Series:
+    if name == MATMUL:
+        return time_calls(functools.partial(by_numpy, name, *arrays), effort, unit="ms")
+    _, nbytes = demands(name, arrays)
+    x = numpy.ones(nbytes // 2, numpy.uint8)  # each byte is read once, and written once
+    y = numpy.empty_like(x)
+    return time_calls(lambda: numpy.copyto(y, x), effort, unit="ms")
+
+
+for _side in (SMALL, LARGE):
+    group.limit(f"{PEAK}, {_side}", *named(_side, THERE, BOUND))(functools.partial(peak, side=_side))
+
+
+@group.peer("numpy", *named(SMALL, HERE), *named(SMALL, THERE))
 def with_numpy(effort: Effort) -> Figures:
     """On the processor nothing has to go there and back."""
     found = {}
@@ -137,57 +188,29 @@ def insist_on_hardware() -> None:
 for _side in (SMALL, LARGE):
     for _where in (HERE, THERE):
         _run = functools.partial(ours, side=_side, where=_where)
-        group.ours(f"a recording{_where}, {_side}", *named(_side, _where))(_run)
+        group.ours(f"{OURS}{_where}, {_side}", *named(_side, _where))(_run)
 
 
 # Peers.
 
-_PRODUCT = """
-@group(0) @binding(0) var<storage, read> a: array<f32>;
-@group(0) @binding(1) var<storage, read> b: array<f32>;
-@group(0) @binding(2) var<storage, read_write> c: array<f32>;
-@compute @workgroup_size(8, 8)
-fn main(@builtin(global_invocation_id) id: vec3u) {
-    var sum = 0.0;
-    for (var i = 0u; i < SIDEu; i++) { sum += a[id.y * SIDEu + i] * b[i * SIDEu + id.x]; }
-    c[id.y * SIDEu + id.x] = sum;
-}
-"""
-_SOFTMAX = """
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
-@compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3u) {
-    let first = id.x * 1024u;
-    var most = x[first];
-    for (var i = 1u; i < 1024u; i++) { most = max(most, x[first + i]); }
-    var sum = 0.0;
-    for (var i = 0u; i < 1024u; i++) { sum += exp(x[first + i] - most); }
-    for (var i = 0u; i < 1024u; i++) { y[first + i] = exp(x[first + i] - most) / sum; }
-}
-"""
 
-
-@group.peer("wgpu.utils.compute_with_buffers, the shader one writes first", *named(SMALL, HERE)[:2])
+@group.peer("wgpu.utils.compute_with_buffers, naive shaders", *named(SMALL, HERE))
 def utils(effort: Effort) -> Figures:
-    """It makes its buffers and its pipeline at each call, and blocks."""
-    from wgpu.utils.compute import compute_with_buffers
+    from benchmarks import naive
 
-    problems = sizes(SMALL)
-    a, b = (each.ravel() for each in problems[MATMUL])
-    (x,) = (each.ravel() for each in problems[SOFTMAX])
-    shader = _PRODUCT.replace("SIDE", str(SMALL))
-
-    def product() -> Any:
-        return compute_with_buffers({0: a, 1: b}, {2: (a.size, "f")}, shader, n=(SMALL // 8, SMALL // 8, 1))
-
-    def rows() -> Any:
-        return compute_with_buffers({0: x}, {1: (x.size, "f")}, _SOFTMAX, n=(SMALL // 64, 1, 1))
-
-    return {
-        MATMUL.format(SMALL) + HERE: time_calls(product, effort, unit="ms"),
-        SOFTMAX.format(SMALL) + HERE: time_calls(rows, effort, unit="ms"),
+    ways = {
+        MATMUL: naive.matmul,
+        SOFTMAX: naive.softmax,
+        MATVEC: naive.matvec,
+        ADD: naive.add,
+        TEN: naive.ten,
     }
+    found = {}
+    for name, arrays in sizes(SMALL).items():
+        way = functools.partial(ways[name], *arrays)
+        assert numpy.allclose(way(), by_numpy(name, *arrays), rtol=1e-3, atol=1e-3)
+        found[name.format(SMALL) + HERE] = time_calls(way, effort, unit="ms")
+    return found
 
 
 def torch(effort: Effort, *, side: int, where: str) -> Figures:
@@ -219,12 +242,10 @@ def cupy(effort: Effort, *, side: int) -> Figures:
         raise LookupError("cupy finds no gpu")
     found = {}
     for name, arrays in sizes(side).items():
-        if name not in (MATMUL, MATVEC):
-            continue
         kept = [library.asarray(each) for each in arrays]
 
-        def there(kept: list[Any] = kept) -> None:
-            kept[0] @ kept[1]
+        def there(name: str = name, kept: list[Any] = kept) -> None:
+            by_numpy(name, *kept)
             library.cuda.Device().synchronize()
 
         found[name.format(side) + THERE] = time_calls(there, effort, unit="ms")
@@ -234,6 +255,4 @@ def cupy(effort: Effort, *, side: int) -> Figures:
 for _side in (SMALL, LARGE):
     for _where in (HERE, THERE):
         group.peer(f"torch{_where}, {_side}", *named(_side, _where))(functools.partial(torch, side=_side, where=_where))
-    group.peer(f"cupy, {_side}", *[each for each in named(_side, THERE) if each.startswith("mat")])(
-        functools.partial(cupy, side=_side)
-    )
+    group.peer(f"cupy, {_side}", *named(_side, THERE))(functools.partial(cupy, side=_side))

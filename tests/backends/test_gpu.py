@@ -311,7 +311,7 @@ async def test_a_gpu_that_loses_each_device_at_once_is_given_up(
     class Lost(Device):
         def _open(self) -> Any:
             opened = super()._open()
-            opened[0].destroy()
+            opened.wgpu.destroy()
             return opened
 
     monkeypatch.setattr("hybrid_compute.backends.gpu.Device", Lost)

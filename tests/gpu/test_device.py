@@ -18,10 +18,12 @@ from hybrid_compute import gpu_task
 from hybrid_compute.errors import BackendClosed, BackendUnavailable, InvalidInput, LimitExceeded
 from hybrid_compute.gpu import GpuArray, InvalidShader, ops
 from hybrid_compute.gpu.adapters import Kind, choose
-from hybrid_compute.gpu.device import DEPTH, Device
+from hybrid_compute.gpu.array import upload
+from hybrid_compute.gpu.device import Device
 from hybrid_compute.gpu.frame import Frame
-from hybrid_compute.gpu.function import GpuFunction, upload
+from hybrid_compute.gpu.function import GpuFunction
 from hybrid_compute.gpu.memory import rounded
+from hybrid_compute.gpu.opening import DEPTH
 from hybrid_compute.gpu.ops.operation import Operation
 from hybrid_compute.gpu.replies import Waiting
 from hybrid_compute.gpu.work import Kept, Kernel, Output, Place, Step, Upload, Work
@@ -429,7 +431,7 @@ def test_a_card_computes_in_memory_of_its_own(
     found = choose()
     if "mappable-primary-buffers" not in found.features:
         pytest.skip("this adapter lets nobody map what its shaders use")
-    monkeypatch.setattr("hybrid_compute.gpu.device.choose", lambda name: dataclasses.replace(found, kind=kind))
+    monkeypatch.setattr("hybrid_compute.gpu.opening.choose", lambda name: dataclasses.replace(found, kind=kind))
     other = Device()
     other.open().result(30)
     try:
@@ -531,7 +533,7 @@ class Stuck:
         self.waits = False
         self._turns = threading.Semaphore(0)
         finish = Frame.finish
-        monkeypatch.setattr("hybrid_compute.gpu.device.monotonic", lambda: self.now)
+        monkeypatch.setattr("hybrid_compute.gpu.progress.monotonic", lambda: self.now)
         monkeypatch.setattr(Frame, "finish", lambda frame: (self._hold(), finish(frame))[1])
 
     def _hold(self) -> None:
@@ -605,21 +607,21 @@ def test_there_is_something_to_do_until_all_is_answered(monkeypatch: pytest.Monk
 
 
 def test_a_device_that_does_not_come_to_an_end_is_given_up(stuck: Stuck, device: Device) -> None:
-    """Its callers are told at once; what had not begun is handed on, and done by another device."""
+    """It tells nobody anything any more; what had not begun is handed on, and done by another device."""
     first, *waiting = (work(stuck.device, shaders.along, floats(10), 2.0, 1.0) for _ in range(4))
     stuck.begin([first])
     for each in waiting:
         stuck.device.submit([each])
     left = stuck.device.give_up(LimitExceeded("it took too long", backend="gpu"))
-    (error,) = told([first])
-    assert isinstance(error, LimitExceeded)
-    assert error.started
-    assert left == waiting
+    assert left == ([first], waiting)
     assert stuck.device.lost == "it took too long"
     stuck.go_on(2)
-    device.submit(left)
+    assert stuck.device.join(30)
+    device.submit(left.others)
     for found in told(waiting):
         np.testing.assert_allclose(found, shaders.along(floats(10), 2.0), rtol=1e-6)
+    assert isinstance(first.reply, Waiting)
+    assert not first.reply.future.done()  # whoever gave up says what becomes of it
 
 
 def test_a_step_may_follow_another(device: Device) -> None:

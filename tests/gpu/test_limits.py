@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hybrid_compute import GpuBackend, Runtime, gpu_task
 from hybrid_compute.errors import BackendUnavailable, InvalidInput, LimitExceeded
-from hybrid_compute.gpu.function import most
+from hybrid_compute.gpu.together import most
 from hybrid_compute.gpu.work import Work
 from tests.gpu import shaders
 

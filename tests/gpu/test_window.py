@@ -13,7 +13,8 @@ from hybrid_compute import GpuBackend, Runtime
 from hybrid_compute.backends.gpu import IDLE
 from hybrid_compute.calls import Call
 from hybrid_compute.errors import BackendUnavailable
-from hybrid_compute.gpu.device import DEPTH, Device
+from hybrid_compute.gpu.device import Device
+from hybrid_compute.gpu.opening import DEPTH
 from hybrid_compute.gpu.window import LEAST, TURNS, Need
 from hybrid_compute.testing import ManualClock
 from tests.faults.watching import until, wait_until

@@ -11,8 +11,11 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 
 import numpy as np
 import pytest
@@ -101,6 +104,14 @@ def test_it_looks_like_an_array() -> None:
         assert not np.shares_memory(np.array(array), array.values)
 
 
+def test_numpy_may_insist_on_no_copy() -> None:
+    """Where it would take one, it is refused."""
+    with SharedArray(3, "float32") as array:
+        assert np.shares_memory(array.__array__(copy=False), array.values)
+        with pytest.raises(ValueError, match="copy"):
+            array.__array__("float64", copy=False)
+
+
 def test_structures_are_shared_and_objects_are_refused() -> None:
     """A pointer means nothing in another process."""
     with SharedArray(4, [("x", "f4"), ("n", "i8")]) as array:
@@ -111,6 +122,45 @@ def test_structures_are_shared_and_objects_are_refused() -> None:
         SharedArray(4, object)
     with pytest.raises(InvalidInput, match="negative"):
         SharedArray((2, -1))
+
+
+# Many threads
+
+
+def test_arrays_come_to_several_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others find arrays, and let go of them, while one looks through those that are open here."""
+
+    class Open:
+        """A block of another process. Another thread comes while it is looked at."""
+
+        @property
+        def words(self) -> dict[int, int]:
+            recent.remove(self)
+            recent.append(Open())
+            return {block.GENERATION: block.CLOSED}
+
+    recent: deque[object] = deque([Open(), Open()])
+    monkeypatch.setattr(block, "_recent", recent)
+    with SharedArray(3) as array:
+        assert pickle.loads(pickle.dumps(array)).size == 3
+
+
+def test_an_address_is_looked_up_while_arrays_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a kernel in one thread, of arrays that another has: that makes one while the first of them is looked at."""
+    made: list[SharedArray] = []
+
+    def gone() -> None:
+        made.append(SharedArray(1))
+
+    known = weakref.WeakValueDictionary[object, object]()
+    references: dict[object, object] = getattr(known, "data")  # noqa: B009  # which the type checker does not know
+    references[gone] = gone  # a reference to what is no more
+    monkeypatch.setattr(block, "_known", known)
+    with SharedArray(3) as array:
+        found = block.block_at(array.values.ctypes.data, array.nbytes)
+    assert found is not None
+    assert found.size == array.nbytes
+    assert made
 
 
 # Leases
@@ -184,6 +234,29 @@ def test_a_thread_that_would_wait_for_itself_is_told() -> None:
             pass
         with array.writing() as values:
             values[0] = 1
+
+
+@pytest.mark.parametrize("at_first", ["with", "async with"])
+async def test_a_task_that_would_wait_for_itself_is_told(at_first: str) -> None:
+    """Another task of the same loop is not: it waits for the first."""
+    with SharedArray(3) as array:
+
+        async def write() -> None:
+            async with array.writing() as values:
+                values[0] = 1
+
+        async with AsyncExitStack() as stack:
+            if at_first == "with":
+                stack.enter_context(array.reading())
+            else:
+                await stack.enter_async_context(array.reading())
+            with pytest.raises(RuntimeError, match="this task has a lease"):
+                await write()
+            other = asyncio.create_task(write())
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(other), 0.01)
+        await other
+        assert array.values[0] == 1
 
 
 def test_who_waits_can_be_interrupted() -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 
 pytest.importorskip("wasmtime")
@@ -216,6 +217,36 @@ def test_a_module_that_lies_about_where_there_is_room_is_told(array: SharedArray
     """What it names must be its own memory, all of it."""
     lying = '(module (memory (export "memory") 1) (func (export "alloc") (param i32) (result i32) (i32.const 60000)))'
     with WasmModule.from_wat(lying).open() as instance, pytest.raises(Trap, match="names"), instance.showing(array):
+        pass
+
+
+def test_two_arrays_are_not_shown_in_one_place(array: SharedArray) -> None:
+    """One would look like the other. As soon as a place is free it may be taken again."""
+    forgetful = (
+        '(module (memory (export "memory") 9) (func (export "alloc") (param i32) (result i32) (i32.const 4096)))'
+    )
+    places.fill(array, 3)
+    with WasmModule.from_wat(forgetful).open() as instance, SharedArray(5000, "float32") as other:
+        with instance.showing(array) as values:
+            for each in (other, array):
+                with pytest.raises(Trap, match="shown another array already"), instance.showing(each):
+                    pass
+            assert (values == 3).all()
+        with instance.showing(other) as values:
+            assert not values.any()
+
+
+@pytest.mark.parametrize("dtype", [">f4", [("x", "f4"), ("n", ">i2")]])
+def test_numbers_that_a_guest_would_misread_are_not_shown(instance: Instance, dtype: object) -> None:
+    """What wasm loads has its lowest byte first."""
+    with SharedArray(3, dtype) as array:  # type: ignore[arg-type]
+        with pytest.raises(InvalidInput, match="the other way"), instance.showing(array):
+            pass
+
+
+def test_only_shared_arrays_are_shown(instance: Instance) -> None:
+    """Others have no pages of their own."""
+    with pytest.raises(InvalidInput, match="and not ndarray"), instance.showing(np.zeros(3)):  # type: ignore[arg-type]
         pass
 
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.calls import Call
 from hybrid_compute.clock import Timer
 from hybrid_compute.errors import BackendClosed, BackendError, BackendUnavailable, LimitExceeded
+from hybrid_compute.gpu.blame import acquitted, blame
 from hybrid_compute.gpu.computable import Computable
-from hybrid_compute.gpu.device import Device
-from hybrid_compute.gpu.function import upload
+from hybrid_compute.gpu.device import Device, Taker
+from hybrid_compute.gpu.progress import PATIENCE
 from hybrid_compute.gpu.replies import Answer, Asked, Batch, Joined, Mailbox, refuse
 from hybrid_compute.gpu.work import Reply, Work
 from hybrid_compute.tasks import AnyTask
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from hybrid_compute.gpu.facts import Facts
     from hybrid_compute.gpu.recording import Recording
 
-T = TypeVar("T")
 SOFTWARE = 8
 """The rank of an adapter in software: after all that computes on a processor without a detour."""
 STILLBORN = 3
@@ -83,6 +84,7 @@ class GpuBackend(Backend):
         self._lock = threading.Lock()
         self._mailbox: Mailbox | None = None
         self._coming: defaultdict[Computable, list[Asked]] = defaultdict(list)
+        self._awaited: set[Answer] = set()
         self._watching: asyncio.TimerHandle | None = None
         self._resting: Timer | None = None
         self._used_at = 0.0
@@ -120,6 +122,7 @@ class GpuBackend(Backend):
         if self._device is not None:
             return
         device, opened = self._open()
+        self._watch(asyncio.get_running_loop())
         with suppress(BackendUnavailable):  # the device knows why, and says so whenever it is asked for something
             await asyncio.wrap_future(opened)
         self._known = device.facts
@@ -128,6 +131,8 @@ class GpuBackend(Backend):
 
     async def aclose(self) -> None:
         await super().aclose()
+        for answer in list(self._awaited):
+            refuse(answer, BackendClosed(self._is_closed, backend=self.name, started=True))
         for timer in (self._watching, self._resting):
             if timer is not None:
                 timer.cancel()
@@ -138,13 +143,20 @@ class GpuBackend(Backend):
         """Close it. Who waits for what it does not come to an end with is told so."""
         device.close()
         try:
-            await asyncio.to_thread(device.join, CLOSING)
+            if not device.is_given_up:
+                await asyncio.to_thread(device.join, CLOSING)
         finally:
             if not device.join(0):
-                device.refuse(device.give_up(BackendClosed(f"the {self.name} backend is closed", backend=self.name)))
+                error = BackendClosed(self._is_closed, backend=self.name)
+                left = device.give_up(error)
+                for work in left.guilty:
+                    work.reply.failed(error, started=True)
+                device.refuse(left.others)
 
     async def to_device(self, array: Any) -> GpuArray:
         """A copy of the array on the device, to be given to tasks of it. It may be of any memory of this process."""
+        from hybrid_compute.gpu.array import upload
+
         self.check_open()
         box = self._box()
         asked = Asked((), box)
@@ -176,34 +188,36 @@ class GpuBackend(Backend):
         return await self.run_call(Call(task, args, kwargs))
 
     async def run_call(self, call: Call, /) -> Any:
-        async with self.within_limits(call):
-            self.device  # noqa: B018  # there must be one
-            function: Computable = call.task.fn  # type: ignore[assignment]
-            box = self._box()
-            asked = Asked(function.positional(call.args, call.kwargs), box)
-            if not self._coming:
-                box.loop.call_soon(self._send, box)
-            self._coming[function].append(asked)
-            return await self._answered(call, asked.answer)
+        self.check_open()
+        self.device  # noqa: B018  # there must be one
+        function: Computable = call.task.fn  # type: ignore[assignment]
+        box = self._box()
+        asked = Asked(function.positional(call.args, call.kwargs), box)
+        if not self._coming:
+            box.loop.call_soon(self._send, box)
+        self._coming[function].append(asked)
+        return await self._answered(call, asked.answer)
 
     async def run_batch(self, call: Call, inputs: Sequence[tuple[Any, ...]], limit: int | None, /) -> list[Any]:
         if not inputs:
             return []
-        async with self.within_limits(call):
-            function: Computable = call.task.fn  # type: ignore[assignment]
-            batch = Batch(len(inputs), self._box())
-            inputs = function.all_positional(inputs)
-            size = function.joinable(inputs, self._facts)
-            works: list[Work] = []
-            for begin, some in _pieces(inputs, size):
-                works.append(self._work(function, some, batch.part(begin, begin + len(some))))
-            self.device.submit(works)
-            self._watch(asyncio.get_running_loop())
-            results: list[Any] = await self._answered(call, batch.answer)
-            return results
+        self.check_open()
+        function: Computable = call.task.fn  # type: ignore[assignment]
+        box = self._box()
+        batch = Batch(len(inputs), box)
+        works = function.works(function.all_positional(inputs), self._facts, batch.part)
+        self.device.submit(works)
+        self._watch(box.loop)
+        results: list[Any] = await self._answered(call, batch.answer)
+        return results
 
     async def _answered(self, call: Call, answer: Answer) -> Any:
+        """Wait for it, until the call's time is up or the place is closed."""
         began = perf_counter()
+        timer = None
+        if call.deadline is not None:
+            timer = self.clock.call_at(call.deadline, lambda: refuse(answer, self.too_late(call)))
+        self._awaited.add(answer)
         try:
             return await answer
         except BackendError as error:
@@ -211,6 +225,9 @@ class GpuBackend(Backend):
             raise
         finally:
             call.ran = perf_counter() - began
+            self._awaited.discard(answer)
+            if timer is not None:
+                timer.cancel()
 
     def _box(self) -> Mailbox:
         """The mailbox of the event loop that this is called in: whoever runs in a new one gets another."""
@@ -226,25 +243,10 @@ class GpuBackend(Backend):
         assert self._device is not None
         works: list[Work] = []
         for function, asked in coming.items():
-            works += self._works(function, [each for each in asked if each.is_wanted], box)
+            wanted = [each for each in asked if each.is_wanted]
+            works += function.works([each.args for each in wanted], self._facts, partial(_waiting, wanted, box))
         self._device.submit(works)
         self._watch(box.loop)
-
-    def _works(self, function: Computable, asked: Sequence[Asked], box: Mailbox) -> list[Work]:
-        """The works for all that was asked of a function: few where calls can be joined."""
-        size = function.joinable([each.args for each in asked], self._facts) if len(asked) > 1 else 1
-        works: list[Work] = []
-        for _, some in _pieces(asked, size):
-            reply = some[0] if len(some) == 1 else Joined(some, box)
-            try:
-                works.append(self._work(function, [each.args for each in some], reply))
-            except Exception as error:  # nobody else would hear of it, and the callers wait
-                for each in some:
-                    refuse(each.answer, error)
-        return works
-
-    def _work(self, function: Computable, calls: Sequence[tuple[Any, ...]], reply: Reply) -> Work:
-        return function.work(calls[0], self._facts, reply) if len(calls) == 1 else function.joined(calls, reply)
 
     # A device that is lost, or does not come to an end, and the one that takes its place.
 
@@ -252,7 +254,7 @@ class GpuBackend(Backend):
         self._device = Device(self._adapter, memory=self._memory, limits=self._limits, gone=self._replace)
         return self._device, self._device.open()
 
-    def _replace(self, gone: Device) -> Callable[[list[Work]], None]:
+    def _replace(self, gone: Device) -> Taker:
         """Have another device in the place of this one; what it had not begun is to be given to that. In any thread."""
         with self._lock:
             if self._device is gone and not self.closed:
@@ -267,7 +269,7 @@ class GpuBackend(Backend):
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         self._used_at = self.clock.time()
         if self._watching is None:
-            self._watching = loop.call_later(self.time_limit, self._look, loop)
+            self._look_after(self.time_limit, loop)
         if self._resting is None:
             self._resting = self.clock.call_at(self._used_at + IDLE, self._rest)
 
@@ -279,6 +281,9 @@ class GpuBackend(Backend):
         elif self._device is not None:
             self._device.rest()
 
+    def _look_after(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._watching = loop.call_later(min(seconds, PATIENCE), self._look, loop)
+
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give a device up that has been at the same for too long."""
         self._watching = None
@@ -287,18 +292,25 @@ class GpuBackend(Backend):
         if device is None or left is None:
             return
         if left <= 0:
-            error = LimitExceeded(
-                f"the gpu did not end within {self.time_limit:g} s for each call that it was at "
-                f"(GpuBackend(time_limit=...)): it was given up, and opened again; arrays that lay on it are gone",
-                backend=self.name,
-            )
-            device.has_worked = True  # it was at something, and its successor may fare better
-            self._replace(device)(device.give_up(error))
+            self._give_up(device)
             left = self.time_limit
-        self._watching = loop.call_later(left, self._look, loop)
+        self._look_after(left, loop)
+
+    def _give_up(self, device: Device) -> None:
+        error = LimitExceeded(
+            f"the gpu did not {device.delay(self.time_limit)}: it was given up, and opened again; arrays that lay on "
+            f"it are gone",
+            backend=self.name,
+        )
+        left = device.give_up(error)
+        going_on = acquitted([*blame(left.guilty, error), *left.others], error)
+        if device.is_open:
+            device.has_worked = True  # it was at something, and its successor may fare better
+            self._replace(device)(going_on)
+        else:
+            device.refuse(going_on)
 
 
-def _pieces(calls: Sequence[T], size: int) -> Iterator[tuple[int, Sequence[T]]]:
-    """The calls, so many at a time, and the number of the first of each."""
-    for begin in range(0, len(calls), size):
-        yield begin, calls[begin : begin + size]
+def _waiting(asked: Sequence[Asked], box: Mailbox, begin: int, end: int) -> Reply:
+    """Who waits for the calls from one number to another."""
+    return asked[begin] if end - begin == 1 else Joined(asked[begin:end], box)

@@ -107,7 +107,7 @@ def _compiler() -> Any:
         if features(source) - adapter.features:  # that is no fault of the shader, and others of it cannot be seen
             return {"fault": None}
         try:
-            pipelines[Kernel("it", source, entry, bindings)]
+            pipelines.compile(Kernel("it", source, entry, bindings))
         except InvalidShader as error:
             return {"fault": str(error.__cause__)}
         return {"fault": ""}

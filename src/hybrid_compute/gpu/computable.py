@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,10 +45,16 @@ class Computable(ABC):
         """What a device with these facts would need for this, and has not; an empty text if it has it all."""
         return ""
 
-    def joinable(self, calls: Sequence[tuple[Any, ...]], facts: Facts) -> int:
-        """How many of these calls `joined` takes at a time: 1 if they are not of one kind, or each is large."""
-        return 1
+    def works(self, calls: Sequence[tuple[Any, ...]], facts: Facts, reply: Callable[[int, int], Reply]) -> list[Work]:
+        """The same for many calls; `reply` tells who waits for those from one number to another, one or several.
 
-    def joined(self, calls: Sequence[tuple[Any, ...]], reply: Reply) -> Work:
-        """What a device has to do for all these calls at once. Results have the rows of them all, in order."""
-        raise NotImplementedError(f"calls of {self!r} cannot be joined")
+        Who waits for a call that does not fit is told so, and nobody else.
+        """
+        works: list[Work] = []
+        for number, args in enumerate(calls):
+            waits = reply(number, number + 1)
+            try:
+                works.append(self.work(args, facts, waits))
+            except Exception as error:  # whatever it is: nobody else would hear of it, and somebody waits
+                waits.failed(error, started=False)
+        return works

@@ -4,7 +4,7 @@
                              (the thread of the device)
 
 What came in while the device was busy goes together in the next frame. A device that was lost, or does not come to an
-end, is given up: those whose works were with it are told so, and what had not begun is left to its successor.
+end, is given up: who is to blame is told so, and all others are left to its successor.
 """
 
 from __future__ import annotations
@@ -17,52 +17,29 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from hybrid_compute.errors import (
-    BackendClosed,
-    BackendError,
-    BackendUnavailable,
-    HybridComputeError,
-    InvalidInput,
-    LimitExceeded,
-)
-from hybrid_compute.gpu.adapters import Adapter, choose
-from hybrid_compute.gpu.errors import InvalidShader
+from hybrid_compute.errors import BackendClosed, BackendError, BackendUnavailable, LimitExceeded
+from hybrid_compute.gpu.blame import acquitted, blame
 from hybrid_compute.gpu.facts import FRAME, Facts
+from hybrid_compute.gpu.faults import DeviceLost, translated
+from hybrid_compute.gpu.fitting import check_groups, check_size, portions
 from hybrid_compute.gpu.memory import Copied
-from hybrid_compute.gpu.shader_errors import is_lost
+from hybrid_compute.gpu.progress import Progress, Stuck
 from hybrid_compute.gpu.work import Kept, Resident, Work
 
 if TYPE_CHECKING:
+    from hybrid_compute.gpu.adapters import Adapter
     from hybrid_compute.gpu.array import GpuArray
     from hybrid_compute.gpu.constants import Constants
     from hybrid_compute.gpu.frame import Frame
     from hybrid_compute.gpu.memory import Buffer, Memory
+    from hybrid_compute.gpu.opening import Opened
     from hybrid_compute.gpu.pipelines import Pipelines
 
-DEPTH = 2
-"""So many frames may be with the device at once: one is encoded while the other is computed."""
-_USEFUL = ("shader-f16", "subgroup", "timestamp-query", "mappable-primary-buffers")
+Taker = Callable[[Sequence[Work]], None]
+"""Whoever takes works over."""
 _numbers = itertools.count(1)
-
-
-TOGETHER = 16
-"""A frame may take as long as its calls one after the other, but not longer than so many of them."""
-
-
-@dataclass(eq=False, slots=True)
-class Launched:
-    """A frame that is with the device. Once told to somebody its works are taken."""
-
-    frame: Frame
-    since: float
-    """When the device could begin with it, by `monotonic`: the frame before it had ended."""
-    works: Sequence[Work]
-    calls: int
-    """How many there are in it."""
 
 
 class Device:
@@ -76,7 +53,7 @@ class Device:
         direct: bool = True,
         without: Iterable[str] = (),
         limits: Mapping[str, int] | None = None,
-        gone: Callable[[Device], Callable[[list[Work]], None]] | None = None,
+        gone: Callable[[Device], Taker] | None = None,
     ) -> None:
         self.number = next(_numbers)
         self.adapter: Adapter | None = None
@@ -87,24 +64,23 @@ class Device:
         """Why it can no longer be used."""
         self.has_worked = False
         """Whether it has come to the end of anything."""
-        self._was_lost = False
         self._is_closed = False
-        self._has_work = False  # which lies in the inbox, is looked at by the thread, or is under way
-        self._why = ""
         self._is_to_rest = False
+        self._why: DeviceLost | None = None  # it is known to be lost
         self._wgpu: Any = None
         self._name = name
         self._budget = memory
         self._direct = direct
         self._without = frozenset(without)
         self._limits = limits or {}
-        self._gone = gone  # told when it was lost; says who takes the works that it had not begun
+        self._gone = gone  # told when it was lost; says who takes the works that go on
         self._inbox: queue.SimpleQueue[Sequence[Work] | None] = queue.SimpleQueue()
         self._opened: Future[None] = Future()
+        self._door = threading.Lock()
+        self._frames: Sequence[Frame] = ()
         self._free: deque[Frame] = deque()
-        self._under_way: deque[Launched] = deque()
-        self._unbegun: list[Work] = []
-        self._lock = threading.Lock()
+        self._progress = Progress()
+        self._going_on: list[Work] = []  # that were with it when it was lost
         _devices.add(self)
         self._thread = threading.Thread(target=self._main, name=f"hybrid-compute-gpu-{self.number}", daemon=True)
 
@@ -115,12 +91,10 @@ class Device:
 
     def submit(self, works: Sequence[Work]) -> None:
         """Have these done, in this order. Any thread may ask; their replies come from the device's own."""
-        with self._lock:  # or it could be lost between the question and the answer, and nobody would look again
-            if not self.lost:
-                self._has_work = True
-                self._inbox.put(works)
-                return
-        self.refuse(works)
+        if not self.lost and self._progress.add(works):
+            self._inbox.put(works)
+        else:
+            self.refuse(works)
 
     def give_back(self, buffer: Buffer) -> None:
         """An array has gone, and its buffer can be used for another. Any thread may say so, at any time."""
@@ -128,8 +102,8 @@ class Device:
             self.memory.give_back(buffer)
 
     def leave(self) -> None:
-        """This is a forked child, which has no thread of it; nor has it those that may have held the lock."""
-        self._lock = threading.Lock()
+        """This is a forked child, which has no thread of it."""
+        self._progress.leave()
         self.lost = "this process is a forked copy of the one that opened it"
 
     def rest(self) -> None:
@@ -143,29 +117,34 @@ class Device:
         self.lost = self.lost or "it was closed"
         self._inbox.put(None)
 
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until it has ended. Whether it has."""
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def refuse(self, works: Iterable[Work]) -> None:
+        """Tell who waits for these that there is no device any more."""
+        kind = BackendClosed if self._is_closed else BackendUnavailable
+        for work in works:
+            work.reply.failed(kind(f"the device is gone: {self.lost}", backend="gpu"), started=False)
+
+    # For those who watch it.
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened, at any time."""
+        return self._opened.done() and self._opened.exception() is None
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self._progress.is_over
+
     @property
     def is_busy(self) -> bool:
         """Whether there is a frame that it is at."""
-        return bool(self._under_way)
-
-    def time_left(self, limit: float) -> float | None:
-        """Seconds until it has had `limit` for each call in the frame that it is at; None if there is nothing to do."""
-        with self._lock:
-            if not self._under_way:
-                return limit if self._has_work else None
-            first = self._under_way[0]
-            return first.since + limit * min(first.calls, TOGETHER) - monotonic()
-
-    def give_up(self, error: BackendError) -> list[Work]:
-        """Wait for it no longer: what it is at fails with `error`. What it had not begun, for another device."""
-        self.lost = self.lost or str(error)
-        with self._lock:
-            stuck = [work for launched in self._under_way for work in _taken(launched)]
-        for work in stuck:
-            work.reply.failed(error, started=True)
-        left = self._left()
-        self._inbox.put(None)
-        return left
+        return self._progress.first is not None
 
     @property
     def copied(self) -> Copied:
@@ -173,87 +152,82 @@ class Device:
         memory = self.memory
         return Copied(memory.by_host, memory.by_device) if memory is not None else Copied(0, 0)
 
-    def join(self, timeout: float | None = None) -> bool:
-        """Wait until it has ended. Whether it has."""
-        if self._thread.ident is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
-        return not self._thread.is_alive()
+    def time_left(self, limit: float) -> float | None:
+        """Seconds until it has had `limit` for each call in the frame that it is at; None if there is nothing to do."""
+        return self._progress.time_left(limit)
+
+    def delay(self, limit: float) -> str:
+        """What it is late with, where no time is left: completes 'it did not ...'."""
+        return self._progress.delay(limit)
+
+    def give_up(self, error: BackendError) -> Stuck:
+        """Wait for it no longer. What it was at, and what it had not begun: nobody was told anything."""
+        self.lost = self.lost or str(error)
+        for frame in self._frames:
+            frame.is_given_up = True
+        left = self._progress.finish()
+        self._tell(BackendUnavailable(str(error), backend="gpu"))
+        self._inbox.put(None)
+        return left
 
     # In its thread.
 
     def _main(self) -> None:
         try:
-            device, pipelines = self._open()
+            with self._progress.doing("open"):
+                opened = self._open()
         except BaseException as error:  # whatever it is, somebody waits to hear it
-            self.lost = str(error) or type(error).__name__
-            self._opened.set_exception(error)
-            self.refuse(self._left())
+            self.lost = self.lost or str(error) or type(error).__name__
+            self._tell(error)
+            self.refuse(self._progress.finish().others)
             return
-        self._opened.set_result(None)
         try:
-            self._serve(pipelines)
+            if self._tell(None):
+                self._serve(opened.pipelines)
         finally:
-            while self._under_way:
-                self._finish()
-            # First there is a successor, and then nothing comes in here any more: nobody comes between the two.
-            take = self._gone(self) if self._was_lost and self._gone is not None else self.refuse
-            take(self._left())
-            for frame in self._free:
-                frame.drop()
-            device.destroy()
+            self._end(opened)
 
-    def _open(self) -> tuple[Any, Pipelines]:
-        adapter = self.adapter = choose(self._name)
-        from hybrid_compute.gpu.constants import Constants
-        from hybrid_compute.gpu.frame import Frame
-        from hybrid_compute.gpu.memory import Memory
-        from hybrid_compute.gpu.pipelines import Pipelines
+    def _tell(self, error: BaseException | None) -> bool:
+        """Say how the opening went, to those who wait for it. Whether they were not told before."""
+        with self._door:
+            is_first = not self._opened.done()
+            if is_first and error is None:
+                self._opened.set_result(None)
+            elif is_first:
+                self._opened.set_exception(error)
+            return is_first
 
-        unknown = sorted(self._limits.keys() - adapter.wgpu.limits.keys())
-        if unknown:
-            raise ValueError(f"a gpu has no limit {unknown[0]!r}: there are {', '.join(sorted(adapter.wgpu.limits))}")
-        features = [name for name in _USEFUL if name in adapter.features and name not in self._without]
-        try:
-            limits = {**adapter.wgpu.limits, **self._limits}
-            device = adapter.wgpu.request_device_sync(required_features=features, required_limits=limits)
-        except RuntimeError as error:
-            raise BackendUnavailable(f"{adapter} cannot be opened: {error}", backend="gpu") from error
-        limits = device.limits
-        self.facts = Facts(
-            frozenset(features),
-            limits["max-storage-buffer-binding-size"] // 4 * 4,
-            limits["max-buffer-size"] // 4 * 4,
-            limits["max-compute-workgroups-per-dimension"],
-            limits["max-compute-invocations-per-workgroup"],
-            max(limits["min-storage-buffer-offset-alignment"], limits["min-uniform-buffer-offset-alignment"]),
-            limits["max-compute-workgroup-storage-size"],
-            adapter.is_software,
-        )
-        self._wgpu = device
-        direct = self._direct and adapter.shares_memory and "mappable-primary-buffers" in features
-        memory = self.memory = Memory(device, self._budget, self.facts.buffer, direct=direct)
-        constants, pipelines = Constants(memory), Pipelines(device)
-        self.constants = constants
-        self._free.extend(Frame(device, memory, constants, pipelines, self.facts.alignment) for _ in range(DEPTH))
-        return device, pipelines
+    def _open(self) -> Opened:
+        from hybrid_compute.gpu.opening import open_device
+
+        opened = open_device(self._name, self._budget, direct=self._direct, without=self._without, limits=self._limits)
+        self._wgpu = opened.wgpu
+        self.adapter, self.facts = opened.adapter, opened.facts
+        self.memory, self.constants = opened.memory, opened.constants
+        self._frames = opened.frames
+        self._free.extend(opened.frames)
+        return opened
 
     def _serve(self, pipelines: Pipelines) -> None:
-        while not self._was_lost and self._turn(pipelines):
+        while not self._is_done and self._turn(pipelines):
             pass
+
+    @property
+    def _is_done(self) -> bool:
+        """Whether nothing of it may be touched any more."""
+        return self._why is not None or self._progress.is_over
 
     def _turn(self, pipelines: Pipelines) -> bool:
         """Begin what has come in, or finish what was begun. Nothing of it is held while there is nothing to do."""
-        works = self._come(wait=not self._under_way)
+        works = self._come(wait=not self.is_busy)
         if works is None:
             return False
-        for some in portions(self._fit(works, pipelines), self._frame):
+        for some in portions([work for work in works if self._fits(work, pipelines)], self._frame):
             self._launch(some)
-        if self._under_way and self._inbox.empty():
+        if self.is_busy and self._inbox.empty():
             self._finish()
-        if self._is_to_rest and not self._under_way:
+        if self._is_to_rest and not self.is_busy:
             self._rest()
-        with self._lock:
-            self._has_work = bool(self._under_way) or not self._inbox.empty()
         return True
 
     def _rest(self) -> None:
@@ -275,32 +249,31 @@ class Device:
             while True:
                 more = self._inbox.get(block=wait and not come)
                 if more is None:
-                    self.refuse(come)
                     return None
                 come += more
                 wait = False
         except queue.Empty:
             return come
 
-    def _fit(self, works: Iterable[Work], pipelines: Pipelines) -> list[Work]:
-        """Those that the device can do; the others are told why not."""
-        fitting: list[Work] = []
-        for work in works:
-            if not work.reply.is_wanted:
-                continue
-            try:
-                self._check(work, pipelines)
-            except Exception as error:
-                self._not_begun([work], error)
-            else:
-                fitting.append(work)
-        return fitting
+    def _fits(self, work: Work, pipelines: Pipelines) -> bool:
+        """Whether somebody wants it and the device can do it; if not, who waits is told why."""
+        if not work.reply.is_wanted:
+            self._progress.take(work)
+            return False
+        try:
+            self._check(work, pipelines)
+        except Exception as error:
+            self._not_begun([work], error)
+            return False
+        return True
 
     def _check(self, work: Work, pipelines: Pipelines) -> None:
         """Compile what it needs. Raises one of our errors, or wgpu's, if it cannot be done."""
         assert self.facts is not None
         for step in work.steps:
-            pipelines[step.kernel]
+            if step.kernel not in pipelines:
+                with self._progress.doing(f"compile {step.kernel.name}", work):
+                    pipelines.compile(step.kernel)
             check_groups(step.kernel.name, step.groups, self.facts.workgroups)
         for place in work.places:
             check_size(place.nbytes, self.facts.binding)
@@ -311,8 +284,7 @@ class Device:
         """Have the device begin with them, in a frame; a free one, or that of what it was given first."""
         if not self._free:
             self._finish()
-        if self._was_lost:  # nothing of it may be touched
-            self._unbegun += works
+        if self._is_done:
             return
         frame = self._free.popleft()
         try:
@@ -326,78 +298,71 @@ class Device:
             else:
                 self._not_begun(works, ours)
         else:
-            with self._lock:
-                self._under_way.append(Launched(frame, monotonic(), works, sum(work.reply.calls for work in works)))
+            self._progress.launch(frame, works)
 
     def _not_begun(self, works: list[Work], error: Exception) -> None:
         """Tell who waits for them; of several it was one, and the others shall not suffer for it."""
         ours = translated(error)
         if isinstance(ours, DeviceLost):
-            self._lose(ours)
-            self._unbegun += works
+            self._why = self._why or ours
         elif len(works) > 1:
             for work in works:
                 self._launch([work])
-        else:
+        elif self._progress.take(works[0]):
             works[0].reply.failed(ours, started=False)
 
     def _make_room(self) -> None:
         """Give up all that is kept only to be quick, when what is under way is done."""
-        while self._under_way:
+        while self.is_busy:
             self._finish()
         self._rest()
 
     def _finish(self) -> None:
         """Wait for what the device was given first."""
-        launched = self._under_way[0]
+        launched = self._progress.first
+        if launched is None:  # it was given up, a moment ago
+            return
         try:
-            if self._was_lost:
-                raise DeviceLost(self._why, backend="gpu")
-            results = launched.frame.finish()
+            results = launched.frame.finish() if self._why is None else []
         except Exception as error:
-            ours = translated(error)
-            if isinstance(ours, DeviceLost):
-                self._lose(ours)
-            for work in self._done_with(launched):
-                work.reply.failed(ours, started=True)
+            self._has_failed(self._progress.end(), translated(error))
         else:
-            self.has_worked = True
-            for work, result in zip(self._done_with(launched), results, strict=False):
-                work.reply.done([self._array(each) if isinstance(each, Kept) else each for each in result])
+            self._has_ended(self._progress.end(), results)
         self._free.append(launched.frame)
+
+    def _has_ended(self, works: Sequence[Work], results: Sequence[Sequence[Any]]) -> None:
+        if self._why is not None:  # since then nothing is done any more
+            self._going_on += works
+            return
+        self.has_worked = True
+        for work, result in zip(works, results, strict=False):  # without works if it was given up
+            work.reply.done([self._array(each) if isinstance(each, Kept) else each for each in result])
+
+    def _has_failed(self, works: Sequence[Work], error: Exception) -> None:
+        if isinstance(error, DeviceLost):
+            self._why = error
+            self._going_on += blame(works, error)
+        else:
+            for work in works:
+                work.reply.failed(error, started=True)
 
     def _array(self, place: Kept) -> GpuArray:
         from hybrid_compute.gpu.array import GpuArray
 
         return GpuArray(self, place.buffer, place.shape, place.dtype, place.nbytes)
 
-    def _lose(self, error: DeviceLost) -> None:
-        self._was_lost = True
-        self._why = self._why or str(error)
-
-    def _done_with(self, launched: Launched) -> Sequence[Work]:
-        """Its works; none if they were given up."""
-        with self._lock:
-            self._under_way.remove(launched)
-            if self._under_way:
-                self._under_way[0].since = monotonic()
-            return _taken(launched)
-
-    def _left(self) -> list[Work]:
-        """All that waits to be begun. From here on nothing comes in any more."""
-        with self._lock:
-            self.lost = self.lost or self._why or "its thread has failed"
-            left, self._unbegun = self._unbegun, []
-            self._has_work = False
-            while not self._inbox.empty():
-                left += self._inbox.get_nowait() or ()
-        return left
-
-    def refuse(self, works: Iterable[Work]) -> None:
-        """Tell who waits for these that there is no device any more."""
-        kind = BackendClosed if self._is_closed else BackendUnavailable
-        for work in works:
-            work.reply.failed(kind(f"the device is gone: {self.lost}", backend="gpu"), started=False)
+    def _end(self, opened: Opened) -> None:
+        """Finish what was begun, if that is still possible, and leave the rest to who comes next."""
+        while self.is_busy:
+            self._finish()
+        # First there is a successor, and then nothing comes in here any more: nobody comes between the two.
+        take = self._gone(self) if self._why is not None and self._gone is not None else self.refuse
+        self.lost = self.lost or str(self._why or "its thread has failed")
+        left = [*self._going_on, *self._progress.finish().others]
+        take(acquitted(left, self._why) if self._why is not None else left)
+        for frame in self._free:
+            frame.drop()
+        opened.wgpu.destroy()
 
 
 _devices: weakref.WeakSet[Device] = weakref.WeakSet()
@@ -411,69 +376,3 @@ def _leave() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave)
-
-
-class DeviceLost(BackendError):
-    """The device is gone, with all that lay on it: its driver gave up, or somebody unplugged it."""
-
-
-def _taken(launched: Launched) -> Sequence[Work]:
-    works, launched.works = launched.works, ()
-    return works
-
-
-def portions(works: Iterable[Work], most: int) -> list[list[Work]]:
-    """Works that fit together in a frame of so many bytes; one that does not fit into any has its own."""
-    made: list[list[Work]] = []
-    size = most
-    for work in works:
-        nbytes = sum(place.nbytes for place in work.places)
-        if size + nbytes > most:
-            made.append([])
-            size = 0
-        made[-1].append(work)
-        size += nbytes
-    return made
-
-
-def check_groups(name: str, groups: Sequence[int], most: int) -> None:
-    """Raises `InvalidInput` for more workgroups than a device takes."""
-    if max(groups) > most:
-        raise InvalidInput(
-            f"{name} would need {groups} workgroups, and a device takes {most:,} in each direction: use more of "
-            f"them, or have each invocation do several elements (with @builtin(num_workgroups))"
-        )
-
-
-def check_size(nbytes: int, most: int) -> None:
-    """Raises `LimitExceeded` for an array that cannot be bound."""
-    if nbytes > most:
-        raise LimitExceeded(
-            f"an array of {nbytes:,} bytes is more than the device binds at once, {most:,} "
-            f"(max-storage-buffer-binding-size): split it",
-            backend="gpu",
-        )
-
-
-def without_frames(error: Exception) -> Exception:
-    """The same, and it does not hold what was sent: arrays would stay on the device as long as somebody has it."""
-    one: BaseException | None = error
-    while one is not None:
-        one.__traceback__ = None
-        one = one.__cause__ or one.__context__
-    return error
-
-
-def translated(error: Exception) -> Exception:
-    """One of our errors for what wgpu raised."""
-    if isinstance(error, HybridComputeError | InvalidShader):
-        return without_frames(error)
-    import wgpu
-
-    if is_lost(error):
-        return DeviceLost(f"the device was lost: {error}", backend="gpu")
-    if isinstance(error, wgpu.GPUOutOfMemoryError):
-        return LimitExceeded(f"the device has no memory left: {error}", backend="gpu")
-    if isinstance(error, wgpu.GPUError):
-        return InvalidInput(f"the device refuses this: {error}")
-    return error

@@ -10,14 +10,30 @@ lets the host map what its shaders use, up is ins and outs is down, and two copi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hybrid_compute.gpu import native
+from hybrid_compute.gpu.faults import DeviceLost
 from hybrid_compute.gpu.window import Window
-from hybrid_compute.gpu.work import Constant, Fetch, Kept, Output, Place, Scratch, Shared, Step, Uniform, Upload, Work
+from hybrid_compute.gpu.work import (
+    Constant,
+    Fetch,
+    Kept,
+    Output,
+    Place,
+    Scratch,
+    Series,
+    Shared,
+    Step,
+    Uniform,
+    Upload,
+    Work,
+    words,
+)
 
 if TYPE_CHECKING:
     from hybrid_compute.gpu.constants import Constants
@@ -49,6 +65,8 @@ class Frame:
         self._kept: list[Buffer] = []
         self._asked: list[int] = []
         self.works: Sequence[Work] = ()
+        self.is_given_up = False
+        """Whether somebody else goes on with what it was about: nothing of that may be touched any more."""
 
     # To the device.
 
@@ -152,14 +170,14 @@ class Frame:
             for place in work.places:
                 kind = type(place)
                 if kind is Upload:
-                    self._write(view, place.offset, place, place.array)  # type: ignore[attr-defined]
+                    self._write(view, place.offset, place, place.array, place.stride)  # type: ignore[attr-defined]
                 elif kind is Uniform:
                     view[place.offset : place.offset + place.nbytes] = place.data  # type: ignore[attr-defined]
                 elif isinstance(place, Output) and place.initial is not None:
                     if self._is_near(place):
                         self._write_there(place)
                     else:
-                        self._write(view, place.staged, place, place.initial)
+                        self._write(view, place.staged, place, place.initial, place.stride)
         for constant in self._sent:
             self._write(view, constant.staged, constant, constant.array)
         if up.size:
@@ -172,7 +190,7 @@ class Frame:
     def _write_there(self, place: Output) -> None:
         raw, size = place.buffer.raw, place.nbytes
         self._wait([self._mappings.ask(raw, native.WRITE, size)])
-        self._write(native.mapped(self._device, raw, size), 0, place, place.initial)
+        self._write(native.mapped(self._device, raw, size), 0, place, place.initial, place.stride)
         native.unmap(raw)
 
     def _read_there(self, place: Fetch) -> Any:
@@ -190,11 +208,11 @@ class Frame:
         assert up.device is not None
         assert down.device is not None
         if up.seen and up.host is not up.device:
-            self._copy(encoder, up.host.raw, 0, up.device.raw, 0, _words(up.seen))
+            self._copy(encoder, up.host.raw, 0, up.device.raw, 0, words(up.seen))
         for constant in self._sent:
             self._copy(encoder, up.host.raw, constant.staged, constant.buffer.raw, 0, constant.nbytes)
         if down.seen:
-            native.clear(encoder, down.device.raw, 0, _words(down.seen))
+            native.clear(encoder, down.device.raw, 0, words(down.seen))
         for work in works:
             for place in work.places:
                 if not isinstance(place, Output):
@@ -222,6 +240,11 @@ class Frame:
                 kernel = step.kernel
                 pipeline = self._pipelines[kernel]
                 set_pipeline(compute, pipeline.raw)
+            if type(step) is Series:
+                for group in self._pipelines.series(pipeline, step):
+                    set_group(compute, 0, group, 0, nothing)
+                    dispatch(compute, *step.groups)
+                continue
             needed = group_of(pipeline, step.places)
             if needed is not group:
                 group = needed
@@ -242,7 +265,7 @@ class Frame:
         assert down.host is not None
         assert down.device is not None
         if down.seen and down.host is not down.device:
-            self._copy(encoder, down.device.raw, 0, down.host.raw, 0, _words(down.seen))
+            self._copy(encoder, down.device.raw, 0, down.host.raw, 0, words(down.seen))
         for work in works:
             for place in work.places:
                 if type(place) is Fetch and not self._is_near(place):
@@ -257,7 +280,7 @@ class Frame:
         if up.size:
             self._asked.append(self._mappings.ask(up.host.raw, native.WRITE, up.host.size))
         # There is always something to wait for: what is mapped is done.
-        self._asked.append(self._mappings.ask(down.host.raw, native.READ, _words(max(down.size, 4))))
+        self._asked.append(self._mappings.ask(down.host.raw, native.READ, words(down.size)))
 
     # From the device.
 
@@ -265,7 +288,7 @@ class Frame:
         """Wait until the device has done its part. The results of each work."""
         works, self.works = self.works, ()  # what was sent is not kept until there is more to send
         self._wait(self._asked)
-        view = self._down.open(_words(max(self._down.size, 4)))
+        view = self._down.open(words(self._down.size))
         try:
             return [[self._result(view, place) for place in work.results] for work in works]
         finally:
@@ -284,11 +307,12 @@ class Frame:
 
     # What is copied, and counted.
 
-    def _write(self, view: memoryview, offset: int, place: Place, array: Any) -> None:
+    def _write(self, view: memoryview, offset: int, place: Place, array: Any, stride: int = 0) -> None:
         self._memory.by_host += place.nbytes
-        end, whole = offset + _write(view, offset, array), offset + place.nbytes
-        if end < whole:  # shaders see whole words, and nobody else's data
-            view[end:whole] = bytes(whole - end)
+        room = view[offset : offset + place.nbytes]
+        end = _write_apart(room, array, stride) if stride else _write(room, array)
+        if end < place.nbytes:  # shaders see whole words, and nobody else's data
+            room[end:] = bytes(place.nbytes - end)
 
     def _read(self, view: memoryview, place: Output) -> Any:
         self._memory.by_host += place.nbytes
@@ -300,28 +324,45 @@ class Frame:
 
     def _wait(self, asked: list[int]) -> None:
         while not self._mappings.are_done(asked):
-            native.poll(self._device)
+            native.poll(self._device)  # for ever, if the driver is stuck
+            if self.is_given_up:
+                raise DeviceLost("the device was given up", backend="gpu")
 
 
-def _words(nbytes: int) -> int:
-    return -(-nbytes // 4) * 4
-
-
-def _write(view: memoryview, offset: int, array: Any) -> int:
-    """How many bytes it has."""
+def _write(room: memoryview, array: Any) -> int:
+    """How many bytes it has, or they have together."""
     if isinstance(array, np.ndarray):
-        there = np.frombuffer(view, array.dtype.newbyteorder("="), array.size, offset)
+        there = np.frombuffer(room, array.dtype.newbyteorder("="), array.size)
         np.copyto(there.reshape(array.shape), array)
         return there.nbytes
     first = array[0]
-    there = np.frombuffer(view, first.dtype.newbyteorder("="), first.size * len(array), offset)
+    there = np.frombuffer(room, first.dtype.newbyteorder("="), first.size * len(array))
     np.concatenate(array, out=there.reshape(-1, *first.shape[1:]))
     return there.nbytes
 
 
+def _write_apart(room: memoryview, arrays: Sequence[Any], stride: int) -> int:
+    """The same, where each begins so many bytes after the last; there are zeros between them."""
+    nbytes = arrays[0].nbytes
+    if nbytes == stride:
+        return _write(room, arrays)
+    rows = np.frombuffer(room, np.uint8).reshape(len(arrays), stride)
+    rows[:, :nbytes] = np.stack(arrays).reshape(len(arrays), -1).view(np.uint8)
+    rows[:, nbytes:] = 0
+    return rows.nbytes
+
+
 def _result(view: memoryview, place: Output) -> Any:
     """A copy of an array that the host sees."""
-    count = 1
-    for size in place.shape:
-        count *= size
+    if place.stride:
+        return _result_apart(view, place)
+    count = math.prod(place.shape)
     return np.frombuffer(view, place.dtype, count, place.offset).reshape(place.shape).copy()
+
+
+def _result_apart(view: memoryview, place: Output) -> Any:
+    """The same of one whose parts lie apart."""
+    dtype, parts = np.dtype(place.dtype), place.nbytes // place.stride
+    nbytes = math.prod(place.shape) * dtype.itemsize // parts
+    rows = np.frombuffer(view, np.uint8, place.nbytes, place.offset).reshape(parts, place.stride)
+    return rows[:, :nbytes].copy().view(dtype).reshape(place.shape)

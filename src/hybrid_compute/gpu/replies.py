@@ -81,7 +81,7 @@ class Asked(Reply):
 
 
 class Joined(Reply):
-    """For calls that were joined to one work: each gets its rows."""
+    """For calls that go there as one work: each gets its own of what comes back."""
 
     __slots__ = ("_box", "_calls")
 
@@ -98,7 +98,7 @@ class Joined(Reply):
         return any(call.is_wanted for call in self._calls)
 
     def done(self, results: list[Any]) -> None:
-        self._box.post(self._settle, rows(results, len(self._calls)))
+        self._box.post(self._settle, each_of(results, len(self._calls)))
 
     def failed(self, error: BaseException, *, started: bool) -> None:
         for call in self._calls:
@@ -124,7 +124,7 @@ class Batch(Reply):
         self._box.post(refuse, self.answer, marked(error, started))
 
     def part(self, begin: int, end: int) -> Reply:
-        """For the calls from one number to another, joined; one alone may also be by itself."""
+        """For the calls from one number to another."""
         return _Part(self, begin, end)
 
     def enter(self, begin: int, values: Sequence[Any]) -> None:
@@ -152,7 +152,7 @@ class _Part(Reply):
 
     def done(self, results: list[Any]) -> None:
         count = self._end - self._begin
-        self._whole.enter(self._begin, [value_of(results)] if count == 1 else rows(results, count))
+        self._whole.enter(self._begin, [value_of(results)] if count == 1 else each_of(results, count))
 
     def failed(self, error: BaseException, *, started: bool) -> None:
         self._whole.failed(error, started=started)
@@ -174,9 +174,9 @@ def value_of(results: Sequence[Any]) -> Any:
     return results[0] if len(results) == 1 else tuple(results)
 
 
-def rows(results: Sequence[Any], count: int) -> list[Any]:
-    """What each of so many calls gets of results that have the rows of all of them."""
-    parts = [list(each.reshape(count, each.shape[0] // count, *each.shape[1:])) for each in results]
+def each_of(results: Sequence[Any], count: int) -> list[Any]:
+    """What each of so many calls gets of results that have those of all of them."""
+    parts = [list(each) if each.ndim > 1 else [each[number, ...] for number in range(count)] for each in results]
     return parts[0] if len(parts) == 1 else list(zip(*parts, strict=True))
 
 

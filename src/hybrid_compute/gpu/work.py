@@ -11,7 +11,7 @@ A place has no address until a frame gives it one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from hybrid_compute.gpu.memory import Buffer
 from hybrid_compute.gpu.wgsl import Access, Size
@@ -34,6 +34,11 @@ class Kernel:
         self.bindings = tuple(bindings)
 
 
+def words(nbytes: int) -> int:
+    """The bytes that are bound, and copied, for so many: whole words, and at least one."""
+    return max(4, -(-nbytes // 4) * 4)
+
+
 class Place:
     """A piece of the device's memory, for as long as the work is under way."""
 
@@ -41,18 +46,20 @@ class Place:
     buffer: Buffer
 
     def __init__(self, nbytes: int) -> None:
-        self.nbytes = max(4, -(-nbytes // 4) * 4)  # buffers are bound and copied in words, and never empty
+        self.nbytes = words(nbytes)
         self.offset = 0
 
 
 class Upload(Place):
-    """An array of the host, to be read; or several, one after the other."""
+    """An array of the host, to be read; or several, one after the other, each so many bytes after the last."""
 
-    __slots__ = ("array",)
+    __slots__ = ("array", "stride")
 
-    def __init__(self, array: Array | Sequence[Array], nbytes: int) -> None:
+    def __init__(self, array: Array | Sequence[Array], nbytes: int, *, stride: int = 0) -> None:
         super().__init__(nbytes)
         self.array = array
+        self.stride = stride
+        """0 where they follow one another at once."""
 
 
 class Constant(Place):
@@ -77,9 +84,12 @@ class Uniform(Place):
 
 
 class Output(Place):
-    """An array that the host will get. It begins as zeros, or as `initial`, unless it is `written` as a whole."""
+    """An array that the host will get. It begins as zeros, or as `initial`, unless it is `written` as a whole.
 
-    __slots__ = ("dtype", "initial", "shape", "staged", "written")
+    With a `stride`, the arrays that it consists of, by its first direction, lie so many bytes after one another.
+    """
+
+    __slots__ = ("dtype", "initial", "shape", "staged", "stride", "written")
 
     def __init__(
         self,
@@ -89,12 +99,14 @@ class Output(Place):
         initial: Array | Sequence[Array] | None = None,
         *,
         written: bool = False,
+        stride: int = 0,
     ) -> None:
         super().__init__(nbytes)
         self.shape = shape
         self.dtype = dtype
         self.initial = initial
         self.staged = 0
+        self.stride = stride
         self.written = written and nbytes == self.nbytes  # nobody writes what a last word has beyond it
 
 
@@ -163,12 +175,48 @@ class Step:
         self.fresh = fresh
 
 
+class Piece(NamedTuple):
+    """What is bound of a place in each dispatch of a series: so many bytes, and the next begins so many after it."""
+
+    nbytes: int
+    stride: int
+    """0 where all are bound to the same."""
+
+
+class Series(Step):
+    """So many dispatches of a kernel, each bound to the next `pieces` of the places."""
+
+    __slots__ = ("count", "pieces")
+
+    def __init__(
+        self, kernel: Kernel, places: Sequence[Place], groups: Size, pieces: Sequence[Piece], count: int
+    ) -> None:
+        super().__init__(kernel, places, groups)
+        self.pieces = tuple(pieces)
+        self.count = count
+
+
+GUILTY = 3
+"""So many of those that were together may each take a device with them; then the rest is believed to be alike."""
+
+
+class Suspects:
+    """Works that were together when a device did not come to an end. Each goes on alone."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = GUILTY
+        """How many more of them may be found guilty."""
+
+
 class Work:
     """Steps that follow one another, all the places in them, and who is told what came of it."""
 
-    __slots__ = ("places", "reply", "results", "steps")
+    __slots__ = ("places", "reply", "results", "steps", "suspects")
 
     def __init__(self, steps: Sequence[Step], places: Sequence[Place], results: Sequence[Output], reply: Reply) -> None:
+        self.suspects: Suspects | None = None
         self.steps = steps
         self.places = places
         self.results = results

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import operator
 import os
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hybrid_compute.errors import HalfWritten, InvalidInput, LeaseHeld
-from hybrid_compute.shared.block import PAGE, WRITER, Share, make, whole_pages
+from hybrid_compute.shared.block import PAGE, WRITER, Holder, Share, make, whole_pages
 from hybrid_compute.shared.claims import Claim
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class SharedArray:
         return self._share.view(self.shape, self.dtype, writable=False)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        return np.array(self.values, dtype) if copy else np.asarray(self.values, dtype)
+        return np.array(self.values, dtype, copy=copy)
 
     # How long it is there.
 
@@ -147,20 +148,23 @@ class Lease:
         self._writes = writes
         self._anew = anew
         self._claim: Claim | None = None
-        self._holder = 0
+        self._holder: Holder | None = None
         self._values: npt.NDArray[Any] | None = None
 
     def __enter__(self) -> npt.NDArray[Any]:
         with self._claimed() as claim:
             if not claim.take():
-                if get_ident() in self._share.block.holders:
+                if any(thread == get_ident() for thread, _ in self._share.block.holders):
                     raise RuntimeError(f"this thread has a lease on {self._array!r} already, and would wait for itself")
                 self._insist(claim.wait(self._timeout))
             return self._begin(claim)
 
     async def __aenter__(self) -> npt.NDArray[Any]:
         with self._claimed() as claim:
-            self._insist(await claim.wait_async(self._timeout))
+            if not claim.take():
+                if _holder() in self._share.block.holders:
+                    raise RuntimeError(f"this task has a lease on {self._array!r} already, and would wait for itself")
+                self._insist(await claim.wait_async(self._timeout))
             return self._begin(claim)
 
     def __exit__(
@@ -175,6 +179,7 @@ class Lease:
             return
         if self._writes and kind is None:
             block.words[WRITER] = 0
+        assert self._holder is not None
         block.holders.remove(self._holder)
         claim.give_up()
 
@@ -216,10 +221,17 @@ class Lease:
             )
         if self._writes:
             block.words[WRITER] = os.getpid()
-        self._claim, self._holder = claim, get_ident()
-        block.holders.append(self._holder)
+        self._claim, self._holder = claim, (holder := _holder())
+        block.holders.append(holder)
         self._values = self._share.view(array.shape, array.dtype, writable=self._writes)
         return self._values
+
+
+def _holder() -> Holder:
+    try:
+        return get_ident(), asyncio.current_task()
+    except RuntimeError:  # no event loop runs here
+        return get_ident(), None
 
 
 def _found(shape: Shape, dtype: np.dtype[Any], share: Share) -> SharedArray:

@@ -20,6 +20,7 @@ import secrets
 import sys
 import weakref
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hybrid_compute.errors import BackendUnavailable, LimitExceeded, StaleHandle
@@ -41,6 +42,10 @@ _KEPT = 8
 """So many blocks of others stay open, for who is given the same array with each call."""
 
 
+Holder = tuple[int, object]
+"""A thread, and which task of its event loop it is at."""
+
+
 class Handle(NamedTuple):
     """What a block is found by: the process that has made it, its open file there, and which it is."""
 
@@ -56,8 +61,8 @@ class Block:
     def __init__(self, fd: int, handle: Handle | None, size: int) -> None:
         self.fd = fd
         self.size = size
-        self.holders: list[int] = []
-        """Threads of this process that have a lease."""
+        self.holders: list[Holder] = []
+        """Who of this process has a lease."""
         self.map = mmap.mmap(fd, PAGE + whole_pages(size))
         self.base = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
         memory = memoryview(self.map)
@@ -195,16 +200,19 @@ def whole_pages(size: int) -> int:
 
 def block_at(address: int, size: int) -> Block | None:
     """The block that is open here and has these bytes."""
-    for block in list(_known.values()):
-        if block.base + PAGE <= address and address + size <= block.base + len(block.map):
+    for known in _known.valuerefs():  # a copy: other threads make blocks meanwhile
+        block = known()
+        if block is not None and block.base + PAGE <= address and address + size <= block.base + len(block.map):
             return block
     return None
 
 
 def _found(handle: Handle, generation: int) -> Share:
     """The share that a handle leads to, in the process that it came to."""
-    for block in [each for each in _recent if each.words[GENERATION] == CLOSED]:
-        _recent.remove(block)
+    for block in list(_recent):  # a copy: other threads find blocks meanwhile
+        if block.words[GENERATION] == CLOSED:
+            with suppress(ValueError):  # one of them was here before
+                _recent.remove(block)
     return Share(find(handle), generation)
 
 

@@ -209,7 +209,7 @@ class Frame:
         return self._values
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        return np.array(self.values, dtype) if copy else np.asarray(self.values, dtype)
+        return np.array(self.values, dtype, copy=copy)
 
     def __repr__(self) -> str:
         return f"<Frame {self.number} {self._values.dtype}{list(self._values.shape)}>"

@@ -30,3 +30,11 @@ def gpu(request: pytest.FixtureRequest) -> Computer:
     """One, and then the other."""
     found: Computer = request.getfixturevalue(f"{request.param}_gpu")
     return found
+
+
+@pytest.fixture(params=["full", "bare", "full processor", "bare processor"])
+def any_gpu(request: pytest.FixtureRequest) -> Computer:
+    """The same, each with what is computed shaped for a gpu, and for a processor."""
+    device, *processor = request.param.split()
+    found: Computer = request.getfixturevalue(f"{device}_gpu")
+    return Computer(found.device, software=bool(processor))

@@ -1,5 +1,6 @@
 """A device for the tests of operations, with and without what not every one has."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -8,24 +9,28 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from hybrid_compute.errors import BackendUnavailable
-from hybrid_compute.gpu.array import GpuArray
+from hybrid_compute.gpu.array import GpuArray, upload
 from hybrid_compute.gpu.device import Device
-from hybrid_compute.gpu.function import upload
 from hybrid_compute.gpu.replies import Waiting
 from hybrid_compute.tasks import AnyTask
 
 
 class Computer:
-    """Computes operations on a device, and waits."""
+    """Computes operations on a device, and waits.
 
-    def __init__(self, device: Device) -> None:
+    What suits a processor is shaped otherwise than what suits a gpu. Which of the two is computed does not depend on
+    where it is: so both are tested on either.
+    """
+
+    def __init__(self, device: Device, *, software: bool = False) -> None:
+        assert device.facts is not None
         self.device = device
+        self.facts = dataclasses.replace(device.facts, software=software)
 
     def __call__(self, task: AnyTask, *args: Any, **kwargs: Any) -> Any:
-        assert self.device.facts is not None
         reply = Waiting()
         args = task.fn.positional(args, kwargs)  # type: ignore[attr-defined]
-        self.device.submit([task.fn.work(args, self.device.facts, reply)])  # type: ignore[attr-defined]
+        self.device.submit([task.fn.work(args, self.facts, reply)])  # type: ignore[attr-defined]
         return reply.future.result(timeout=60)
 
     def put(self, array: Any) -> GpuArray:
@@ -38,7 +43,7 @@ class Computer:
 
 
 def opened(without: tuple[str, ...], limits: Mapping[str, int] | None = None) -> Iterator[Computer]:
-    device = Device(without=without, memory=2 << 30, limits=limits)
+    device = Device(without=without, memory=4 << 30, limits=limits)
     try:
         device.open().result()
     except BackendUnavailable as error:

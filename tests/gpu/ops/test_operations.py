@@ -90,8 +90,7 @@ async def test_a_chain_of_them_is_recorded_and_played() -> None:
 
 def test_a_plan_is_made_once_for_the_same_shapes(gpu: Computer) -> None:
     """Whatever the numbers are."""
-    facts = gpu.device.facts
-    assert facts is not None
+    facts = gpu.facts
     function: Any = ops.softmax.fn
     one, other = function.plan((normal(1, 3, 5),), facts), function.plan((normal(2, 3, 5),), facts)
     assert one is other
@@ -156,16 +155,14 @@ def test_what_a_device_cannot_do_is_refused_by_the_name_of_the_operation(
     gpu: Computer, task: AnyTask, args: Any, limits: dict[str, int], message: str
 ) -> None:
     """Each time, and not only the first."""
-    assert gpu.device.facts is not None
-    facts = dataclasses.replace(gpu.device.facts, **limits)
+    facts = dataclasses.replace(gpu.facts, **limits)
     for _ in range(2):
         with pytest.raises(LimitExceeded, match=message):
             task.fn.work(task.fn.positional(args, {}), facts, Waiting())  # type: ignore[attr-defined]
 
 
 def test_workgroups_are_folded_by_what_the_device_takes(gpu: Computer) -> None:
-    assert gpu.device.facts is not None
-    facts = dataclasses.replace(gpu.device.facts, workgroups=8)
+    facts = dataclasses.replace(gpu.facts, workgroups=8)
     plan: Any = ops.add.fn.plan((normal(1, 15_000, 1), normal(1, 1)), facts)  # type: ignore[attr-defined]
     (columns, rows, _), *_ = (dispatch.groups for dispatch in plan.dispatches)
     assert max(columns, rows) <= 8

@@ -1,5 +1,6 @@
 """Softmax and the normalisations, of rows of any length."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,12 @@ LENGTHS = [1, 2, 31, 33, 256, 257, 700, 4096, 4097, 9001]
 
 PROMISED_OF_SOFTMAX = {"float32": 2e-6, "float16": 1e-3}
 PROMISED = {"float32": 2e-5, "float16": 2e-3}
+
+
+@pytest.fixture
+def gpu(any_gpu: Computer) -> Computer:
+    """What goes along rows has two shapes."""
+    return any_gpu
 
 
 def close(gpu: Computer, task: AnyTask, x: Any, *others: Any) -> None:
@@ -71,6 +78,16 @@ def test_a_row_too_long_for_a_workgroup(gpu: Computer, task: AnyTask) -> None:
         assert gpu(task, x)[1, 5] == 0
         x[0, 7] = np.inf
         assert np.isnan(gpu(task, x)).tolist() == [[True] * 70_001, [False] * 70_001]
+
+
+@pytest.mark.parametrize(("length", "lanes"), [(40, 16), (1024, 16), (1025, 32), (4096, 64), (60_000, 256)])
+def test_a_processor_has_an_invocation_for_each_64_elements(full_gpu: Computer, length: int, lanes: int) -> None:
+    """And a gpu always has 256."""
+    for software, wanted in ((True, lanes), (False, 256)):
+        facts = dataclasses.replace(full_gpu.facts, software=software)
+        for task, args in ((ops.softmax, ()), (ops.sum, (1, False)), (ops.argmax, (1, False))):
+            plan = task.fn.plan((np.empty((512, length), "float32"), *args), facts)  # type: ignore[attr-defined]
+            assert f"@workgroup_size({wanted})" in plan.dispatches[0].kernel.source
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

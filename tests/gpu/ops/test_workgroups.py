@@ -1,5 +1,6 @@
 """More workgroups than a device takes in one direction go in two, and all that they compute is in its place."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,34 @@ MANY: list[tuple[AnyTask, tuple[Any, ...]]] = [
     (ops.sort_by_key, (whole(1, 65_601, 3), normal(2, 65_601, 3))),
 ]
 
+SIZE = 65_535 * 256 + 3
+"""One element for each invocation of a few more workgroups. An odd number: by fours, a quarter of them would do."""
+
+
+def numbers() -> Any:
+    return np.random.default_rng(1).standard_normal(SIZE, dtype="float32")
+
+
+def pair() -> Any:
+    return normal(1, 4201, 1), normal(2, 1, 4203)  # together 4201 × 4203, more than SIZE
+
+
+def rows() -> Any:
+    return whole(1, 3, 65_537), np.resize(np.asarray([2, 0, -2], "int32"), 257)
+
+
+EACH: list[tuple[AnyTask, Callable[[], tuple[Any, ...]], float]] = [
+    (ops.sub, pair, 0),
+    (ops.mul, pair, 0),
+    (ops.div, pair, 3e-7),
+    (ops.scale, lambda: (numbers(), 3.0), 0),
+    (ops.gelu, lambda: (numbers(),), 1e-5),
+    (ops.silu, lambda: (numbers(),), 1e-5),
+    (ops.gather, rows, 0),
+    (ops.fft, lambda: (numbers()[1:].reshape(-1, 1, 2),), 0),
+]
+"""With what is promised of the result. Those that only move or multiply are exact."""
+
 
 def named(each: Any) -> str:
     if isinstance(each, tuple):
@@ -70,11 +99,56 @@ def test_more_than_65535(full_gpu: Computer, task: AnyTask, args: tuple[Any, ...
     are_in_place(full_gpu, task, args)
 
 
+@pytest.mark.parametrize(("task", "args", "promised"), EACH, ids=[each[0].name for each in EACH])
+def test_more_than_65535_for_each_element(
+    full_gpu: Computer, task: AnyTask, args: Callable[[], tuple[Any, ...]], promised: float
+) -> None:
+    """With 256 elements to a workgroup, that takes an array of 64 MiB."""
+    given = args()
+    assert is_folded(full_gpu, task, given)
+    found, wanted = full_gpu(task, *given), task(*given)
+    if promised:
+        assert np.all(np.abs(found - wanted) <= promised * np.abs(wanted) + 1e-6)
+    else:
+        assert np.array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("length", [1024, 2048])
+@pytest.mark.parametrize("name", ["narrow", "full"])
+def test_transforms_by_more_workgroups_than_a_row_has(request: Any, name: str, length: int) -> None:
+    """A workgroup takes 1024 complex numbers, or 512 of the first pass of a longer row.
+
+    65,535 of them take 512 MiB or 256 MiB, and Mesa's driver binds no more than 128 MiB: so that is for others.
+    """
+    gpu: Computer = request.getfixturevalue(f"{name}_gpu")
+    facts = gpu.facts
+    count = (facts.workgroups + 1) * (1024 if length == 1024 else 512) // length + 1
+    if count * length * 8 > facts.binding:
+        pytest.skip(f"the device binds no more than {facts.binding >> 20} MiB")
+    which = np.arange(count) % 101
+    few = normal(1, 101, length, 2)
+    x = few[which]
+    assert is_folded(gpu, ops.fft, (x,))
+    found, wanted = gpu(ops.fft, x), ops.fft(few)
+    for start in range(0, count, 1000):
+        own = wanted[which[start : start + 1000]]
+        assert np.all(mean_square(found[start : start + 1000] - own) <= 1e-6**2 * mean_square(own))
+
+
+def mean_square(x: Any) -> Any:
+    return np.mean(np.square(x), (-2, -1))
+
+
+def is_folded(gpu: Computer, task: AnyTask, args: tuple[Any, ...]) -> bool:
+    """Whether it is done by more workgroups than a row has."""
+    function: Any = task.fn
+    plan = function.plan(function.positional(args, {}), gpu.facts)
+    return any(dispatch.groups[1] > 1 for dispatch in plan.dispatches)
+
+
 def are_in_place(gpu: Computer, task: AnyTask, args: tuple[Any, ...]) -> None:
     """What was computed, by workgroups in two directions."""
-    function: Any = task.fn
-    plan = function.plan(function.positional(args, {}), gpu.device.facts)
-    assert any(dispatch.groups[1] > 1 for dispatch in plan.dispatches)
+    assert is_folded(gpu, task, args)
     found, wanted = gpu(task, *args), task(*args)
     pairs = zip(found, wanted, strict=True) if isinstance(wanted, tuple) else [(found, wanted)]
     for one, other in pairs:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from hybrid_compute.errors import LimitExceeded
+from hybrid_compute.gpu.ops.shader import LANES
 from hybrid_compute.gpu.shapes import Shape, ceil_div
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 Role = Literal["given", "made", "between", "constant"]
+_FEW_LANES = 16
+"""Two of the vectors of 256 bits that a processor computes with."""
 _SIZES = {"float32": 4, "float16": 2, "int32": 4, "uint32": 4}
 
 
@@ -110,6 +113,16 @@ class Plan:
     @property
     def subgroups(self) -> bool:
         return self.has("subgroup")
+
+    def lanes(self, length: int) -> int:
+        """How many invocations go along a row of so many elements together, as one workgroup.
+
+        A processor has them one after the other, and goes through all of them again from barrier to barrier: there
+        each has 64 elements.
+        """
+        if not self.facts.software:
+            return LANES
+        return min(LANES, max(_FEW_LANES, 1 << (ceil_div(length, 64) - 1).bit_length()))
 
     def scratch(self, shape: Sequence[int], dtype: str) -> Slot:
         """An array for what one step leaves to another."""

@@ -63,7 +63,8 @@ def reduce(plan: Plan, x: Slot, out: Slot, how: How, span: Span) -> None:
         count, size = span.pieces()
         final = count == 1
         target = out if final else plan.scratch((span.outer, count, span.inner), _DTYPES[kind])
-        made = _reduction(how, kind, raw, out.dtype if final else "", span.along, plan.subgroups)
+        lanes = plan.lanes(size) if span.along else 1
+        made = _reduction(how, kind, raw, out.dtype if final else "", lanes, plan.subgroups)
         numbers = [span.outer * span.inner, span.length, span.inner, count, size]
         plan.step(made, [source, target], [*numbers, float(length)], _groups(span, count))
         if final:
@@ -79,7 +80,7 @@ def find(plan: Plan, x: Slot, out: Slot, span: Span) -> None:
         final = count == 1
         shape = (span.outer, count, span.inner)
         keys, places = plan.scratch(shape, "uint32"), out if final else plan.scratch(shape, "uint32")
-        made = _search(raw, span.along, plan.subgroups)
+        made = _search(raw, plan.lanes(size) if span.along else 1, plan.subgroups)
         slots = [source, keys, places] if raw else [source, found, keys, places]
         plan.step(made, slots, [span.outer * span.inner, span.length, span.inner, count, size], _groups(span, count))
         if final:
@@ -92,23 +93,27 @@ def _groups(span: Span, count: int) -> int:
     return rows if span.along else ceil_div(rows, LANES)
 
 
-def _reduction(how: How, kind: str, raw: str, final: str, along: bool, subgroups: bool) -> Shader:
-    """One pass: from what is given (`raw` is its dtype) or from earlier results, to results or to the end (`final`)."""
+def _reduction(how: How, kind: str, raw: str, final: str, lanes: int, subgroups: bool) -> Shader:
+    """One pass: from what is given (`raw` is its dtype) or from earlier results, to results or to the end (`final`).
+
+    So many lanes go along a piece together; if it is one, each has a piece of its own.
+    """
     # What does not matter to a shader must not tell two apart.
     return _made(
-        how if raw or final else "sum" if how in ("sum", "mean") else "max", kind, raw, final, along, subgroups
+        how if raw or final else "sum" if how in ("sum", "mean") else "max", kind, raw, final, lanes, subgroups
     )
 
 
 @functools.cache
-def _made(how: How, kind: str, raw: str, final: str, along: bool, subgroups: bool) -> Shader:
+def _made(how: How, kind: str, raw: str, final: str, lanes: int, subgroups: bool) -> Shader:
+    along = lanes > 1
     adds = how in ("sum", "mean")
     value = "x[at_x]"
     if raw:
         value = f"{kind}({value})" if adds else _extreme_key(how, raw, value)
     begin, each, end = f"var best = {kind}();", f"best = max(best, {value});", ""
     if adds:
-        begin, each, end = f"{begin} var part = {kind}();", _added(value, along), "best += part;"
+        begin, each, end = f"{begin} var part = {kind}();", _added(value, lanes), "best += part;"
     best = "best"
     if final:
         best = f"{SCALARS[final]}(best)" if adds else _of_extreme_key(how, final, "best")
@@ -121,22 +126,23 @@ def _made(how: How, kind: str, raw: str, final: str, along: bool, subgroups: boo
         numbers=["rows", "all", "inner", "pieces", "size"],
         floats=["length"],
         declare=KEYS + f"var<workgroup> heap: array<{kind}, {LANES}>;",
+        lanes=lanes if along else LANES,
         subgroups=subgroups,
-        body=_walk(along, begin, each)
+        body=_walk(lanes, begin, each)
         + end
-        + (together("best", "sum" if adds else "max", shared="heap", subgroups=subgroups) if along else "")
+        + (together("best", "sum" if adds else "max", shared="heap", subgroups=subgroups, lanes=lanes) if along else "")
         + f"{'if (lane == 0u)' if along else ''} {{ y[number] = {best}; }}",
     )
 
 
-def _added(value: str, along: bool) -> str:
+def _added(value: str, lanes: int) -> str:
     """Lines that add a value to its block, and a block that is full to the rest."""
-    turn = f"i / {LANES}u" if along else "i"
-    return f"part += {value}; if ({turn} % {_BLOCK}u == {_BLOCK - 1}u) {{ best += part; part = 0; }}"
+    return f"part += {value}; if (i / {lanes}u % {_BLOCK}u == {_BLOCK - 1}u) {{ best += part; part = 0; }}"
 
 
 @functools.cache
-def _search(raw: str, along: bool, subgroups: bool) -> Shader:
+def _search(raw: str, lanes: int, subgroups: bool) -> Shader:
+    along = lanes > 1
     subgroups = subgroups and along
     better = f"""
         let key = {key_of(raw, "x[at_x]") if raw else "x[at_x]"};
@@ -144,9 +150,9 @@ def _search(raw: str, along: bool, subgroups: bool) -> Shader:
     """
     first = f"""
         let mine = best;
-        {together("best", "max", shared="heap", subgroups=subgroups)}
+        {together("best", "max", shared="heap", subgroups=subgroups, lanes=lanes)}
         found = select(0xffffffffu, found, mine == best);
-        {together("found", "min", shared="heap", subgroups=subgroups)}
+        {together("found", "min", shared="heap", subgroups=subgroups, lanes=lanes)}
     """
     return shader(
         "argmax",
@@ -154,16 +160,17 @@ def _search(raw: str, along: bool, subgroups: bool) -> Shader:
         writes={"keys": "u32", "y": "u32"},
         numbers=["rows", "all", "inner", "pieces", "size"],
         declare=KEYS + f"var<workgroup> heap: array<u32, {LANES}>;",
+        lanes=lanes if along else LANES,
         subgroups=subgroups,
-        body=_walk(along, "var best = 0u; var found = 0xffffffffu;", better)
+        body=_walk(lanes, "var best = 0u; var found = 0xffffffffu;", better)
         + (first if along else "")
         + f"{'if (lane == 0u)' if along else ''} {{ keys[number] = best; y[number] = found; }}",
     )
 
 
-def _walk(along: bool, begin: str, each: str) -> str:
+def _walk(lanes: int, begin: str, each: str) -> str:
     """Lines that do `each` for all elements of a piece, with the number of the piece in `number`."""
-    number, start, by = ("group", "lane", LANES) if along else (f"group * {LANES}u + lane", "0u", 1)
+    number, start = ("group", "lane") if lanes > 1 else (f"group * {LANES}u + lane", "0u")
     return f"""
         let number = {number};
         if (number >= p.rows * p.pieces) {{ return; }}
@@ -172,7 +179,7 @@ def _walk(along: bool, begin: str, each: str) -> str:
         let row = number / p.inner / p.pieces;
         let end = min((piece + 1u) * p.size, p.all);
         {begin}
-        for (var i = piece * p.size + {start}; i < end; i += {by}u) {{
+        for (var i = piece * p.size + {start}; i < end; i += {lanes}u) {{
             let at_x = (row * p.all + i) * p.inner + column;
             {each}
         }}

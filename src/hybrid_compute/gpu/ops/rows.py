@@ -34,8 +34,8 @@ def normalise(plan: Plan, what: What, out: Slot, slots: Sequence[Slot | None], e
         return
     present = [each for each in others if each is not None]
     weighted, biased = (each is not None for each in others)
-    lanes = 1 if length <= _SHORT else LANES
-    kept = _kept(length) if lanes > 1 else 0
+    lanes = 1 if length <= _SHORT else plan.lanes(length)
+    kept = _kept(length, lanes) if lanes > 1 else 0
     made = _shader(what, x.dtype, lanes, kept, weighted, biased, plan.subgroups and lanes > 1)
     groups = rows if lanes > 1 else ceil_div(rows, LANES)
     plan.step(made, [x, *present, out], [rows, length, 0x7FC00000, epsilon], groups)
@@ -52,9 +52,9 @@ def _long(plan: Plan, what: What, out: Slot, slots: Sequence[Slot | None], epsil
         rms_long(plan, out, x, weight, bias, epsilon)
 
 
-def _kept(length: int) -> int:
+def _kept(length: int, lanes: int) -> int:
     """How many elements each invocation keeps; 0 where it reads them again."""
-    each = 1 << (ceil_div(length, LANES) - 1).bit_length()
+    each = 1 << (ceil_div(length, lanes) - 1).bit_length()
     return each if each <= _KEPT else 0
 
 
@@ -70,15 +70,16 @@ def _shader(what: What, dtype: str, lanes: int, kept: int, weighted: bool, biase
                 {lines}
             }}"""
         pieces = [
-            f"{{ let i = lane + {at * LANES}u; if (i < p.length) {{ var x = v{at}; {lines} }} }}" for at in range(kept)
+            f"{{ let i = lane + {at * lanes}u; if (i < p.length) {{ var x = v{at}; {lines} }} }}" for at in range(kept)
         ]
         return "\n".join(pieces)
 
     def total(name: str, how: str = "sum") -> str:
-        return together(name, how, shared="keys" if how == "max" else "sums", subgroups=subgroups) if lanes > 1 else ""
+        shared = "keys" if how == "max" else "sums"
+        return together(name, how, shared=shared, subgroups=subgroups, lanes=lanes) if lanes > 1 else ""
 
     reads = "\n".join(
-        f"var v{at} = 0.0; {{ let i = lane + {at * LANES}u;"
+        f"var v{at} = 0.0; {{ let i = lane + {at * lanes}u;"
         f"if (i < p.length) {{ v{at} = f32(xs[row * p.length + i]); }} }}"
         for at in range(kept)
     )
@@ -92,6 +93,7 @@ def _shader(what: What, dtype: str, lanes: int, kept: int, weighted: bool, biase
         numbers=["rows", "length", "nan"],
         floats=["epsilon"],
         declare=KEYS + _EXP + f"var<workgroup> sums: array<f32, {LANES}>; var<workgroup> keys: array<u32, {LANES}>;",
+        lanes=lanes if lanes > 1 else LANES,
         subgroups=subgroups,
         body=f"""
             let row = {row};

@@ -203,20 +203,28 @@ def _sums(tile: Tile) -> str:
 
 
 def _products(tile: Tile) -> str:
-    # Written out: as a loop it would be one more thing to count for each product.
-    quarter, vectors, half = tile.size // 4, tile.block // 4, tile.size // 8
+    """The products of `DEPTH` columns and rows are added up before their sum is added to the rest.
+
+    One after the other, thousands lose precision. Four rows of a block at a time: a sum for each of its elements would
+    take as many registers again.
+    """
+    vectors = range(tile.block // 4)
     lines: list[str] = []
-    for k in range(DEPTH):
-        lines.append("{")
-        lines += [f"let a{v} = tile_a[{k * quarter + v * half}u + mine_m];" for v in range(vectors)]
-        lines += [f"let b{v} = tile_b[{k * quarter + v * half}u + mine_n];" for v in range(vectors)]
-        lines += [
-            f"s{i}_{j} = fma(vec4f(a{i // 4}[{i % 4}]), b{j}, s{i}_{j});"
-            for i in range(tile.block)
-            for j in range(vectors)
-        ]
-        lines.append("}")
+    for v in vectors:
+        parts = [(i, j) for i in range(4) for j in vectors]
+        lines += ["{", *(f"var part{i}_{j} = vec4f();" for i, j in parts)]
+        lines += [_multiplied(tile, k, v) for k in range(DEPTH)]
+        lines += [*(f"s{4 * v + i}_{j} += part{i}_{j};" for i, j in parts), "}"]
     return "\n".join(lines)
+
+
+def _multiplied(tile: Tile, k: int, v: int) -> str:
+    # Written out: as a loop it would be one more thing to count for each product.
+    quarter, half, vectors = tile.size // 4, tile.size // 8, range(tile.block // 4)
+    lines = [f"let a = tile_a[{k * quarter + v * half}u + mine_m];"]
+    lines += [f"let b{j} = tile_b[{k * quarter + j * half}u + mine_n];" for j in vectors]
+    lines += [f"part{i}_{j} = fma(vec4f(a[{i}]), b{j}, part{i}_{j});" for i in range(4) for j in vectors]
+    return f"{{ {' '.join(lines)} }}"
 
 
 def _store(tile: Tile, out: str, fours: bool) -> str:

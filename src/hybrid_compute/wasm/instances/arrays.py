@@ -59,6 +59,8 @@ class Block:
         self.slot = slot
         self.shown = 0
         """So many shared arrays lie in it for a while."""
+        self.places: list[range] = []
+        """Where they lie."""
         self._buffer = slot.hold(ARRAYS) if slot is not None else None
 
     @property

@@ -1,0 +1,238 @@
+"""Many calls of one kind go as a few works, and each gets what it would have got alone."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hybrid_compute import gpu_task
+from hybrid_compute.errors import InvalidInput
+from hybrid_compute.gpu import GpuFunction, native, together
+from hybrid_compute.gpu.array import upload
+from hybrid_compute.gpu.device import Device
+from hybrid_compute.gpu.facts import Facts
+from hybrid_compute.gpu.replies import Waiting, each_of
+from hybrid_compute.gpu.work import Series, Work
+from hybrid_compute.tasks import AnyTask
+from tests.gpu import shaders
+
+
+class Some(Waiting):
+    """For a thread that waits for the calls from one number to another."""
+
+    def __init__(self, begin: int, end: int) -> None:
+        super().__init__()
+        self.count = end - begin
+
+    def done(self, results: list[Any]) -> None:
+        if self.count == 1:
+            super().done(results)
+        else:
+            self.future.set_result(each_of(results, self.count))
+
+
+class Sub(np.ndarray[Any, Any]):
+    """An array that may mean something else by what it does."""
+
+
+def function(task: AnyTask) -> GpuFunction:
+    assert isinstance(task.fn, GpuFunction)
+    return task.fn
+
+
+def facts(device: Device) -> Facts:
+    assert device.facts is not None
+    return device.facts
+
+
+def works(device: Device, task: AnyTask, calls: Sequence[tuple[Any, ...]]) -> list[Work]:
+    return function(task).works(calls, facts(device), Some)
+
+
+def answers(device: Device, asked: list[Work]) -> list[Any]:
+    """What each call gets, in order."""
+    device.submit(asked)
+    found: list[Any] = []
+    for each in asked:
+        assert isinstance(each.reply, Some)
+        value = each.reply.future.result(30)
+        found += [value] if each.reply.count == 1 else value
+    return found
+
+
+def alone(device: Device, task: AnyTask, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+    return [answers(device, works(device, task, [each]))[0] for each in calls]
+
+
+def check(device: Device, task: AnyTask, calls: Sequence[tuple[Any, ...]], expected: Sequence[int]) -> None:
+    """The calls go as works of so many dispatches, and each gets what it gets alone, in an array of its own."""
+    asked = works(device, task, calls)
+    assert [each.steps[0].count if isinstance(each.steps[0], Series) else 1 for each in asked] == expected
+    for found, wanted in zip(answers(device, asked), alone(device, task, calls), strict=True):
+        for one, other in zip(_several(found), _several(wanted), strict=True):
+            assert type(one) is np.ndarray
+            assert one.flags.writeable
+            np.testing.assert_array_equal(one, other, strict=True)
+
+
+def _several(found: Any) -> tuple[Any, ...]:
+    return found if isinstance(found, tuple) else (found,)
+
+
+def floats(*shape: int) -> Any:
+    return np.random.default_rng(sum(shape)).random(shape, dtype=np.float32)
+
+
+@gpu_task(
+    wgsl="""
+    @group(0) @binding(0) var<storage, read> x: array<u32>;
+    @group(0) @binding(1) var<storage, read_write> y: array<u32>;
+    @compute @workgroup_size(64)
+    fn main(@builtin(global_invocation_id) id: vec3u) {
+        if (id.x < arrayLength(&x)) { y[id.x] = x[id.x] + arrayLength(&x); }
+    }
+    """,
+    inputs={"x": "u32[n]"},
+    outputs={"y": "u32[n]"},
+)
+def longer(x: Any) -> Any:
+    return x + len(x)
+
+
+@gpu_task(
+    wgsl="""
+    struct Numbers { scale: f32, sign: f32 }
+    @group(0) @binding(0) var<storage, read> x: array<f32>;
+    @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+    @group(0) @binding(2) var<uniform> numbers: Numbers;
+    @compute @workgroup_size(1)
+    fn main() { y[0] = x[0] * numbers.scale / numbers.sign; }
+    """,
+    inputs={"x": "f32[]"},
+    outputs={"y": "f32[]"},
+    workgroups=1,
+)
+def scaled(x: Any, numbers: dict[str, float]) -> Any:
+    return x * numbers["scale"] / numbers["sign"]
+
+
+@given(st.integers(1, 200), st.integers(2, 9), st.booleans())
+@settings(max_examples=15)
+def test_a_dispatch_for_each(device: Device, size: int, count: int, shares: bool) -> None:
+    """Whatever their size; what all of them share lies there once, as do numbers."""
+    x = [floats(size)] * count if shares else list(floats(count, size))
+    check(device, shaders.along, [(each, 2.0, 1.5) for each in x], [count])
+    check(device, shaders.along, [(each, 2.0, float(number)) for number, each in enumerate(x)], [count])
+
+
+@pytest.mark.parametrize("size", [1, 63, 64, 65])
+def test_a_shader_sees_the_array_of_its_own_call(device: Device, size: int) -> None:
+    """And no more of it than there is: its length is what was given."""
+    x = np.arange(5 * size, dtype=np.uint32).reshape(5, size)
+    check(device, longer, [(each,) for each in x], [5])
+
+
+def test_several_results(device: Device) -> None:
+    check(device, shaders.split_up, [(100 * floats(11, 3) + number,) for number in range(4)], [4])
+
+
+@pytest.mark.parametrize("size", [3, 64])
+def test_what_is_changed_in_place_begins_as_each_gave_it(device: Device, size: int) -> None:
+    x, y = np.arange(size, dtype=np.uint32), np.ones(size, np.uint32)
+    check(device, shaders.added, [(x + number, y) for number in range(4)], [4])
+    check(device, shaders.added, [(x, y)] * 4, [4])
+
+
+def test_arrays_of_no_direction_and_a_record_of_numbers(device: Device) -> None:
+    calls = [(np.array(number, np.float32), {"scale": 2.0, "sign": sign}) for number, sign in [(1, 1.0), (0, -0.0)]]
+    check(device, scaled, calls, [2])
+
+
+def test_zero_is_not_its_negative(device: Device) -> None:
+    """They are equal, and shaders tell them apart."""
+    x = np.ones(1, np.float32)
+    for task in (shaders.along, shaders.along_many):
+        first, second = answers(device, works(device, task, [(x, 0.0, -0.0), (x, -0.0, -0.0)]))
+        assert not np.signbit(first[0])
+        assert np.signbit(second[0])
+
+
+def test_whole_numbers_that_shapes_are_reckoned_from(device: Device) -> None:
+    """They must be the same, or the calls are of different kinds."""
+    check(device, shaders.counted, [(65,)] * 3, [3])
+    check(device, shaders.counted, [(65,), (66,)], [1, 1])
+
+
+def test_where_numbers_lie_is_no_other_kind(device: Device) -> None:
+    """Of another array, or with gaps between them."""
+    x = floats(64)
+    x.flags.writeable = False
+    check(device, shaders.along, [(x, 2.0, 1.0), (floats(128)[::2], 2.0, 1.0), (floats(64, 2)[:, 1], 2.0, 1.0)], [3])
+
+
+@pytest.mark.parametrize("odd", [floats(65), np.empty(0, np.float32), floats(64).astype(">f4"), floats(64).view(Sub)])
+def test_one_of_another_kind_has_all_go_alone(device: Device, odd: Any) -> None:
+    calls = [(floats(64), 2.0, 1.0), (odd, 2.0, 1.0), (floats(64), 2.0, 1.0)]
+    told: dict[int, Some] = {}
+    device.submit(function(shaders.along).works(calls, facts(device), partial(_noted, told)))
+    assert list(told) == [0, 1, 2]
+    for number, (x, *_) in enumerate(calls):
+        if x.dtype == np.float32:
+            np.testing.assert_allclose(told[number].future.result(30), 2 * x + 1, rtol=1e-6)
+        else:
+            with pytest.raises(InvalidInput, match="x is an array of >f4, and float32 is declared"):
+                told[number].future.result(30)
+
+
+def test_what_lies_on_the_device_goes_alone(device: Device) -> None:
+    """Its results stay there, each in memory of its own."""
+    waiting = Waiting()
+    device.submit([upload(floats(8), waiting)])
+    kept = waiting.future.result(30)
+    asked = works(device, shaders.along, [(kept, 2.0, 1.0)] * 3)
+    assert len(asked) == 3
+    for found in answers(device, asked):
+        np.testing.assert_allclose(np.asarray(found), 2 * floats(8) + 1, rtol=1e-6)
+
+
+def test_more_than_are_kept_bound(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In as many rows as it takes, a last one alone among them; and none is bound to what another left."""
+    monkeypatch.setattr(together, "SERIES", 4)
+    monkeypatch.setattr("hybrid_compute.gpu.pipelines._MOST_GROUPS", 6)
+    for size in (5, 6, 70):
+        check(device, shaders.along, [(each, 2.0, 1.0) for each in floats(9, size)], [4, 4, 1])
+
+
+def test_who_does_not_fit_is_told_and_nobody_else(device: Device) -> None:
+    told: dict[int, Some] = {}
+    calls = [(floats(4), 2.0, 1.0), (floats(4), "much", 1.0), (floats(4), 2.0, 1.0)]
+    device.submit(function(shaders.along).works(calls, facts(device), partial(_noted, told)))
+    for number in (0, 2):
+        np.testing.assert_allclose(told[number].future.result(30), 2 * floats(4) + 1, rtol=1e-6)
+    with pytest.raises(InvalidInput, match="slope"):
+        told[1].future.result(30)
+
+
+def _noted(told: dict[int, Some], begin: int, end: int) -> Some:
+    told[begin] = Some(begin, end)  # the last that was asked for: it may be tried together first
+    return told[begin]
+
+
+def test_what_was_bound_is_found_again(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the next calls of their kind."""
+    made: list[object] = []
+    bind = native.bind_group
+    monkeypatch.setattr(native, "bind_group", lambda *args: made.append(args) or bind(*args))
+    calls = [(each, 2.0, 1.0) for each in floats(7, 33)]
+    run = partial(answers, device)
+    for _ in range(4):  # in both frames
+        run(works(device, shaders.along, calls))
+    known = len(made)
+    assert known
+    for _ in range(4):
+        run(works(device, shaders.along, calls))
+    assert len(made) == known
