@@ -441,6 +441,18 @@ def test_no_time_at_all_is_no_limit() -> None:
         GpuBackend(memory=-5)
 
 
+async def test_a_start_that_was_broken_off_is_no_end(place: GpuBackend) -> None:
+    """Whoever starts it again waits for the same device."""
+    backend = GpuBackend()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await backend.start()
+    await backend.start()
+    found = await backend.run_call(Call(shaders.along, (floats(10), 2.0)))
+    np.testing.assert_allclose(found, 2 * floats(10) + 1, rtol=1e-6)
+    await backend.aclose()
+
+
 async def test_one_that_was_not_started_says_so() -> None:
     backend = GpuBackend()
     with pytest.raises(BackendUnavailable, match="it was not started"):

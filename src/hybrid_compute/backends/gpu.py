@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +15,12 @@ from hybrid_compute.calls import Call
 from hybrid_compute.errors import BackendClosed, BackendError, BackendUnavailable, LimitExceeded
 from hybrid_compute.gpu.blame import acquitted, blame
 from hybrid_compute.gpu.computable import Computable
+from hybrid_compute.gpu.desk import Desk
 from hybrid_compute.gpu.device import Device, Taker
 from hybrid_compute.gpu.progress import PATIENCE
-from hybrid_compute.gpu.replies import Answer, Asked, Batch, Joined, Mailbox, refuse
+from hybrid_compute.gpu.replies import Answer, Asked, Batch, refuse
 from hybrid_compute.gpu.watch import Watch
-from hybrid_compute.gpu.work import Reply, Work
+from hybrid_compute.gpu.work import Work
 from hybrid_compute.tasks import AnyTask
 
 if TYPE_CHECKING:
@@ -40,31 +39,15 @@ CLOSING = 10.0
 """Seconds that a device has, when it is closed, to finish what it is at."""
 
 
-class Desk:
-    """What one event loop has asked for."""
-
-    __slots__ = ("awaited", "box", "coming")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.box = Mailbox(loop)
-        self.coming: defaultdict[Computable, list[Asked]] = defaultdict(list)
-        """The calls of this turn, which have not gone to the device."""
-        self.awaited: set[Answer] = set()
-
-    def refuse(self, error: BackendError) -> None:
-        """Tell all that wait. In its event loop."""
-        for answer in list(self.awaited):
-            refuse(answer, error)
-
-
 class GpuBackend(Backend):
     """Runs tasks of `@gpu_task` on the best gpu there is, or on one whose name or api contains `adapter`.
 
     Calls that come in the same turn of the event loop, or while the device is busy, go to it together; those of a
     `batchable` task as one. `memory` is how many bytes of the device may be used, and `time_limit` how many seconds a
-    call may take there, or a playing of a recording: beyond them calls raise `LimitExceeded`. Those that go together
-    have that time for each of them, for sixteen at most, and end or fail together. A device that takes longer, or is
-    lost, is opened again, and calls that had not begun go on there.
+    call may take there, or a playing of a recording: beyond them it raises `LimitExceeded`. Those that go together have
+    that time for each of them, for sixteen at most. A device that takes longer, or is lost, is opened again. Calls that
+    had not begun go on there, and so do those that were with it together, one at a time, until it is found which of
+    them it was.
 
     Nothing larger than the device takes goes to it: of calls that are joined, as many as fit, and a single array that
     does not fit raises `LimitExceeded`. `limits` are lower ones than the device has, by their names in WebGPU:
@@ -101,6 +84,7 @@ class GpuBackend(Backend):
         self._device: Device | None = None
         self._known: Facts | None = None
         self._lock = threading.Lock()
+        self._opened: Future[None] = Future()
         self._desks: dict[asyncio.AbstractEventLoop, Desk] = {}
         self._watch = Watch(self._look, f"hybrid-compute-{name}-watch")
         self._used_at = 0.0
@@ -135,22 +119,25 @@ class GpuBackend(Backend):
         return self._known
 
     async def start(self) -> None:
-        if self._device is not None:
-            return
-        device, opened = self._open()
+        if self._device is None:
+            self._opened = self._open()
+            self._given()
         with suppress(BackendUnavailable):  # the device knows why, and says so whenever it is asked for something
-            await asyncio.wrap_future(opened)
-        self._known = device.facts
-        if device.facts is not None and device.facts.software:
-            self.rank = SOFTWARE
+            await asyncio.shield(asyncio.wrap_future(self._opened))
+        facts = self._device.facts if self._device is not None else None
+        if self._known is None and facts is not None:
+            self._known = facts
+            self.rank = SOFTWARE if facts.software else self.rank
 
     async def aclose(self) -> None:
         await super().aclose()
         self._watch.end()
         for desk in list(self._desks.values()):
             desk.box.post(desk.refuse, BackendClosed(self._is_closed, backend=self.name, started=True))
-        if self._device is not None:
-            await self._end(self._device)
+        with self._lock:  # a device that is about to be replaced is so before this, or not at all
+            device = self._device
+        if device is not None:
+            await self._end(device)
 
     async def _end(self, device: Device) -> None:
         """Close it. Who waits for what it does not come to an end with is told so."""
@@ -203,9 +190,7 @@ class GpuBackend(Backend):
         function: Computable = call.task.fn  # type: ignore[assignment]
         desk = self._desk()
         asked = Asked(function.positional(call.args, call.kwargs), desk.box)
-        if not desk.coming:
-            desk.box.loop.call_soon(self._send, desk)
-        desk.coming[function].append(asked)
+        desk.ask(asked, function, self._send)
         return await self._answered(call, asked.answer, desk)
 
     async def run_batch(self, call: Call, inputs: Sequence[tuple[Any, ...]], limit: int | None, /) -> list[Any]:
@@ -247,18 +232,12 @@ class GpuBackend(Backend):
         return desk
 
     def _send(self, desk: Desk) -> None:
-        """Give the device all that was asked for since it was last given something."""
-        coming, desk.coming = desk.coming, defaultdict(list)
         assert self._device is not None
-        works: list[Work] = []
-        for function, asked in coming.items():
-            wanted = [each for each in asked if each.is_wanted]
-            works += function.works([each.args for each in wanted], self._facts, partial(_waiting, wanted, desk.box))
-        self._device.submit(works)
+        self._device.submit(desk.works(self._facts))
 
     # A device that is lost, or does not come to an end, and the one that takes its place.
 
-    def _open(self, before: Device | None = None) -> tuple[Device, Future[None]]:
+    def _open(self, before: Device | None = None) -> Future[None]:
         self._device = Device(
             self._adapter,
             memory=self._memory,
@@ -267,17 +246,15 @@ class GpuBackend(Backend):
             given=self._given,
             gone=self._replace,
         )
-        opened = self._device.open()
-        self._given()
-        return self._device, opened
+        return self._device.open()
 
     def _given(self) -> None:
         """The device has something to do. In any thread."""
         self._used_at = self.clock.time()
-        self._watch.begin(self._while)
+        self._watch.begin(self._interval)
 
     @property
-    def _while(self) -> float:
+    def _interval(self) -> float:
         """Seconds after which something may be overdue."""
         return min(self.time_limit, PATIENCE)
 
@@ -290,6 +267,7 @@ class GpuBackend(Backend):
                     gone.lost = f"{self._stillborn} devices in a row were lost before they had done anything"
                     return gone.refuse
                 self._open(gone)
+        self._given()  # outside of the lock, which somebody who is looking may wait for
         assert self._device is not None
         return self._device.submit
 
@@ -303,7 +281,7 @@ class GpuBackend(Backend):
         elif left <= 0:
             self._give_up(device)
             left = self.time_limit
-        return None if left is None else min(left, self._while)  # it may be at something else by then
+        return None if left is None else min(left, self._interval)  # it may be at something else by then
 
     def _rest(self, device: Device) -> float | None:
         """Have it give back what it does not need, if nothing was asked of it for long."""
@@ -325,8 +303,3 @@ class GpuBackend(Backend):
             take = self._replace(device)  # before anybody hears of it, and asks for something else
         left = device.give_up(error)
         take(acquitted([*blame(left.guilty, error), *left.others], error))
-
-
-def _waiting(asked: Sequence[Asked], box: Mailbox, begin: int, end: int) -> Reply:
-    """Who waits for the calls from one number to another."""
-    return asked[begin] if end - begin == 1 else Joined(asked[begin:end], box)
