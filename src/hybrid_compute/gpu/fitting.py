@@ -7,18 +7,23 @@ from collections.abc import Iterable, Sequence
 from hybrid_compute.errors import InvalidInput, LimitExceeded
 from hybrid_compute.gpu.work import Work
 
+DISPATCHES = 1024
+"""In one frame. While it is computed the next one is encoded, and finds bound what was bound for the one before."""
+
 
 def portions(works: Iterable[Work], most: int) -> list[list[Work]]:
     """Works that fit together in a frame of so many bytes; one that does not fit, or shall go alone, has its own."""
     made: list[list[Work]] = []
-    size = most
+    size = count = 0
     for work in works:
         nbytes = sum(place.nbytes for place in work.places) if work.suspects is None else most
-        if size + nbytes > most:
+        dispatches = sum(step.count for step in work.steps)
+        if not made or size + nbytes > most or count + dispatches > DISPATCHES:
             made.append([])
-            size = 0
+            size = count = 0
         made[-1].append(work)
         size += nbytes
+        count += dispatches
     return made
 
 

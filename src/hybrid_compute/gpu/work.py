@@ -161,6 +161,8 @@ class Step:
     """
 
     __slots__ = ("fresh", "groups", "kernel", "places")
+    count: int = 1
+    """How many dispatches it is."""
 
     def __init__(
         self,
