@@ -256,6 +256,16 @@ def test_a_shader_may_be_written_in_any_way(device: Device) -> None:
         np.testing.assert_array_equal(run(device, task, x), -x)
 
 
+def test_a_mask_is_not_passed_over(device: Device) -> None:
+    """No gpu sees it, so it would compute with what is masked; any other array of numpy is taken as it is."""
+    x = np.arange(4, dtype=np.float32)
+    masked = np.ma.masked_greater(x, 2)
+    with pytest.raises(InvalidInput, match=r"x must be an array of float32, not a masked array, .* filled\(\.\.\.\)"):
+        run(device, shaders.along, masked, 2.0, 1.0)
+    np.testing.assert_array_equal(run(device, shaders.along, masked.filled(0), 2.0, 1.0), [1, 3, 5, 1])
+    np.testing.assert_array_equal(run(device, shaders.along, x.view(np.recarray), 2.0, 1.0), 2 * x + 1)
+
+
 @pytest.mark.parametrize("slope", ["2", None, [1.0]])
 def test_a_parameter_that_is_no_number_is_refused(device: Device, slope: object) -> None:
     with pytest.raises(InvalidInput, match="slope is a f32"):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from hybrid_compute.errors import InvalidInput
+from hybrid_compute.gpu.arguments import not_an_array
 from hybrid_compute.gpu.array import OnDevice
 from hybrid_compute.gpu.definition import Definition
 from hybrid_compute.gpu.facts import Facts
@@ -48,8 +47,9 @@ def in_order(definition: Definition, places: Mapping[str, Place]) -> Sequence[Pl
 
 def _checked(name: str, value: Any, dtype: str) -> Any:
     """An array of the right kind, of this process or of a device."""
-    if not isinstance(value, np.ndarray | OnDevice):
-        raise InvalidInput(f"{name} must be an array of {dtype}, not {type(value).__name__}")
+    found = not_an_array(value)
+    if found:
+        raise InvalidInput(f"{name} must be an array of {dtype}, not {found}")
     if value.dtype != dtype:
         raise InvalidInput(f"{name} is an array of {value.dtype}, and {dtype} is declared: {name}.astype({dtype!r})")
     return value
