@@ -98,6 +98,20 @@ async def test_a_constant_is_read_in_each_playing(place: GpuBackend, there: bool
         np.testing.assert_allclose(found, factor * whole * half + 1, rtol=1e-6)
 
 
+async def test_a_constant_is_what_it_is_when_it_is_played(place: GpuBackend) -> None:
+    """An array of this process may change between playings; a copy of it on the device does not."""
+    weights = floats(4)
+    there = await place.to_device(weights)
+    with place.record() as g:
+        x = g.input("x", 4)
+        g.returns(ops.mul(x, weights), ops.mul(x, there))
+    before = weights.copy()
+    weights += 1
+    here, kept = await g(x=np.ones(4, np.float32))
+    np.testing.assert_array_equal(here, before + 1)
+    np.testing.assert_array_equal(kept, before)
+
+
 async def test_what_comes_out_may_stay(place: GpuBackend) -> None:
     with place.record() as g:
         x = g.input("x", 100)
@@ -169,7 +183,10 @@ async def test_a_shape_has_whole_numbers_of_any_kind(place: GpuBackend, shape: A
 
 @pytest.mark.parametrize("shape", [-1, (2, -3), (4.0,), 4.5, "4", None, ("4",), np.float32(4), np.array(4.0)], ids=repr)
 async def test_a_shape_that_no_array_has_is_refused(place: GpuBackend, shape: Any) -> None:
-    with place.record() as g, pytest.raises(InvalidInput, match=r"the input 'x' cannot have the shape .* whole numbers"):
+    with (
+        place.record() as g,
+        pytest.raises(InvalidInput, match=r"the input 'x' cannot have the shape .* whole numbers"),
+    ):
         g.input("x", shape)
 
 
