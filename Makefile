@@ -9,8 +9,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The tests start thousands of interpreters. Where none of them kept what it compiles, each would compile all of it again.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test bench gpu-results soak lint clean
+.PHONY: demo test bench gpu-results soak lint clean ruff mypy basedpyright
 
 demo: .venv/dev
 	$(BIN)/hybrid-compute demo
@@ -27,11 +29,16 @@ gpu-results: .venv/dev .venv/bench
 soak: .venv/bench
 	$(BIN)/python -m benchmarks.soak --minutes 10
 
+# The two type checkers use one core each.
 lint: .venv/dev
+	@$(MAKE) --no-print-directory --jobs 2 ruff mypy basedpyright
+
+ruff:
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
-	$(BIN)/basedpyright
+
+mypy basedpyright:
+	$(BIN)/$@
 
 clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

@@ -437,14 +437,22 @@ TARGETS = (
         times(TINY_EACH, Figure("gpu", gpu.TINY, "Runtime.map, one encoder")),
         8,
         at_least=True,
+        placements=BOTH,
     ),
     Target(
         "gpu: tiny tasks, submit and read each / batchable",
         times(TINY_EACH, Figure("gpu", gpu.TINY, "Runtime.map, batchable: one dispatch")),
         100,
         at_least=True,
+        placements=BOTH,
     ),
-    Target("gpu: host time of a dispatch", value(Figure("gpu", gpu.ENCODE, "a frame")), 1.5, unit="us"),
+    *(
+        Target(f"gpu: host time of a dispatch, {what}", value(Figure("gpu", gpu.ENCODE, name)), 1.5, unit="us")
+        for what, name in (
+            ("in a chain", "a frame: a chain of tasks"),
+            ("in a row of calls", "a frame: calls of a task, in a row"),
+        )
+    ),
     *(
         Target(
             f"gpu: {way}, memcpy / ours",

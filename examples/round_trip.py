@@ -73,7 +73,7 @@ def pages(array: Floats) -> str:
 
 def plot(values: Floats, columns: int = 64) -> str:
     means = values.reshape(columns, -1).mean(axis=1)
-    levels = np.interp(means, (means.min(), means.max()), (0, 7))
+    levels = np.interp(means, (np.min(means), np.max(means)), (0, 7))
     return "".join("▁▂▃▄▅▆▇█"[round(level)] for level in levels)
 
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from benchmarks.harness import Group
 from benchmarks.lazy import hc, numpy
 from benchmarks.measure import Effort, Figures, time_awaits, time_calls
 
-group = Group("gpu", "Shaders")
+group = Group("gpu", "Shaders", placements=("free", "pinned"))
 
 COUNT = 256
 TINY = f"{COUNT} tasks of 1 KiB in and out, each"
@@ -127,6 +128,36 @@ def together(effort: Effort) -> Figures:
     return {TINY: time_calls(all_of_them, effort, per=COUNT)}
 
 
+@group.limit("wgpu-native: one dispatch over all, one wait", TINY)
+def at_once(effort: Effort) -> Figures:
+    """What the driver takes for one dispatch of as many bytes, with what puts the arrays one after the other."""
+    import wgpu
+
+    from hybrid_compute.gpu import native
+
+    device, pipeline, x, y, bound = bare(COUNT << 10)
+    back = device.create_buffer(size=COUNT << 10, usage=wgpu.BufferUsage.MAP_READ | wgpu.BufferUsage.COPY_DST)
+    inputs = small()
+
+    def all_of_them() -> list[Any]:
+        device.queue.write_buffer(x, 0, numpy.concatenate(inputs))
+        encoder = native.encoder(device._internal)
+        compute = native.begin_pass(encoder)
+        native.set_pipeline(compute, pipeline._internal)
+        native.set_group(compute, 0, bound._internal, 0, native.NULL)
+        native.dispatch(compute, 4 * COUNT, 1, 1)
+        native.end_pass(compute)
+        native.copy(encoder, y._internal, 0, back._internal, 0, COUNT << 10)
+        native.submit(device.queue._internal, native.finish(encoder))
+        back.map_async("READ_NOSYNC").sync_wait()
+        found = numpy.frombuffer(back.read_mapped(copy=False), numpy.float32).copy()
+        back.unmap()
+        return list(found.reshape(COUNT, -1))
+
+    assert numpy.allclose(all_of_them()[-1], 2 * inputs[-1] + 1)
+    return {TINY: time_calls(all_of_them, effort, per=COUNT)}
+
+
 def bare(nbytes: int) -> tuple[Any, ...]:
     import wgpu
 
@@ -145,6 +176,7 @@ def tiny(effort: Effort, *, batchable: bool, way: str) -> Figures:
         ways: dict[str, Callable[[], Awaitable[Any]]] = {
             "map": lambda: rt.map(scaled, inputs),
             "gather": lambda: asyncio.gather(*(rt.run(scaled, one) for one in inputs)),
+            "each": lambda: one_by_one(rt, scaled, inputs),
         }
         found = await ways[way]()
         assert numpy.allclose(found[-1], 2 * inputs[-1] + 1)
@@ -153,10 +185,15 @@ def tiny(effort: Effort, *, batchable: bool, way: str) -> Figures:
     return with_runtime(work)
 
 
+async def one_by_one(rt: Any, scaled: Any, inputs: list[Any]) -> list[Any]:
+    return [await rt.run(scaled, one) for one in inputs]
+
+
 group.ours("Runtime.map, one encoder", TINY)(functools.partial(tiny, batchable=False, way="map"))
 group.ours("Runtime.map, batchable: one dispatch", TINY)(functools.partial(tiny, batchable=True, way="map"))
 group.ours("gather of Runtime.run", TINY)(functools.partial(tiny, batchable=False, way="gather"))
 group.ours("gather of Runtime.run, batchable", TINY)(functools.partial(tiny, batchable=True, way="gather"))
+group.ours("Runtime.run, one after the other", TINY)(functools.partial(tiny, batchable=False, way="each"))
 
 
 @group.peer("wgpu.utils.compute_with_buffers", TINY, slow=True)
@@ -218,33 +255,59 @@ group.limit("the calls of wgpu-native alone", ENCODE)(functools.partial(encoding
 group.peer("wgpu-py", ENCODE)(functools.partial(encoding, raw=False))
 
 
-@group.ours("a frame", ENCODE)
-def frame(effort: Effort) -> Figures:
-    """One of steps on arrays that lie on the device already, as a chain of tasks is."""
+@contextmanager
+def idle_frame() -> Iterator[tuple[Any, Any]]:
+    """A frame of a device that has nothing to do, and so does not look; and an array that lies there."""
     from hybrid_compute.gpu.array import upload
     from hybrid_compute.gpu.device import Device
     from hybrid_compute.gpu.replies import Waiting
-    from hybrid_compute.gpu.work import Kernel, Scratch, Step, Work
 
     device = Device()
     device.open().result()
     waiting = Waiting()
     device.submit([upload(small()[0], waiting)])
-    x = waiting.future.result().resident()
-    kernel = Kernel("along", ALONG, "main", [(0, "read"), (1, "read_write")])
-    y, z = Scratch(1024), Scratch(1024)
-    steps = [Step(kernel, [x, y], (4, 1, 1))]
-    for _ in range(COUNT // 2):
-        steps += Step(kernel, [y, z], (4, 1, 1)), Step(kernel, [z, y], (4, 1, 1))
-    one = device._free[0]  # the device has nothing to do, so that it does not look
-
-    def encode() -> None:
-        one._lay_out([Work(steps, [x, y, z], [], Waiting())])
-        one._encoded([Work(steps, [x, y, z], [], Waiting())])
-
-    taken = time_calls(encode, effort, per=COUNT)
+    yield device._free[0], waiting.future.result().resident()
     device.close()
-    return {ENCODE: taken}
+    device.join()
+
+
+@group.ours("a frame: a chain of tasks", ENCODE)
+def chained(effort: Effort) -> Figures:
+    """Steps on arrays that lie on the device already."""
+    from hybrid_compute.gpu.replies import Waiting
+    from hybrid_compute.gpu.work import Kernel, Scratch, Step, Work
+
+    with idle_frame() as (frame, x):
+        kernel = Kernel("along", ALONG, "main", [(0, "read"), (1, "read_write")])
+        frame._pipelines.compile(kernel)
+        y, z = Scratch(1024), Scratch(1024)
+        steps = [Step(kernel, [x, y], (4, 1, 1))]
+        for _ in range(COUNT // 2):
+            steps += Step(kernel, [y, z], (4, 1, 1)), Step(kernel, [z, y], (4, 1, 1))
+
+        def encode() -> None:
+            works = [Work(steps, [x, y, z], [], Waiting())]
+            frame._lay_out(works)
+            frame._encoded(works)
+
+        return {ENCODE: time_calls(encode, effort, per=COUNT)}
+
+
+@group.ours("a frame: calls of a task, in a row", ENCODE)
+def in_a_row(effort: Effort) -> Figures:
+    """Each on arrays of its own, from the host and back: with laying them out, and without copying them."""
+    from hybrid_compute.gpu.replies import Waiting
+
+    with idle_frame() as (frame, x):
+        function, calls = task().fn, [(one,) for one in small()]
+        frame._pipelines.compile(function.definition.kernel)
+
+        def encode() -> None:
+            works = function.works(calls, x.device.facts, lambda *_: Waiting())
+            frame._lay_out(works)
+            frame._encoded(works)
+
+        return {ENCODE: time_calls(encode, effort, per=COUNT)}
 
 
 # There and back.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing
 from types import GenericAlias
-from typing import Any
+from typing import Annotated, Any
 
 
 def unaliased(hint: Any) -> Any:
@@ -16,11 +16,47 @@ def unaliased(hint: Any) -> Any:
 
     Only the hint itself is looked at, as far as it is known at once: within it there may be aliases, and there have to
     be in one that speaks of itself. A generic alias that was given nothing keeps its type variables.
+
+    Raises `TypeError` for an alias that stands for itself and for nothing else.
     """
+    meant = hint
+    for _ in range(_LONG):
+        alias = _alias(meant)
+        if alias is None:
+            return meant
+        meant = _filled(alias, typing.get_args(meant))
+    raise TypeError(f"the type {hint} stands for nothing but itself")
+
+
+def bare(hint: Any) -> Any:
+    """The same, without what `Annotated` adds to it, on whichever side of a name."""
+    meant = unaliased(hint)
+    while typing.get_origin(meant) is Annotated:
+        meant = unaliased(meant.__origin__)
+    return meant
+
+
+def endless(hint: Any, above: tuple[Any, ...] = ()) -> Any:
+    """The first alias in a hint that speaks of itself, whatever it is given; None where there is none.
+
+    Classes are not looked into: what they hold may be of their own kind.
+    """
+    alias = _alias(hint)
+    if alias is not None and alias in above:
+        return alias
+    within = [(each, above) for each in typing.get_args(hint)]
+    if alias is not None:
+        within.append((alias.__value__, (*above, alias)))
+    return next((found for each in within if (found := endless(*each)) is not None), None)
+
+
+_LONG = 100  # so many names in a row, each for the next, come to no end
+
+
+def _alias(hint: Any) -> Any:
+    """The alias that a hint is by itself; None for other hints."""
     alias = typing.get_origin(hint) or hint
-    if isinstance(alias, type) or not hasattr(alias, "__value__"):
-        return hint
-    return unaliased(_filled(alias, typing.get_args(hint)))
+    return None if isinstance(alias, type) or not hasattr(alias, "__value__") else alias
 
 
 def _filled(alias: Any, arguments: tuple[Any, ...]) -> Any:

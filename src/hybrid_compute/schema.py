@@ -39,7 +39,7 @@ import msgspec
 from msgspec import UNSET
 
 from hybrid_compute.errors import InvalidInput, NotTransferable
-from hybrid_compute.hints import unaliased
+from hybrid_compute.hints import endless, unaliased
 from hybrid_compute.tasks import AnyTask, PerTask
 
 Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
@@ -350,13 +350,20 @@ def _signature(task: AnyTask) -> tuple[Signature, dict[str, Any]]:
 def _hints(fn: Any, task: AnyTask) -> dict[str, Any]:
     try:
         hints = typing.get_type_hints(fn, include_extras=True)
-        # The numbers of kernels are classes that stand for others, as a `NewType` does.
-        return {name: getattr(unaliased(hint), "__supertype__", unaliased(hint)) for name, hint in hints.items()}
+        without_end = {name: alias for name, hint in hints.items() if (alias := endless(hint)) is not None}
     except Exception as error:  # a hint in quotes is code, which may fail in any way
         raise TypeError(
             f"the type hints of task {task.name!r} ({task.where}) cannot be resolved: {error}; "
             f"every name in them must exist at the top of the module when the program runs"
         ) from error
+    for name, alias in without_end.items():
+        raise TypeError(f"the type hint of {name!r} of task {task.name!r} ({task.where}) has no end: {_circle(alias)}")
+    # The numbers of kernels are classes that stand for others, as a `NewType` does.
+    return {name: getattr(unaliased(hint), "__supertype__", unaliased(hint)) for name, hint in hints.items()}
+
+
+def _circle(hint: Any) -> str:
+    return f"the type {_name(hint)} speaks of itself, which only a class may do, as a dataclass does in its fields"
 
 
 def _struct(name: str, parameters: list[Parameter], hints: dict[str, Any], *, forbid_unknown: bool) -> Any:
@@ -401,6 +408,8 @@ def _known(hint: Any) -> Any:
         msgspec.json.Decoder(hint)
     except (TypeError, ValueError):
         return _nearest(hint)
+    except RecursionError as error:  # out of the fields of a class
+        raise TypeError(f"a type within {_name(hint)} speaks of itself without a class between") from error
     return hint
 
 

@@ -4,7 +4,8 @@ import asyncio
 import dataclasses
 import re
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from hybrid_compute.errors import (
 from hybrid_compute.gpu import GpuArray
 from hybrid_compute.gpu.device import Device
 from hybrid_compute.gpu.frame import Frame
+from hybrid_compute.gpu.watch import Watch
 from hybrid_compute.gpu.work import Work
 from hybrid_compute.testing import ManualClock
 from tests.faults.watching import until
@@ -257,9 +259,16 @@ async def test_its_twin_gets_it_as_an_ordinary_array(place: GpuBackend) -> None:
 # What fails.
 
 
+def hurry(place: GpuBackend) -> None:
+    """From here on calls have little time, and somebody looks soon."""
+    place._watch.end()
+    place._watch = Watch(place._look, "hybrid-compute-gpu-watch")
+    place.time_limit = 0.05
+
+
 async def test_a_shader_that_does_not_end_is_given_up(place: GpuBackend) -> None:
     """Who asked for it is told; what came later is done by the device that was opened in its place."""
-    place.time_limit = 0.05
+    hurry(place)
     with pytest.raises(LimitExceeded, match=r"did not end within 0\.05 s") as caught:
         await place.run_call(Call(shaders.busy, (np.ones(1, np.float32),)))
     assert caught.value.started
@@ -278,16 +287,58 @@ async def test_what_is_handed_on_is_watched_as_well(place: GpuBackend, monkeypat
         await until(waits.is_set)
         other = asyncio.ensure_future(place.run_call(Call(shaders.along, (floats(10), 2.0))))
         await until(lambda: not device._inbox.empty())
-        assert place._watching is not None
-        place._watching.cancel()
-        place.time_limit = 0.05
-        place._look(asyncio.get_running_loop())
+        hurry(place)
+        monkeypatch.setattr("hybrid_compute.gpu.device.PATIENCE", 0.0)  # the next one does not wait for this one
+        place._give_up(device)
         found = await asyncio.wait_for(asyncio.gather(one, other, return_exceptions=True), 20)
         assert [type(each) for each in found] == [LimitExceeded] * 2
         assert place.device is not device
     finally:
         released.set()
         assert device.join(20)
+
+
+@pytest.mark.parametrize("way", ["to_device", "to_host", "recording"])
+async def test_whatever_is_asked_of_a_device_is_watched(
+    way: str, place: GpuBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only calls: whoever waits for one that is stuck is told so."""
+    device, released, x = place.device, threading.Event(), floats(4)
+    array = await place.to_device(x)
+    with place.record() as g:
+        g.returns(shaders.along(g.input("x", 4), 2.0))
+    ways = {"to_device": lambda: place.to_device(x), "to_host": array.to_host, "recording": lambda: g(x=x)}
+    hurry(place)
+    finish = Frame.finish
+    monkeypatch.setattr(Frame, "finish", lambda frame: (released.wait(60), finish(frame))[1])
+    try:
+        with pytest.raises(LimitExceeded, match=r"did not end within 0\.05 s"):
+            await asyncio.wait_for(ways[way](), 20)
+    finally:
+        released.set()
+        assert device.join(20)
+
+
+async def test_what_lies_on_a_device_that_is_given_up_is_gone(
+    place: GpuBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for who wanted it back, and was waiting behind what did not end."""
+    device, held, released = place.device, threading.Event(), threading.Event()
+    arrays = [await place.to_device(floats(count)) for count in (1000, 1 << 18)]
+    finish = Frame.finish
+    monkeypatch.setattr(Frame, "finish", lambda frame: (held.set(), released.wait(60), finish(frame))[2])
+    stuck = asyncio.ensure_future(place.run_call(Call(shaders.along, (floats(10), 2.0))))
+    await until(held.is_set)
+    back = [asyncio.ensure_future(array.to_host()) for array in arrays]
+    await asyncio.sleep(0)
+    place._give_up(device)
+    released.set()
+    with pytest.raises(LimitExceeded):
+        await stuck
+    for each in back:
+        with pytest.raises(BackendClosed, match="lies on another device, or on one that is gone"):
+            await asyncio.wait_for(each, 20)
+    assert device.join(20)
 
 
 async def test_a_device_that_is_lost_is_opened_again(place: GpuBackend) -> None:
@@ -386,3 +437,59 @@ async def test_closing_answers_also_what_a_stuck_device_was_given(
 def test_no_time_at_all_is_no_limit() -> None:
     with pytest.raises(ValueError, match="time_limit must be a positive number"):
         GpuBackend(time_limit=0)
+    with pytest.raises(ValueError, match="memory must be a positive number"):
+        GpuBackend(memory=-5)
+
+
+async def test_one_that_was_not_started_says_so() -> None:
+    backend = GpuBackend()
+    with pytest.raises(BackendUnavailable, match="it was not started"):
+        await backend.run_batch(Call(shaders.along), [(floats(3), 2.0)], None)
+
+
+# Event loops.
+
+
+def test_an_event_loop_that_was_stopped_holds_up_no_other(ready: GpuBackend) -> None:
+    """Calls that it never sent go with it."""
+
+    async def stopped() -> None:
+        asyncio.get_running_loop().stop()
+        await ready.run_call(Call(shaders.along, (floats(10), 2.0)))
+
+    loop = asyncio.new_event_loop()
+    calling = loop.create_task(stopped())
+    loop.run_forever()
+    calling.cancel()
+    loop.run_until_complete(asyncio.gather(calling, return_exceptions=True))
+    loop.close()
+    found = asyncio.run(asyncio.wait_for(ready.run_call(Call(shaders.along, (floats(10), 2.0))), 20))
+    np.testing.assert_allclose(found, 2 * floats(10) + 1, rtol=1e-6)
+
+
+def test_two_event_loops_at_once(ready: GpuBackend) -> None:
+    """Each gets its own answers, in its own thread."""
+
+    async def many(size: int) -> None:
+        x = floats(size)
+        for _ in range(30):
+            calls = (ready.run_call(Call(shaders.along_many, (x, float(slope)))) for slope in (size, size, 1))
+            for slope, found in zip((size, size, 1), await asyncio.gather(*calls), strict=True):
+                np.testing.assert_allclose(found, slope * x + 1, rtol=1e-6)
+
+    with ThreadPoolExecutor(2) as pool:
+        for each in [pool.submit(asyncio.run, many(size), debug=True) for size in (10, 20)]:
+            each.result(60)
+
+
+@pytest.fixture
+def ready() -> Iterator[GpuBackend]:
+    """The gpu, open, and for any event loop."""
+    backend = GpuBackend()
+    asyncio.run(backend.start())
+    try:
+        backend.device  # noqa: B018  # to hear why not
+    except BackendUnavailable as error:
+        pytest.skip(str(error))
+    yield backend
+    asyncio.run(backend.aclose())

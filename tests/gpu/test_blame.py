@@ -108,7 +108,7 @@ async def watched(place: GpuBackend, driver: Driver, calls: list[asyncio.Future[
     for each in calls:
         while not each.done():
             await until(lambda: each.done() or driver.is_stuck(place.device))  # noqa: B023
-            place._look(asyncio.get_running_loop())
+            place._look()
     return await asyncio.gather(*calls, return_exceptions=True)
 
 
@@ -152,7 +152,7 @@ async def test_a_shader_that_is_not_compiled_for_ever(place: GpuBackend, monkeyp
     asked = [asyncio.ensure_future(place.run_call(Call(*each))) for each in calls]
     try:
         await until(stuck.is_set)
-        place._look(asyncio.get_running_loop())
+        place._look()
         first, second, third = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 30)
         np.testing.assert_allclose(first, 2 * floats(9) + 1, rtol=1e-6)
         assert isinstance(second, LimitExceeded)

@@ -209,6 +209,7 @@ def test_a_device_that_is_lost_when_its_results_are_there(direct: bool) -> None:
 FORK = """
 import gc, os, signal
 import numpy as np
+from hybrid_compute.gpu.device import Device
 from tests.gpu import shaders
 from tests.gpu.test_device import on, opened, told, work
 
@@ -228,6 +229,10 @@ if not os.fork():
     asked = work(device, shaders.along, np.ones(9, np.float32), 2.0, 1.0)
     device.submit([asked])
     print(told([asked])[0], flush=True)
+    try:
+        Device().open().result(15)
+    except Exception as error:
+        print(type(error).__name__, error, flush=True)
     os._exit(0)
 print(os.waitstatus_to_exitcode(os.wait()[1]), array.__array__().sum(), flush=True)
 device.close()
@@ -242,6 +247,32 @@ def test_a_forked_child_lets_go_of_a_gpu() -> None:
     said = program(FORK)
     assert (said.returncode, said.stdout.splitlines()[-2:]) == (0, ["0 9.0", "True"]), said.stderr
     assert said.stdout.count("forked copy") == 2
+    assert said.stdout.count("BackendUnavailable no gpu adapter: this process was forked from one that has used") == 1
+
+
+MANY = """
+import asyncio
+from hybrid_compute import GpuBackend
+from hybrid_compute.gpu.adapters import look_again
+
+async def main():
+    for _ in range(6):
+        places = [GpuBackend() for _ in range(4)]
+        starting = [asyncio.ensure_future(place.start()) for place in places]
+        look_again()
+        await asyncio.gather(*starting)
+        print(sum(place.device.is_open for place in places), flush=True)
+        await asyncio.gather(*(place.aclose() for place in places))
+
+asyncio.run(main())
+"""
+
+
+def test_many_may_be_opened_at_the_same_time() -> None:
+    """Drivers for OpenGL end the process where two threads ask them for what there is."""
+    opened().close()  # skips where there is none
+    said = program(MANY)
+    assert (said.returncode, said.stdout.split()) == (0, ["4"] * 6), said.stderr
 
 
 LEAVE = """

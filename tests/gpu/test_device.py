@@ -11,12 +11,13 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import wgpu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid_compute import gpu_task
 from hybrid_compute.errors import BackendClosed, BackendUnavailable, InvalidInput, LimitExceeded
-from hybrid_compute.gpu import GpuArray, InvalidShader, ops
+from hybrid_compute.gpu import GpuArray, InvalidShader, native, ops
 from hybrid_compute.gpu.adapters import Kind, choose
 from hybrid_compute.gpu.array import upload
 from hybrid_compute.gpu.device import Device
@@ -25,6 +26,7 @@ from hybrid_compute.gpu.function import GpuFunction
 from hybrid_compute.gpu.memory import rounded
 from hybrid_compute.gpu.opening import DEPTH
 from hybrid_compute.gpu.ops.operation import Operation
+from hybrid_compute.gpu.progress import PATIENCE
 from hybrid_compute.gpu.replies import Waiting
 from hybrid_compute.gpu.work import Kept, Kernel, Output, Place, Step, Upload, Work
 from hybrid_compute.shared import SharedArray
@@ -534,6 +536,7 @@ class Stuck:
         self._turns = threading.Semaphore(0)
         finish = Frame.finish
         monkeypatch.setattr("hybrid_compute.gpu.progress.monotonic", lambda: self.now)
+        monkeypatch.setattr("hybrid_compute.gpu.device.monotonic", lambda: self.now)
         monkeypatch.setattr(Frame, "finish", lambda frame: (self._hold(), finish(frame))[1])
 
     def _hold(self) -> None:
@@ -622,6 +625,85 @@ def test_a_device_that_does_not_come_to_an_end_is_given_up(stuck: Stuck, device:
         np.testing.assert_allclose(found, shaders.along(floats(10), 2.0), rtol=1e-6)
     assert isinstance(first.reply, Waiting)
     assert not first.reply.future.done()  # whoever gave up says what becomes of it
+
+
+def test_the_time_of_a_successor_begins_when_the_gpu_is_free(stuck: Stuck) -> None:
+    """Until then it waits for what another was given up for; but not for ever."""
+    first, second = (work(stuck.device, shaders.along, floats(10), 2.0, 1.0) for _ in range(2))
+    stuck.begin([first])
+    stuck.device.give_up(LimitExceeded("it took too long", backend="gpu"))
+    successor = opened(before=stuck.device)
+    try:
+        successor.submit([second])
+        wait_until(lambda: successor.is_busy)
+        stuck.now += 10
+        assert successor.time_left(2.0) == 2
+        stuck.now += 1
+        assert successor.time_left(2.0) == 2
+        stuck.now += PATIENCE
+        assert successor.time_left(2.0) == 2
+        stuck.now += 1
+        assert successor.time_left(2.0) == 1
+    finally:
+        stuck.go_on(100)
+        close(successor)
+
+
+def test_the_time_of_a_successor_begins_when_the_one_before_it_has_ended(stuck: Stuck) -> None:
+    first, second = (work(stuck.device, shaders.along, floats(10), 2.0, 1.0) for _ in range(2))
+    stuck.begin([first])
+    stuck.device.give_up(LimitExceeded("it took too long", backend="gpu"))
+    stuck.go_on()
+    assert stuck.device.join(30)
+    successor = opened(before=stuck.device)
+    try:
+        successor.submit([second])
+        wait_until(lambda: successor.is_busy)
+        stuck.now += 1
+        assert successor.time_left(2.0) == 2
+        stuck.now += 1.5
+        assert successor.time_left(2.0) == 0.5
+    finally:
+        stuck.go_on(100)
+        close(successor)
+
+
+def test_a_device_that_is_closed_is_given_back() -> None:
+    """With all its memory, and not only when somebody collects it."""
+    device = opened()
+    run(device, shaders.along, floats(10), 2.0, 1.0)
+    native.check_alive(device._wgpu._internal)
+    close(device)
+    with pytest.raises(wgpu.GPUError, match="lost"):
+        native.check_alive(device._wgpu._internal)
+
+
+def test_what_makes_operations_quick_is_asked_for(device: Device) -> None:
+    """Of all that the adapter has of it."""
+    assert device.adapter is not None
+    assert device.facts is not None
+    useful = {"subgroup", "shader-f16", "timestamp-query", "mappable-primary-buffers"}
+    assert device.facts.features == device.adapter.features & useful
+
+
+def test_commands_with_faults_are_let_go(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or each call that the device refuses would leave some behind."""
+    lib, released = native.lib, list[object]()
+
+    class Counting:
+        def __getattr__(self, name: str) -> Any:
+            if name != "wgpuCommandBufferRelease":
+                return getattr(lib, name)
+            return lambda commands: (released.append(commands), lib.wgpuCommandBufferRelease(commands))
+
+    buffer = device._wgpu.create_buffer(size=64, usage=wgpu.BufferUsage.COPY_DST)
+    monkeypatch.setattr(native, "lib", Counting())
+    encoder = native.encoder(device._wgpu._internal)
+    native.clear(encoder, buffer._internal, 1, 3)
+    with pytest.raises(wgpu.GPUError, match="ALIGNMENT"):
+        native.finish(encoder)
+    assert len(released) == 1
+    buffer.destroy()
 
 
 def test_a_step_may_follow_another(device: Device) -> None:

@@ -52,7 +52,7 @@ def test_a_program_calls_what_it_was_granted(granting: Sandbox) -> None:
     ("call", "message"),
     [
         ("total({'item': 'a', 'count': 'many'}, price=1.0)", r"Expected `int`, got `str` - at `\$.order.count`"),
-        ("total({'item': 'a'})", "missing a required argument: 'price'|missing required field `price`"),
+        ("total({'item': 'a'})", "missing a required (keyword-only )?argument: 'price'|missing required field `price`"),
         ("total({'item': 'a'}, price=1.0, more=2)", "unexpected keyword argument 'more'"),
         ("broken()", "broken: LookupError: there is none"),
         ("strange()", "strange: the value is of type object and cannot be JSON"),

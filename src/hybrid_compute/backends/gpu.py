@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid_compute.backends.base import Backend
 from hybrid_compute.calls import Call
-from hybrid_compute.clock import Timer
 from hybrid_compute.errors import BackendClosed, BackendError, BackendUnavailable, LimitExceeded
 from hybrid_compute.gpu.blame import acquitted, blame
 from hybrid_compute.gpu.computable import Computable
 from hybrid_compute.gpu.device import Device, Taker
 from hybrid_compute.gpu.progress import PATIENCE
 from hybrid_compute.gpu.replies import Answer, Asked, Batch, Joined, Mailbox, refuse
+from hybrid_compute.gpu.watch import Watch
 from hybrid_compute.gpu.work import Reply, Work
 from hybrid_compute.tasks import AnyTask
 
@@ -38,6 +38,23 @@ IDLE = 30.0
 
 CLOSING = 10.0
 """Seconds that a device has, when it is closed, to finish what it is at."""
+
+
+class Desk:
+    """What one event loop has asked for."""
+
+    __slots__ = ("awaited", "box", "coming")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.box = Mailbox(loop)
+        self.coming: defaultdict[Computable, list[Asked]] = defaultdict(list)
+        """The calls of this turn, which have not gone to the device."""
+        self.awaited: set[Answer] = set()
+
+    def refuse(self, error: BackendError) -> None:
+        """Tell all that wait. In its event loop."""
+        for answer in list(self.awaited):
+            refuse(answer, error)
 
 
 class GpuBackend(Backend):
@@ -72,6 +89,8 @@ class GpuBackend(Backend):
         limits: Mapping[str, int] | None = None,
         name: str = "gpu",
     ) -> None:
+        if not memory > 0:
+            raise ValueError(f"memory must be a positive number of bytes, not {memory!r}")
         if not time_limit > 0:
             raise ValueError(f"time_limit must be a positive number of seconds, not {time_limit!r}")
         self.name = name
@@ -82,11 +101,8 @@ class GpuBackend(Backend):
         self._device: Device | None = None
         self._known: Facts | None = None
         self._lock = threading.Lock()
-        self._mailbox: Mailbox | None = None
-        self._coming: defaultdict[Computable, list[Asked]] = defaultdict(list)
-        self._awaited: set[Answer] = set()
-        self._watching: asyncio.TimerHandle | None = None
-        self._resting: Timer | None = None
+        self._desks: dict[asyncio.AbstractEventLoop, Desk] = {}
+        self._watch = Watch(self._look, f"hybrid-compute-{name}-watch")
         self._used_at = 0.0
         self._stillborn = 0
 
@@ -122,7 +138,6 @@ class GpuBackend(Backend):
         if self._device is not None:
             return
         device, opened = self._open()
-        self._watch(asyncio.get_running_loop())
         with suppress(BackendUnavailable):  # the device knows why, and says so whenever it is asked for something
             await asyncio.wrap_future(opened)
         self._known = device.facts
@@ -131,11 +146,9 @@ class GpuBackend(Backend):
 
     async def aclose(self) -> None:
         await super().aclose()
-        for answer in list(self._awaited):
-            refuse(answer, BackendClosed(self._is_closed, backend=self.name, started=True))
-        for timer in (self._watching, self._resting):
-            if timer is not None:
-                timer.cancel()
+        self._watch.end()
+        for desk in list(self._desks.values()):
+            desk.box.post(desk.refuse, BackendClosed(self._is_closed, backend=self.name, started=True))
         if self._device is not None:
             await self._end(self._device)
 
@@ -158,10 +171,8 @@ class GpuBackend(Backend):
         from hybrid_compute.gpu.array import upload
 
         self.check_open()
-        box = self._box()
-        asked = Asked((), box)
+        asked = Asked((), self._desk().box)
         self.device.submit([upload(array, asked)])
-        self._watch(box.loop)
         kept: GpuArray = await asked.answer
         return kept
 
@@ -182,7 +193,6 @@ class GpuBackend(Backend):
     def _play(self, work: Work) -> None:
         self.check_open()
         self.device.submit([work])
-        self._watch(asyncio.get_running_loop())
 
     async def run_task(self, task: AnyTask, /, *args: Any, **kwargs: Any) -> Any:
         return await self.run_call(Call(task, args, kwargs))
@@ -191,33 +201,31 @@ class GpuBackend(Backend):
         self.check_open()
         self.device  # noqa: B018  # there must be one
         function: Computable = call.task.fn  # type: ignore[assignment]
-        box = self._box()
-        asked = Asked(function.positional(call.args, call.kwargs), box)
-        if not self._coming:
-            box.loop.call_soon(self._send, box)
-        self._coming[function].append(asked)
-        return await self._answered(call, asked.answer)
+        desk = self._desk()
+        asked = Asked(function.positional(call.args, call.kwargs), desk.box)
+        if not desk.coming:
+            desk.box.loop.call_soon(self._send, desk)
+        desk.coming[function].append(asked)
+        return await self._answered(call, asked.answer, desk)
 
     async def run_batch(self, call: Call, inputs: Sequence[tuple[Any, ...]], limit: int | None, /) -> list[Any]:
         if not inputs:
             return []
         self.check_open()
+        device, desk = self.device, self._desk()
         function: Computable = call.task.fn  # type: ignore[assignment]
-        box = self._box()
-        batch = Batch(len(inputs), box)
-        works = function.works(function.all_positional(inputs), self._facts, batch.part)
-        self.device.submit(works)
-        self._watch(box.loop)
-        results: list[Any] = await self._answered(call, batch.answer)
+        batch = Batch(len(inputs), desk.box)
+        device.submit(function.works(function.all_positional(inputs), self._facts, batch.part))
+        results: list[Any] = await self._answered(call, batch.answer, desk)
         return results
 
-    async def _answered(self, call: Call, answer: Answer) -> Any:
+    async def _answered(self, call: Call, answer: Answer, desk: Desk) -> Any:
         """Wait for it, until the call's time is up or the place is closed."""
         began = perf_counter()
         timer = None
         if call.deadline is not None:
             timer = self.clock.call_at(call.deadline, lambda: refuse(answer, self.too_late(call)))
-        self._awaited.add(answer)
+        desk.awaited.add(answer)
         try:
             return await answer
         except BackendError as error:
@@ -225,34 +233,53 @@ class GpuBackend(Backend):
             raise
         finally:
             call.ran = perf_counter() - began
-            self._awaited.discard(answer)
+            desk.awaited.discard(answer)
             if timer is not None:
                 timer.cancel()
 
-    def _box(self) -> Mailbox:
-        """The mailbox of the event loop that this is called in: whoever runs in a new one gets another."""
+    def _desk(self) -> Desk:
+        """That of the event loop in which this is called."""
         loop = asyncio.get_running_loop()
-        if self._mailbox is None or self._mailbox.loop is not loop:
-            self._mailbox = Mailbox(loop)
-            self._watching = self._resting = None  # those of a loop that has gone will not ring
-        return self._mailbox
+        desk = self._desks.get(loop)
+        if desk is None:
+            self._desks = {each: desk for each, desk in self._desks.items() if not each.is_closed()}
+            desk = self._desks[loop] = Desk(loop)
+        return desk
 
-    def _send(self, box: Mailbox) -> None:
+    def _send(self, desk: Desk) -> None:
         """Give the device all that was asked for since it was last given something."""
-        coming, self._coming = self._coming, defaultdict(list)
+        coming, desk.coming = desk.coming, defaultdict(list)
         assert self._device is not None
         works: list[Work] = []
         for function, asked in coming.items():
             wanted = [each for each in asked if each.is_wanted]
-            works += function.works([each.args for each in wanted], self._facts, partial(_waiting, wanted, box))
+            works += function.works([each.args for each in wanted], self._facts, partial(_waiting, wanted, desk.box))
         self._device.submit(works)
-        self._watch(box.loop)
 
     # A device that is lost, or does not come to an end, and the one that takes its place.
 
-    def _open(self) -> tuple[Device, Future[None]]:
-        self._device = Device(self._adapter, memory=self._memory, limits=self._limits, gone=self._replace)
-        return self._device, self._device.open()
+    def _open(self, before: Device | None = None) -> tuple[Device, Future[None]]:
+        self._device = Device(
+            self._adapter,
+            memory=self._memory,
+            limits=self._limits,
+            before=before,
+            given=self._given,
+            gone=self._replace,
+        )
+        opened = self._device.open()
+        self._given()
+        return self._device, opened
+
+    def _given(self) -> None:
+        """The device has something to do. In any thread."""
+        self._used_at = self.clock.time()
+        self._watch.begin(self._while)
+
+    @property
+    def _while(self) -> float:
+        """Seconds after which something may be overdue."""
+        return min(self.time_limit, PATIENCE)
 
     def _replace(self, gone: Device) -> Taker:
         """Have another device in the place of this one; what it had not begun is to be given to that. In any thread."""
@@ -262,39 +289,29 @@ class GpuBackend(Backend):
                 if self._stillborn > STILLBORN:
                     gone.lost = f"{self._stillborn} devices in a row were lost before they had done anything"
                     return gone.refuse
-                self._open()
+                self._open(gone)
         assert self._device is not None
         return self._device.submit
 
-    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._used_at = self.clock.time()
-        if self._watching is None:
-            self._look_after(self.time_limit, loop)
-        if self._resting is None:
-            self._resting = self.clock.call_at(self._used_at + IDLE, self._rest)
-
-    def _rest(self) -> None:
-        """Have the device give back what it does not need, if nothing was asked of it for long."""
-        self._resting = None
-        if self.clock.time() < self._used_at + IDLE:
-            self._resting = self.clock.call_at(self._used_at + IDLE, self._rest)
-        elif self._device is not None:
-            self._device.rest()
-
-    def _look_after(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
-        self._watching = loop.call_later(min(seconds, PATIENCE), self._look, loop)
-
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Give a device up that has been at the same for too long."""
-        self._watching = None
+    def _look(self) -> float | None:
+        """Give a device up that has been at the same for too long. Seconds after which to look again; in any thread."""
         device = self._device
-        left = device.time_left(self.time_limit) if device is not None else None
-        if device is None or left is None:
-            return
-        if left <= 0:
+        assert device is not None
+        left = device.time_left(self.time_limit)
+        if left is None:
+            left = self._rest(device)
+        elif left <= 0:
             self._give_up(device)
             left = self.time_limit
-        self._look_after(left, loop)
+        return None if left is None else min(left, self._while)  # it may be at something else by then
+
+    def _rest(self, device: Device) -> float | None:
+        """Have it give back what it does not need, if nothing was asked of it for long."""
+        left = self._used_at + IDLE - self.clock.time()
+        if left > 0:
+            return left
+        device.rest()
+        return None
 
     def _give_up(self, device: Device) -> None:
         error = LimitExceeded(
@@ -302,13 +319,12 @@ class GpuBackend(Backend):
             f"it are gone",
             backend=self.name,
         )
-        left = device.give_up(error)
-        going_on = acquitted([*blame(left.guilty, error), *left.others], error)
+        take: Taker = device.refuse
         if device.is_open:
             device.has_worked = True  # it was at something, and its successor may fare better
-            self._replace(device)(going_on)
-        else:
-            device.refuse(going_on)
+            take = self._replace(device)  # before anybody hears of it, and asks for something else
+        left = device.give_up(error)
+        take(acquitted([*blame(left.guilty, error), *left.others], error))
 
 
 def _waiting(asked: Sequence[Asked], box: Mailbox, begin: int, end: int) -> Reply:

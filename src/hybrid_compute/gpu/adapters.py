@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -47,15 +48,60 @@ class Adapter:
         return f"{self.name} ({self.kind}, {self.api}, {self.driver})"
 
 
-def adapters() -> list[Adapter]:
-    """All that wgpu finds, the best first. Raises `BackendUnavailable` if wgpu is not installed."""
-    try:
+class Machine:
+    """The adapters that wgpu has shown. It is asked once, by one thread at a time: drivers for OpenGL take no more."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._shown: list[Adapter] = []
+        self._gone: list[Adapter] = []  # which are not let go: that is no better while another thread looks
+        self._is_copied = False
+
+    def adapters(self) -> list[Adapter]:
+        with self._lock:
+            if self._is_copied:
+                raise no_adapter("this process was forked from one that has used its driver: start it in another way")
+            if not self._shown:
+                self._shown = self._look()
+            return list(self._shown)
+
+    def look_again(self) -> None:
+        with self._lock:
+            self._gone += self._shown
+            self._shown = []
+
+    def leave(self) -> None:
+        """This is a forked child: it has nothing of the driver but its memory."""
+        self._lock = threading.Lock()
+        self._is_copied = self._is_copied or bool(self._shown or self._gone)
+
+    def _look(self) -> list[Adapter]:
         import wgpu
+
+        os.environ.setdefault("XDG_RUNTIME_DIR", os.devnull)  # else EGL complains on stderr; nothing is shown here
+        found = [_adapter(each) for each in wgpu.gpu.enumerate_adapters_sync()]
+        return sorted(found, key=lambda each: (_ORDER.index(each.kind), _APIS.index(each.api)))
+
+
+_machine = Machine()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_machine.leave)
+
+
+def adapters() -> list[Adapter]:
+    """All that wgpu finds, the best first. They are looked for once.
+
+    Raises `BackendUnavailable` if wgpu is not installed, and in a process that was forked from one that has looked.
+    """
+    try:
+        return _machine.adapters()
     except ImportError as error:
         raise missing(error) from error
-    os.environ.setdefault("XDG_RUNTIME_DIR", os.devnull)  # else EGL complains on stderr; nothing is shown here
-    found = [_adapter(each) for each in wgpu.gpu.enumerate_adapters_sync()]
-    return sorted(found, key=lambda each: (_ORDER.index(each.kind), _APIS.index(each.api)))
+
+
+def look_again() -> None:
+    """Have adapters be looked for again: one may be gone."""
+    _machine.look_again()
 
 
 def choose(name: str | None = None) -> Adapter:

@@ -66,7 +66,8 @@ class GpuArray(OnDevice):
 
     `await array.to_host()` gives a copy here, and `numpy.asarray(array)` does, for who does not mind to wait in line.
     The device has its memory back when the last reference has gone, or after `release`, and no call needs it any more.
-    Sent to another process, it goes as an ordinary array.
+    Sent to another process, it goes as an ordinary array, which is waited for where it is sent: `to_host` before that
+    keeps an event loop free.
     """
 
     __slots__ = ("__weakref__", "_device", "_held", "dtype", "nbytes", "shape")
@@ -103,6 +104,8 @@ class GpuArray(OnDevice):
         self._held = None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if copy is False:
+            raise ValueError("an array on a device cannot be seen without a copy")
         waiting = Waiting()
         self._fetch(waiting)
         found: Array = waiting.future.result()

@@ -17,6 +17,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from hybrid_compute.errors import BackendClosed, BackendError, BackendUnavailable, LimitExceeded
@@ -25,8 +26,8 @@ from hybrid_compute.gpu.facts import FRAME, Facts
 from hybrid_compute.gpu.faults import DeviceLost, translated
 from hybrid_compute.gpu.fitting import check_groups, check_size, portions
 from hybrid_compute.gpu.memory import Copied
-from hybrid_compute.gpu.progress import Progress, Stuck
-from hybrid_compute.gpu.work import Kept, Resident, Work
+from hybrid_compute.gpu.progress import PATIENCE, Progress, Stuck
+from hybrid_compute.gpu.work import Fetch, Kept, Resident, Work
 
 if TYPE_CHECKING:
     from hybrid_compute.gpu.adapters import Adapter
@@ -53,6 +54,8 @@ class Device:
         direct: bool = True,
         without: Iterable[str] = (),
         limits: Mapping[str, int] | None = None,
+        before: Device | None = None,
+        given: Callable[[], None] = lambda: None,
         gone: Callable[[Device], Taker] | None = None,
     ) -> None:
         self.number = next(_numbers)
@@ -73,6 +76,9 @@ class Device:
         self._direct = direct
         self._without = frozenset(without)
         self._limits = limits or {}
+        self._before = before  # that was given up, and may still be at the same gpu
+        self._before_until = monotonic() + PATIENCE
+        self._given = given  # told whenever it has something to do; in any thread
         self._gone = gone  # told when it was lost; says who takes the works that go on
         self._inbox: queue.SimpleQueue[Sequence[Work] | None] = queue.SimpleQueue()
         self._opened: Future[None] = Future()
@@ -93,6 +99,7 @@ class Device:
         """Have these done, in this order. Any thread may ask; their replies come from the device's own."""
         if not self.lost and self._progress.add(works):
             self._inbox.put(works)
+            self._given()
         else:
             self.refuse(works)
 
@@ -153,7 +160,14 @@ class Device:
         return Copied(memory.by_host, memory.by_device) if memory is not None else Copied(0, 0)
 
     def time_left(self, limit: float) -> float | None:
-        """Seconds until it has had `limit` for each call in the frame that it is at; None if there is nothing to do."""
+        """Seconds until it has had `limit` for each call in the frame that it is at; None if there is nothing to do.
+
+        Its time begins anew as long as the one before it is still at what it was given up for.
+        """
+        if self._before is not None:
+            if self._before.join(0) or monotonic() > self._before_until:
+                self._before = None
+            self._progress.begin_anew()
         return self._progress.time_left(limit)
 
     def delay(self, limit: float) -> str:
@@ -277,7 +291,8 @@ class Device:
             check_groups(step.kernel.name, step.groups, self.facts.workgroups)
         for place in work.places:
             check_size(place.nbytes, self.facts.binding)
-            if isinstance(place, Resident) and place.device is not self:
+            lies = place.source if isinstance(place, Fetch) else place
+            if isinstance(lies, Resident) and lies.device is not self:
                 raise BackendClosed("this array lies on another device, or on one that is gone", backend="gpu")
 
     def _launch(self, works: list[Work], *, again: bool = False) -> None:

@@ -72,9 +72,15 @@ def end_pass(compute_pass: Any) -> None:
 
 
 def finish(encoder: Any) -> Any:
-    """The list of commands that was encoded. Faults in it are told here, to `raising`."""
-    commands = lib.wgpuCommandEncoderFinish(encoder, _FINISH)
-    lib.wgpuCommandEncoderRelease(encoder)
+    """The list of commands that was encoded. Raises `wgpu.GPUError` for faults in it."""
+    commands = NULL
+    try:
+        with raising():
+            commands = lib.wgpuCommandEncoderFinish(encoder, _FINISH)
+            lib.wgpuCommandEncoderRelease(encoder)
+    except wgpu.GPUError:
+        lib.wgpuCommandBufferRelease(commands)
+        raise
     return commands
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hybrid_compute.errors import BackendUnavailable
-from hybrid_compute.gpu.adapters import Adapter, choose
+from hybrid_compute.gpu.adapters import Adapter, choose, look_again
 from hybrid_compute.gpu.constants import Constants
 from hybrid_compute.gpu.facts import Facts
 from hybrid_compute.gpu.frame import Frame
@@ -46,6 +46,7 @@ def open_device(
             required_features=features, required_limits={**adapter.wgpu.limits, **limits}
         )
     except RuntimeError as error:
+        look_again()
         raise BackendUnavailable(f"{adapter} cannot be opened: {error}", backend="gpu") from error
     facts = _facts(device.limits, features, software=adapter.is_software)
     mapped = direct and adapter.shares_memory and "mappable-primary-buffers" in features

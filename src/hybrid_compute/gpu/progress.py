@@ -89,8 +89,7 @@ class Progress:
         finally:
             with self._lock:
                 self._at = None
-                for launched in self._launched:  # whose end nobody could hear of
-                    launched.since = monotonic()
+            self.begin_anew()  # nobody could hear of the end of a frame
 
     def take(self, work: Work) -> bool:
         """Somebody will be told what became of it. False if it is not ours any more."""
@@ -136,6 +135,13 @@ class Progress:
             if self._launched:
                 return self._launched[0].since + self._launched[0].time(limit) - monotonic()
             return limit if self._waiting else None
+
+    def begin_anew(self) -> None:
+        """The time of what it is at begins now: it was held up."""
+        with self._lock:
+            self._at = self._at and self._at._replace(since=monotonic())
+            if self._launched:
+                self._launched[0].since = monotonic()
 
     def delay(self, limit: float) -> str:
         """What it is too late with: completes 'it did not ...'."""

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from hybrid_compute.errors import NotTransferable
-from hybrid_compute.hints import unaliased
+from hybrid_compute.hints import bare
 from hybrid_compute.schema import as_plain
 
 _ATOMS = frozenset({str, int, float, bool, type(None)})
@@ -91,7 +91,7 @@ _KEPT = tuple(word for word in _WORDS if word not in (tuple, set, frozenset, Pur
 
 def types_in(hint: Any) -> Iterator[str]:
     """The names of the types that a hint speaks of: what may come out besides JSON."""
-    hint = unaliased(hint)
+    hint = bare(hint)
     origin = typing.get_origin(hint) or hint
     if isinstance(origin, type) and origin is not object:  # which says nothing
         yield origin.__name__

@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from hybrid_compute.errors import InvalidInput
-from hybrid_compute.hints import unaliased
+from hybrid_compute.hints import bare
 
 if TYPE_CHECKING:
     import numpy as np
@@ -135,7 +135,7 @@ _OF_HINTS: dict[Any, Kind] = {
 
 def of_hint(hint: Any, where: str) -> Kind:
     """The kind that a type hint names. Raises `TypeError` for hints that name none."""
-    meant = unaliased(hint)
+    meant = bare(hint)
     known = _OF_HINTS.get(meant)
     if known is not None:
         return known
@@ -153,7 +153,7 @@ def _element(hint: Any) -> Any:
     if getattr(typing.get_origin(hint), "__name__", "") != "ndarray":
         return None
     _, element = typing.get_args(hint)
-    dtypes = typing.get_args(unaliased(element))
+    dtypes = [bare(each) for each in typing.get_args(bare(element))]
     return dtypes[0] if dtypes and isinstance(dtypes[0], type) else None
 
 

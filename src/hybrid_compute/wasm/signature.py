@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hybrid_compute.errors import InvalidInput
-from hybrid_compute.hints import unaliased
+from hybrid_compute.hints import bare
 from hybrid_compute.wasm import capi, kinds
 from hybrid_compute.wasm.kinds import BUFFER, LETTERS, NUMBERS, Buffer, Kind, Number
 from hybrid_compute.wasm.limits import in_units
@@ -52,7 +52,7 @@ def of_stub(stub: Callable[..., Any]) -> Signature:
         if each.name not in hints:
             raise TypeError(f"{name}: parameter {each.name!r} needs a type hint, which says how it crosses")
         parameters.append(Parameter(each.name, kinds.of_hint(hints[each.name], f"{name}: parameter {each.name!r}")))
-    result = unaliased(hints.get("return", inspect.Signature.empty))
+    result = bare(hints.get("return", inspect.Signature.empty))
     if result is inspect.Signature.empty:
         raise TypeError(f"{name} needs a type hint for its result, which says how it crosses (-> None for none)")
     none = result is None or result is type(None)

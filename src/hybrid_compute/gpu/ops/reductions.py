@@ -72,7 +72,7 @@ def max(x: Operand, axis: int | None = None, keepdims: bool = False) -> Any:
         >>> max(np.array([[1, 2], [3, 4]], "f4"), axis=1)
         array([2., 4.], dtype=float32)
     """
-    return np.max(x, axis, keepdims=keepdims)
+    return _said(np.max, x, axis, keepdims)
 
 
 @_over("min")
@@ -82,7 +82,7 @@ def min(x: Operand, axis: int | None = None, keepdims: bool = False) -> Any:
     >>> min(np.array([[1, 2], [3, 4]], "i4"), axis=1)
     array([1, 3], dtype=int32)
     """
-    return np.min(x, axis, keepdims=keepdims)
+    return _said(np.min, x, axis, keepdims)
 
 
 def _find_rules(x: Spec, axis: Any, keepdims: Any) -> Spec:
@@ -105,7 +105,12 @@ def argmax(x: Operand, axis: int | None = None, keepdims: bool = False) -> Any:
         >>> argmax(np.array([[1, 5, 5], [3, 4, 0]], "f4"), axis=1)
         array([1, 1], dtype=int32)
     """
-    return np.argmax(x, axis, keepdims=keepdims).astype("int32")
+    return _said(np.argmax, x, axis, keepdims).astype("int32")
+
+
+def _said(function: Any, x: Any, axis: int | None, keepdims: bool) -> Any:
+    """What a function of numpy says, whose types tell `keepdims=True` from `keepdims=False` and know no flag."""
+    return function(x, axis, keepdims=keepdims)
 
 
 def _np(function: Any, x: Any, axis: int | None, keepdims: bool) -> Any:

@@ -13,7 +13,7 @@ import msgspec
 from wasmtime import component as w
 
 from hybrid_compute.errors import InvalidInput
-from hybrid_compute.hints import unaliased
+from hybrid_compute.hints import bare
 from hybrid_compute.wasm.components import compound, shapes
 from hybrid_compute.wasm.components.shapes import Scalar, Shape
 
@@ -34,7 +34,7 @@ _SCALARS: dict[type[w.ValType], Scalar] = {
 
 def shape_of(hint: Any, wit: w.ValType, where: str) -> Shape:
     """How values cross that are `hint` here and `wit` there. Raises `InvalidInput` where the two do not agree."""
-    hint = unaliased(hint)
+    hint = bare(hint)
     scalar = _SCALARS.get(type(wit))
     if scalar is not None:
         return scalar if hint is scalar.type else _refuse(hint, wit, where)
@@ -62,7 +62,7 @@ def shape_of(hint: Any, wit: w.ValType, where: str) -> Shape:
 
 def shape_of_result(hint: Any, wit: w.ValType | None, where: str) -> Shape | None:
     """The same for what a function gives, which may be nothing, or an error."""
-    hint = unaliased(hint)
+    hint = bare(hint)
     none = hint is None or hint is type(None)
     if isinstance(wit, w.ResultType):
         ok = shape_of_result(hint, wit.ok, where)
