@@ -258,7 +258,7 @@ group.peer("wgpu-py", ENCODE)(functools.partial(encoding, raw=False))
 @contextmanager
 def idle_frame() -> Iterator[tuple[Any, Any]]:
     """A frame of a device that has nothing to do, and so does not look; and an array that lies there."""
-    from hybrid_compute.gpu.array import upload
+    from hybrid_compute.gpu.calls import upload
     from hybrid_compute.gpu.device import Device
     from hybrid_compute.gpu.replies import Waiting
 

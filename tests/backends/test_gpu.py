@@ -201,7 +201,7 @@ async def test_calls_that_cannot_be_made_ready_are_answered(
 
 
 @pytest.mark.parametrize("way", ["gather", "map"])
-async def test_calls_with_nothing_in_them_are_joined_too(way: str, place: GpuBackend) -> None:
+async def test_calls_with_nothing_in_them_are_answered_too(way: str, place: GpuBackend) -> None:
     nothing = np.empty(0, np.float32)
     async with Runtime([place]) as rt:
         if way == "map":

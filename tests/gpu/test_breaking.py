@@ -16,7 +16,7 @@ from hybrid_compute import BlockingRuntime, GpuBackend, WorkerBackend, empty
 from hybrid_compute.calls import Call
 from hybrid_compute.errors import BackendClosed, BackendUnavailable, LimitExceeded
 from hybrid_compute.gpu import ops
-from hybrid_compute.gpu.array import upload
+from hybrid_compute.gpu.calls import upload
 from hybrid_compute.gpu.device import Device
 from hybrid_compute.gpu.frame import Frame
 from hybrid_compute.gpu.replies import Waiting

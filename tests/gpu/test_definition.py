@@ -47,6 +47,18 @@ def without_start(x: Any, slope: float) -> Any:
     return x
 
 
+def with_more(x: Any, slope: float, start: float, more: float) -> Any:
+    return x + more
+
+
+NEGATIVE = """
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u) { if (id.x < arrayLength(&x)) { y[id.x] = -x[id.x]; } }
+"""
+
+
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
@@ -58,6 +70,11 @@ def without_start(x: Any, slope: float) -> Any:
         ({"wgsl": shaders.ALONG.replace("@compute", "")}, "needs one @compute function"),
         ({"entry": "other"}, "has no entry point 'other', but main"),
         ({"function": without_start}, r"nothing gives Line\.start"),
+        ({"function": with_more}, "nothing takes the parameter more: .* nor a member of Line"),
+        (
+            {"function": with_more, "wgsl": NEGATIVE},
+            "nothing takes the parameter slope: .* nor a member of the uniform",
+        ),
         ({"wgsl": shaders.ALONG.replace("struct Line", "struct Lane")}, "uniform line must be a struct, not Line"),
     ],
 )
@@ -77,6 +94,10 @@ def test_what_disagrees_with_the_shader_is_told(changed: dict[str, Any], why: st
         ({"outputs": {"y": "f32[2 * n]"}, "batchable": True}, "must begin with the same name"),
         ({"inputs": {"x": "f32[n]"}, "outputs": {"y": "f32[4]"}, "batchable": True}, "must begin with the same name"),
         ({"outputs": {"y": "f32[n, 2 * n]"}, "batchable": True}, "would grow with the number of calls, by n"),
+        (
+            {"wgsl": shaders.ALONG.replace("array<f32>", "array<f32, 64>"), "batchable": True},
+            "the shader has x as array<f32,64>, of so many rows",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_told(changed: dict[str, Any], why: str) -> None:
@@ -209,6 +230,40 @@ def test_a_record_may_be_given_whole(device: Device, line: object) -> None:
     np.testing.assert_array_equal(run(device, define(function=along), x, line), 2 * x + 1)
     with pytest.raises(InvalidInput, match="line must have what Line has"):
         run(device, define(function=along), x, {"slope": 1.0})
+
+
+def test_a_shader_may_be_written_in_any_way(device: Device) -> None:
+    """That compiles: numbers by other names, which functions use for something else, and a struct of what is given."""
+
+    def negative(x: Any) -> Any:
+        return -x
+
+    task = define(
+        """
+        const size = 2 * 4; const ONE = size / 8;
+        struct Given { @builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u }
+        fn other() -> u32 { const size = 64; return size; }
+        @group(0u) @binding(0u) var<storage, read> x: array<f32>;
+        @group(ONE - 1) @binding(ONE) var<storage, read_write> y: array<f32>;
+        @compute @workgroup_size((size))
+        fn main(given: Given) {
+            for (var i = given.id.x; i < arrayLength(&x); i += given.groups.x * size) { y[i] = -x[i]; }
+        }""",
+        function=negative,
+    )
+    for count in (100, 8 * 65_536):
+        x = np.arange(count, dtype=np.float32)
+        np.testing.assert_array_equal(run(device, task, x), -x)
+
+
+def test_a_mask_is_not_passed_over(device: Device) -> None:
+    """No gpu sees it, so it would compute with what is masked; any other array of numpy is taken as it is."""
+    x = np.arange(4, dtype=np.float32)
+    masked = np.ma.masked_greater(x, 2)
+    with pytest.raises(InvalidInput, match=r"x must be an array of float32, not a masked array, .* filled\(\.\.\.\)"):
+        run(device, shaders.along, masked, 2.0, 1.0)
+    np.testing.assert_array_equal(run(device, shaders.along, masked.filled(0), 2.0, 1.0), [1, 3, 5, 1])
+    np.testing.assert_array_equal(run(device, shaders.along, x.view(np.recarray), 2.0, 1.0), 2 * x + 1)
 
 
 @pytest.mark.parametrize("slope", ["2", None, [1.0]])

@@ -19,7 +19,7 @@ from hybrid_compute import gpu_task
 from hybrid_compute.errors import BackendClosed, BackendUnavailable, InvalidInput, LimitExceeded
 from hybrid_compute.gpu import GpuArray, InvalidShader, native, ops
 from hybrid_compute.gpu.adapters import Kind, choose
-from hybrid_compute.gpu.array import upload
+from hybrid_compute.gpu.calls import upload
 from hybrid_compute.gpu.device import Device
 from hybrid_compute.gpu.frame import Frame
 from hybrid_compute.gpu.function import GpuFunction
@@ -666,6 +666,15 @@ def test_the_time_of_a_successor_begins_when_the_one_before_it_has_ended(stuck: 
     finally:
         stuck.go_on(100)
         close(successor)
+
+
+def test_what_cannot_be_put_there_is_refused(device: Device) -> None:
+    with pytest.raises(InvalidInput, match="lies on a device already"):
+        upload(on(device, floats(3)), Waiting())
+    with pytest.raises(InvalidInput, match="a masked array, whose mask no gpu sees"):
+        upload(np.ma.masked_array(floats(3), [True, False, False]), Waiting())
+    with pytest.raises(InvalidInput, match="a gpu has no float64"):
+        upload(np.zeros(3), Waiting())
 
 
 def test_a_device_that_is_closed_is_given_back() -> None:

@@ -149,6 +149,27 @@ def tripled(x: shaders.Floats) -> shaders.Floats:
     return x + x
 
 
+@gpu_task(wgsl=VECTORS.format(kind="mat2x2f"), inputs={"x": "f32[n]"}, outputs={"y": "f32[n]"}, workgroups="n")
+def in_squares(x: shaders.Floats) -> shaders.Floats:
+    return x + x
+
+
+@gpu_task(
+    wgsl="""
+    struct Ball { at: vec3f, colour: vec4f, weight: f32 }
+    @group(0) @binding(0) var<storage, read> x: array<Ball>;
+    @group(0) @binding(1) var<storage, read_write> weights: array<f32>;
+    @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3u) {
+        if (id.x < arrayLength(&x)) { weights[id.x] = x[id.x].weight; }
+    }
+    """,
+    inputs={"x": "f32[n]"},
+    outputs={"weights": "f32[n // 12]"},
+)
+def weights_of(x: shaders.Floats) -> shaders.Floats:
+    return x[8::12]
+
+
 @gpu_task(
     wgsl="""
     @group(0) @binding(0) var<storage, read> x: array<f32, 8>;
@@ -171,6 +192,8 @@ def eight(x: shaders.Floats) -> shaders.Floats:
             r"doubled: x is f32\[3\], 12 bytes; .* array<vec4f>, of 16 bytes each, .* whole number of them",
         ),
         (doubled, (6,), r"doubled: x is f32\[6\], 24 bytes; .* whole number of them"),
+        (in_squares, (6,), r"in_squares: x is f32\[6\], 24 bytes; .* array<mat2x2f>, of 16 bytes each"),
+        (weights_of, (20,), r"weights_of: x is f32\[20\], 80 bytes; .* array<Ball>, of 48 bytes each"),
         (tripled, (3, 3), r"tripled: x is f32\[3, 3\], 36 bytes; .* array<vec3<f32>>, of 16 bytes each"),
         (eight, (7,), r"eight: x is f32\[7\], 28 bytes; .* array<f32,8>, of 4 bytes each, and needs 8 of them"),
         (eight, (0,), r"eight: x is f32\[0\], 0 bytes; .* needs 8 of them"),
@@ -200,3 +223,10 @@ async def test_what_it_can_read_it_computes(count: int) -> None:
             g.returns(doubled(doubled(g.input("x", count))))
         for given in (x, await place.to_device(x)):
             np.testing.assert_array_equal(await g(x=given), 4 * x)
+
+
+async def test_structs_are_read_where_they_lie() -> None:
+    async with opened({}) as place, Runtime([place]) as rt:
+        for count in (0, 1, 70):
+            x = floats(12 * count)
+            np.testing.assert_array_equal(await rt.run(weights_of, x), weights_of(x))

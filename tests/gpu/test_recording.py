@@ -1,14 +1,16 @@
 """Tasks written down once, and done in one go each time."""
 
 import asyncio
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
 from hybrid_compute import GpuBackend, LocalBackend, Runtime, WorkerBackend
-from hybrid_compute.errors import HybridComputeError, InvalidInput
+from hybrid_compute.errors import HybridComputeError, InvalidInput, LimitExceeded
 from hybrid_compute.gpu import GpuArray, ops
+from hybrid_compute.shared import SharedArray
 from tests.gpu import shaders
 
 
@@ -96,6 +98,20 @@ async def test_a_constant_is_read_in_each_playing(place: GpuBackend, there: bool
         np.testing.assert_allclose(found, factor * whole * half + 1, rtol=1e-6)
 
 
+async def test_a_constant_is_what_it_is_when_it_is_played(place: GpuBackend) -> None:
+    """An array of this process may change between playings; a copy of it on the device does not."""
+    weights = floats(4)
+    there = await place.to_device(weights)
+    with place.record() as g:
+        x = g.input("x", 4)
+        g.returns(ops.mul(x, weights), ops.mul(x, there))
+    before = weights.copy()
+    weights += 1
+    here, kept = await g(x=np.ones(4, np.float32))
+    np.testing.assert_array_equal(here, before + 1)
+    np.testing.assert_array_equal(kept, before)
+
+
 async def test_what_comes_out_may_stay(place: GpuBackend) -> None:
     with place.record() as g:
         x = g.input("x", 100)
@@ -125,6 +141,8 @@ async def test_what_lies_between_begins_as_zeros_each_time(place: GpuBackend) ->
         ({"x": np.zeros(5, np.float32)}, r"x must be float32\[4\], and is float32\[5\]"),
         ({"x": np.zeros(4)}, r"x must be float32\[4\], and is float64\[4\]"),
         ({"x": [1, 2, 3, 4]}, r"x must be float32\[4\], and is list"),
+        ({"x": np.float32(3)}, r"x must be float32\[4\], and is a plain float32: numpy.asarray"),
+        ({"x": np.ma.masked_less(np.ones(4, np.float32), 0)}, "and is a masked array, whose mask no gpu sees"),
     ],
 )
 async def test_arrays_that_do_not_fit_are_refused(arrays: dict[str, Any], why: str, place: GpuBackend) -> None:
@@ -132,6 +150,50 @@ async def test_arrays_that_do_not_fit_are_refused(arrays: dict[str, Any], why: s
         g.returns(shaders.along(g.input("x", 4), 1.0))
     with pytest.raises(InvalidInput, match=why):
         await g(**arrays)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory shared by all places needs Linux")
+async def test_a_shared_array_is_read_first(place: GpuBackend) -> None:
+    """Who reads it must have a lease."""
+    with place.record() as g:
+        g.returns(shaders.along(g.input("x", 4), 1.0))
+    with SharedArray(4, "float32") as shared:
+        with pytest.raises(InvalidInput, match=r"and is a SharedArray: .* `with array\.reading\(\) as values`"):
+            await g(x=shared)
+        with shared.reading() as values:
+            np.testing.assert_array_equal(await g(x=values), np.ones(4))
+
+
+async def test_what_only_stands_for_an_array_is_none(place: GpuBackend) -> None:
+    with place.record() as g:
+        x = g.input("x", 4)
+        g.returns(shaders.along(x, 1.0))
+    with pytest.raises(InvalidInput, match="and is a Symbol, which only stands for an array"):
+        await g(x=x)
+
+
+@pytest.mark.parametrize("shape", [np.int64(4), (np.uint8(4),), [4], np.array([4])], ids=repr)
+async def test_a_shape_has_whole_numbers_of_any_kind(place: GpuBackend, shape: Any) -> None:
+    with place.record() as g:
+        x = g.input("x", shape)
+        g.returns(shaders.along(x, 1.0))
+    assert x.shape == (4,)
+    np.testing.assert_array_equal(await g(x=floats(4)), floats(4) + 1)
+
+
+@pytest.mark.parametrize("shape", [-1, (2, -3), (4.0,), 4.5, "4", None, ("4",), np.float32(4), np.array(4.0)], ids=repr)
+async def test_a_shape_that_no_array_has_is_refused(place: GpuBackend, shape: Any) -> None:
+    with (
+        place.record() as g,
+        pytest.raises(InvalidInput, match=r"the input 'x' cannot have the shape .* whole numbers"),
+    ):
+        g.input("x", shape)
+
+
+@pytest.mark.parametrize("shape", [10**12, (10**12, 10**12)])
+async def test_an_input_that_the_device_cannot_bind_is_refused(place: GpuBackend, shape: Any) -> None:
+    with place.record() as g, pytest.raises(LimitExceeded, match=r"the input 'x' would have 4,000,.* bytes, and the"):
+        g.input("x", shape)
 
 
 async def test_what_is_not_there_yet_cannot_be_looked_at(place: GpuBackend) -> None:

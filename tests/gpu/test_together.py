@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hybrid_compute import gpu_task
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.gpu import GpuFunction, native, together
-from hybrid_compute.gpu.array import upload
+from hybrid_compute.gpu.calls import upload
 from hybrid_compute.gpu.device import Device
 from hybrid_compute.gpu.facts import Facts
 from hybrid_compute.gpu.replies import Waiting, each_of
@@ -186,6 +186,55 @@ def test_one_of_another_kind_has_all_go_alone(device: Device, odd: Any) -> None:
         else:
             with pytest.raises(InvalidInput, match="x is an array of >f4, and float32 is declared"):
                 told[number].future.result(30)
+
+
+NEGATIVE = """
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u) { if (id.x < arrayLength(&x)) { y[id.x] = -x[id.x]; } }
+"""
+
+
+@gpu_task(wgsl=NEGATIVE, inputs={"x": "f32[n, m]"}, outputs={"y": "f32[n, m]"}, batchable=True)
+def negative(x: Any) -> Any:
+    return -x
+
+
+@gpu_task(wgsl=NEGATIVE, inputs={"x": "f32[n, m]"}, outputs={"y": "f32[n, m]"}, workgroups=1)
+def negative_of_few(x: Any) -> Any:
+    return -x
+
+
+@pytest.mark.parametrize("shape", [(3, 0), (0, 3), (0, 0)])
+@pytest.mark.parametrize("task", [negative, negative_of_few], ids=["batchable", "any other"])
+def test_arrays_with_nothing_in_them_go_alone(device: Device, task: AnyTask, shape: tuple[int, int]) -> None:
+    """In whichever direction they have none."""
+    nothing = np.ones(shape, np.float32)
+    asked = works(device, task, [(nothing,)] * 3)
+    assert [found.shape for found in answers(device, asked)] == [shape] * 3
+    assert len(asked) == 3
+
+
+@gpu_task(
+    wgsl=NEGATIVE.replace("array<f32>", "array<vec4f>"),
+    inputs={"x": "f32[n]"},
+    outputs={"y": "f32[n]"},
+    batchable=True,
+)
+def negative_by_fours(x: Any) -> Any:
+    return -x
+
+
+def test_what_is_refused_alone_is_refused_in_company(device: Device) -> None:
+    """Though the four of them have a whole number of vectors."""
+    told: dict[int, Some] = {}
+    device.submit(function(negative_by_fours).works([(floats(5),)] * 4, facts(device), partial(_noted, told)))
+    assert list(told) == [0, 1, 2, 3]
+    for each in told.values():
+        with pytest.raises(InvalidInput, match="of 16 bytes each, and needs a whole number of them"):
+            each.future.result(30)
+    check(device, negative_by_fours, [(floats(8) + number,) for number in range(4)], [1])
 
 
 def test_what_lies_on_the_device_goes_alone(device: Device) -> None:

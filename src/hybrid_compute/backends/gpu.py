@@ -155,7 +155,7 @@ class GpuBackend(Backend):
 
     async def to_device(self, array: Any) -> GpuArray:
         """A copy of the array on the device, to be given to tasks of it. It may be of any memory of this process."""
-        from hybrid_compute.gpu.array import upload
+        from hybrid_compute.gpu.calls import upload
 
         self.check_open()
         asked = Asked((), self._desk().box)

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from hybrid_compute.errors import BackendClosed, InvalidInput
+from hybrid_compute.errors import BackendClosed
 from hybrid_compute.gpu.replies import Asked, Mailbox, Waiting
-from hybrid_compute.gpu.shapes import DTYPES
-from hybrid_compute.gpu.work import Fetch, Home, Kept, Place, Reply, Resident, Work
+from hybrid_compute.gpu.work import Fetch, Home, Place, Reply, Resident, Work
 
 if TYPE_CHECKING:
     from hybrid_compute.gpu.memory import Buffer
@@ -117,15 +116,6 @@ class GpuArray(OnDevice):
     def __repr__(self) -> str:
         where = "released" if self._held is None else f"on device {self._device.number}"
         return f"<GpuArray {self.dtype.name}{list(self.shape)} {where}>"
-
-
-def upload(array: Any, reply: Reply) -> Work:
-    """What a device has to do to have a copy of an array. Raises `InvalidInput` for numbers that it does not know."""
-    given = np.asarray(array)
-    if given.dtype.name not in DTYPES.values():
-        raise InvalidInput(f"a gpu has no {given.dtype.name}, but {', '.join(DTYPES.values())}: use astype")
-    place = Kept(given.shape, given.dtype.name, given.nbytes, given)
-    return Work((), [place], [place], reply)
 
 
 def _itself(array: Array) -> Array:

@@ -4,47 +4,40 @@ from __future__ import annotations
 
 import inspect
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.gpu.errors import InvalidShader
+from hybrid_compute.gpu.layouts import Layout, Structs, array_of
 from hybrid_compute.gpu.records import Record
-from hybrid_compute.gpu.shapes import SIZES, Declared, Expression, Names, Shape, ceil_div
+from hybrid_compute.gpu.shapes import Declared, Expression, Names, Shape, ceil_div
 from hybrid_compute.gpu.wgsl import Access, Binding, Entry, Shader, Size, reflect
 
 if TYPE_CHECKING:
     from hybrid_compute.gpu.work import Kernel
 
-_ARRAY = re.compile(r"array<(.+?)(?:,(\d+)u?)?>")
-_ELEMENT = re.compile(r"(?:atomic<)?(?:vec([234])<)?(f32|f16|i32|u32)>*|vec([234])([fiuh])")
-_SHORT = {"f": "f32", "i": "i32", "u": "u32", "h": "f16"}
-
 
 @dataclass(frozen=True, slots=True)
 class Elements:
-    """What an array of a shader consists of: numbers, or vectors of them, which are read as a whole."""
+    """What an array of a shader consists of: numbers, or vectors, matrices and structs, which are read as a whole."""
 
     type: str
     """That of the array, as the shader has it."""
     scalar: str
+    """What all its numbers are; an empty text where they may be of several kinds."""
     nbytes: int
-    """Of one, with what follows it in an array: https://www.w3.org/TR/WGSL/#alignment-and-size."""
+    """Of one, with what follows it in an array."""
     count: int | None
     """How many there are; None if that is left to the call."""
 
     @classmethod
-    def of(cls, kind: str) -> Elements | None:
-        """None if this is no array of numbers: structs are left to the compiler."""
-        array = _ARRAY.fullmatch(kind)
-        element = _ELEMENT.fullmatch(array[1]) if array is not None else None
-        if array is None or element is None:
-            return None
-        scalar, numbers = element[2] or _SHORT[element[4]], int(element[1] or element[3] or 1)
-        nbytes = SIZES[scalar] * (4 if numbers == 3 else numbers)
-        return cls(kind, scalar, nbytes, int(array[2]) if array[2] else None)
+    def of(cls, kind: str, structs: Structs) -> Elements | None:
+        """None if this is no array, or one of what only the compiler knows."""
+        array = array_of(kind)
+        element = Layout.of(array[0], structs) if array is not None else None
+        return cls(kind, element.scalar, element.stride, array[1]) if array and element else None
 
     @property
     def least(self) -> int:
@@ -64,6 +57,9 @@ class Uniform:
     record: Record
     whole: bool
     """Whether one parameter is the whole record, rather than each member one."""
+
+    def takes(self, parameter: str) -> bool:
+        return self.whole or any(member.name == parameter for member in self.record.members)
 
     def pack(self, values: Mapping[str, Any], names: Names) -> bytes:
         """Its bytes for a call."""
@@ -121,13 +117,19 @@ class Definition:
         chosen = _entry(name, shader, entry)
         given = {each: Declared.parse(text) for each, text in inputs.items()}
         made = {each: Declared.parse(text) for each, text in outputs.items()}
+        elements = {
+            each.name: found
+            for each in shader.bindings
+            if (found := Elements.of(each.type, shader.structs)) is not None
+        }
         for binding in shader.bindings:
-            _check(name, binding, given, made)
+            _check(name, binding, given, made, elements.get(binding.name))
         _check_names(name, shader, given, made, parameters)
         uniform = _uniform(name, shader, given, parameters, _dims(given))
         groups = _expressions(workgroups)
         counts = _counts(name, given, made, groups, parameters)
-        rows = _rows(name, given, made) if batchable else frozenset[str]()
+        _check_parameters(name, parameters, given, uniform, counts)
+        rows = _rows(name, given, made, elements) if batchable else frozenset[str]()
         bindings: list[tuple[int, Access]] = [(binding.number, binding.access) for binding in shader.bindings]
         return cls(
             name=name,
@@ -135,7 +137,7 @@ class Definition:
             inputs={each: given[each] for each in parameters if each in given},
             outputs=made,
             bound=tuple(binding.name for binding in shader.bindings),
-            elements={each.name: found for each in shader.bindings if (found := Elements.of(each.type)) is not None},
+            elements=elements,
             uniform=uniform,
             counts=counts,
             workgroups=groups,
@@ -184,7 +186,13 @@ def _entry(name: str, shader: Shader, wanted: str | None) -> Entry:
     return shader.entries[wanted] if wanted is not None else next(iter(shader.entries.values()))
 
 
-def _check(name: str, binding: Binding, given: Mapping[str, Declared], made: Mapping[str, Declared]) -> None:
+def _check(
+    name: str,
+    binding: Binding,
+    given: Mapping[str, Declared],
+    made: Mapping[str, Declared],
+    elements: Elements | None,
+) -> None:
     """Whether a binding is what was declared."""
     if binding.access == "uniform":
         return
@@ -197,8 +205,7 @@ def _check(name: str, binding: Binding, given: Mapping[str, Declared], made: Map
         raise InvalidShader(f"{name}: {binding.name} is only an input, and the shader has it as read_write")
     if binding.name in given and binding.name in made and given[binding.name] != made[binding.name]:
         raise InvalidShader(f"{name}: {binding.name} is changed in place, so it must be declared alike in both")
-    elements = Elements.of(binding.type)
-    if elements is not None and elements.scalar != declared.scalar:
+    if elements is not None and elements.scalar not in ("", declared.scalar):
         raise InvalidShader(f"{name}: {binding.name} is declared {declared}, and the shader has {binding.type}")
 
 
@@ -245,6 +252,22 @@ def _uniform(
     return Uniform(variable, record, whole=False)
 
 
+def _check_parameters(
+    name: str,
+    parameters: Sequence[str],
+    given: Mapping[str, Declared],
+    uniform: Uniform | None,
+    counts: Sequence[str],
+) -> None:
+    """Raises for one that only the twin would see."""
+    for each in parameters:
+        if each not in given and each not in counts and (uniform is None or not uniform.takes(each)):
+            raise InvalidShader(
+                f"{name}: nothing takes the parameter {each}: it is neither an input, nor a member of "
+                f"{'the uniform' if uniform is None else uniform.record.name}, nor in a shape or in workgroups"
+            )
+
+
 def _dims(given: Mapping[str, Declared]) -> frozenset[str]:
     return frozenset(dim.name for declared in given.values() for dim in declared.dims if dim.name is not None)
 
@@ -278,7 +301,9 @@ def _expressions(workgroups: int | str | Sequence[int | str] | None) -> tuple[Ex
     return tuple(Expression(str(one)) for one in each)
 
 
-def _rows(name: str, given: Mapping[str, Declared], made: Mapping[str, Declared]) -> frozenset[str]:
+def _rows(
+    name: str, given: Mapping[str, Declared], made: Mapping[str, Declared], elements: Mapping[str, Elements]
+) -> frozenset[str]:
     """The inputs of which calls can be joined: they have as many rows as everything that comes out."""
     lengths = {declared.dims[0].name if declared.dims else None for declared in made.values()}
     if len(lengths) != 1 or None in lengths:
@@ -291,4 +316,9 @@ def _rows(name: str, given: Mapping[str, Declared], made: Mapping[str, Declared]
         others = declared.dims[1:] if declared.dims and declared.dims[0].name == length else declared.dims
         if any(length in dim.names for dim in others):
             raise ValueError(f"{name} is batchable, and {declared} would grow with the number of calls, by {length}")
+    for each in (*rows, *made):
+        if each in elements and elements[each].count is not None:
+            raise ValueError(
+                f"{name} is batchable, and the shader has {each} as {elements[each].type}, of so many rows"
+            )
     return rows

@@ -107,14 +107,14 @@ def gpu_task(
     The function's body is the twin for the processor, unless `cpu` is another function. `inputs` and `outputs` say
     what the storage variables of the shader are: `{"x": "f32[n]", "y": "f32[n, 4]"}`. A variable that is in both is
     changed in place. All other parameters are members of its uniform, as are the names in the shapes, if it has
-    members of these names.
+    members of these names; or whole numbers that stand in a shape or in `workgroups`.
 
     `workgroups` are expressions of these names, one for each direction: `("ceil_div(n, 64)", "m")`. Without them there
     is one invocation for each element of the first output. Outputs begin as zeros. A `batchable` task does the same to
     each row, so that many calls can be joined to one. `facts` are those of `@task`.
 
-    Raises `InvalidShader` where the shader and the declarations disagree, with line and column where it does not
-    compile.
+    Raises `InvalidShader` where the shader and the declarations disagree, or a parameter is taken by neither, with line
+    and column where it does not compile.
 
         >>> @gpu_task(
         ...     wgsl='''

@@ -9,18 +9,21 @@ await recording(x=...)                the same steps on new arrays: one submissi
 from __future__ import annotations
 
 import asyncio
+import math
+import operator
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Self, SupportsIndex
 
 import numpy as np
 
-from hybrid_compute.errors import InvalidInput
+from hybrid_compute.errors import InvalidInput, LimitExceeded
+from hybrid_compute.gpu.arguments import not_an_array
 from hybrid_compute.gpu.array import GpuArray, OnDevice
 from hybrid_compute.gpu.computable import Computable
 from hybrid_compute.gpu.facts import Facts
 from hybrid_compute.gpu.replies import Asked, Mailbox
-from hybrid_compute.gpu.shapes import DTYPES
+from hybrid_compute.gpu.shapes import DTYPES, Shape
 from hybrid_compute.gpu.sharing import Between
 from hybrid_compute.gpu.work import (
     Constant,
@@ -99,14 +102,24 @@ class Recording:
     def __exit__(self, *_: object) -> None:
         self._open = False
 
-    def input(self, name: str, shape: int | Sequence[int], dtype: str = "float32") -> Symbol:
-        """An array that is given each time it is played, under this name."""
+    def input(self, name: str, shape: SupportsIndex | Sequence[SupportsIndex], dtype: str = "float32") -> Symbol:
+        """An array that is given each time it is played, under this name.
+
+        Raises `InvalidInput` for a shape or a dtype that no array has, `LimitExceeded` for more than the device binds.
+        """
         if name in self._inputs:
             raise ValueError(f"there is an input {name!r} already")
         if dtype not in DTYPES.values():
             raise InvalidInput(f"a gpu has no {dtype}, but {', '.join(DTYPES.values())}")
-        size = (shape,) if isinstance(shape, int) else tuple(shape)
-        place = Place(int(np.prod(size, dtype=np.int64)) * np.dtype(dtype).itemsize)
+        size = _shape(name, shape)
+        nbytes = math.prod(size) * np.dtype(dtype).itemsize
+        if nbytes > self._facts.binding:
+            raise LimitExceeded(
+                f"the input {name!r} would have {nbytes:,} bytes, and the device binds {self._facts.binding:,} at once "
+                f"(max-storage-buffer-binding-size): split it",
+                backend="gpu",
+            )
+        place = Place(nbytes)
         self._places[id(place)] = place
         self._inputs[name] = Symbol(self, place, size, dtype)
         return self._inputs[name]
@@ -204,9 +217,32 @@ def _fetched(place: Place, symbol: Symbol) -> Output:
     return place if isinstance(place, Output) else Fetch(place, symbol.shape, symbol.dtype.name)
 
 
+def _shape(name: str, given: Any) -> Shape:
+    """The shape of an input, which may be one number."""
+    try:
+        sizes = tuple(map(operator.index, given if isinstance(given, Iterable) else (given,)))
+    except TypeError:
+        sizes = (-1,)
+    if any(size < 0 for size in sizes):
+        raise InvalidInput(
+            f"the input {name!r} cannot have the shape {given!r}: it is whole numbers, and none negative"
+        )
+    return sizes
+
+
 def _given(name: str, symbol: Symbol, array: Any) -> Place:
-    if getattr(array, "dtype", None) != symbol.dtype or array.shape != symbol.shape:
-        found = f"{array.dtype}{list(array.shape)}" if hasattr(array, "dtype") else type(array).__name__
+    found = _instead(symbol, array)
+    if found:
         raise InvalidInput(f"{name} must be {symbol.dtype}{list(symbol.shape)}, and is {found}")
     nbytes = symbol.place.nbytes
     return array.resident(nbytes) if isinstance(array, GpuArray) else Upload(array, nbytes)
+
+
+def _instead(symbol: Symbol, array: Any) -> str:
+    """What was given instead of what the symbol stands for; an empty text if that was given."""
+    if isinstance(array, Symbol):
+        return "a Symbol, which only stands for an array"
+    found = not_an_array(array)
+    if found or (array.dtype == symbol.dtype and array.shape == symbol.shape):
+        return found
+    return f"{array.dtype}{list(array.shape)}"

@@ -1,11 +1,10 @@
 """The bytes of a uniform: a struct of WGSL, filled from numbers by name.
 
-Where each member lies follows from https://www.w3.org/TR/WGSL/#alignment-and-size.
+Where each member lies follows from the same rules as in `layouts.py`.
 """
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +12,10 @@ from typing import Any
 
 from hybrid_compute.errors import InvalidInput
 from hybrid_compute.gpu.errors import InvalidShader
+from hybrid_compute.gpu.layouts import numbers_of
 from hybrid_compute.gpu.wgsl import Field
 
 _SCALARS = {"f32": ("f", 4), "i32": ("i", 4), "u32": ("I", 4), "f16": ("e", 2)}
-_VECTOR = re.compile(r"vec([234])(?:<(\w+)>|([fiuh]))")
-_SHORT = {"f": "f32", "i": "i32", "u": "u32", "h": "f16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,11 @@ def _room(record: str, field: Field, alignment: int, size: int) -> tuple[int, in
     where = f"{record}.{field.name}"
     for text in (field.align, field.size):
         if text and not text.isdigit():
-            raise InvalidShader(f"{where}: {text} is not understood: write a number, or a const that is one")
+            raise InvalidShader(
+                f"line {field.line}: {where}: {text} is not understood: it may have whole numbers, consts of the "
+                f"module, + - * / % and brackets",
+                line=field.line,
+            )
     said, bytes_said = int(field.align or alignment), int(field.size or size)
     if said < alignment or said & (said - 1):
         raise InvalidShader(f"{where}: @align({said}) must be a power of two, and a {field.type} needs {alignment}")
@@ -82,11 +84,8 @@ def _room(record: str, field: Field, alignment: int, size: int) -> tuple[int, in
 
 def _parts(record: str, field: Field) -> tuple[int, str]:
     """How many numbers, and of which kind."""
-    kind = field.type
-    if kind in _SCALARS:
-        return 1, kind
-    vector = _VECTOR.fullmatch(kind)
-    scalar = (vector[2] or _SHORT[vector[3]]) if vector is not None else ""
-    if vector is None or scalar not in _SCALARS:
-        raise InvalidShader(f"{record}.{field.name} is a {kind}: a uniform may have numbers, and vectors of them")
-    return int(vector[1]), scalar
+    found = numbers_of(field.type)
+    if found is None or found[0] > 1:
+        raise InvalidShader(f"{record}.{field.name} is a {field.type}: a uniform may have numbers, and vectors of them")
+    _, rows, scalar = found
+    return rows, scalar

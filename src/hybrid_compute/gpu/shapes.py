@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import CodeType
 
 from hybrid_compute.errors import InvalidInput
-from hybrid_compute.gpu.wgsl import split
+from hybrid_compute.gpu.declarations import split
 
 Shape = tuple[int, ...]
 Names = Mapping[str, int]

@@ -75,6 +75,7 @@ class Together:
             return None
         if not all(columns[name].values[0].ndim for name in definition.rows):
             return None
+        self._joined_plan(columns, 1)  # what is refused alone is refused in company
         return most(count, lambda many: self._joined_plan(columns, many).is_for(self._facts)), self._joined
 
     def _joined_plan(self, columns: Columns, count: int) -> Plan:
@@ -166,7 +167,7 @@ class Together:
 
 
 def _columns(definition: Definition, calls: Sequence[tuple[Any, ...]]) -> Columns | None:
-    """What the calls give for each parameter; None if their arrays differ in kind."""
+    """What the calls give for each parameter; None if their arrays differ in kind, or have nothing in them."""
     columns: dict[str, Column] = {}
     for name, values in zip(definition.parameters, zip(*calls, strict=True), strict=True):
         declared = definition.inputs.get(name)
@@ -189,8 +190,8 @@ def _is_one_number(values: Sequence[Any]) -> bool:
 
 
 def _is_one_kind(values: Sequence[Any], dtype: str) -> bool:
-    """Whether all are arrays of this process, of one shape and of this kind of numbers."""
-    if set(map(type, values)) != {np.ndarray}:
+    """Whether all are arrays of this process, of one shape and of this kind of numbers; and there are any in them."""
+    if set(map(type, values)) != {np.ndarray} or not values[0].size:
         return False
     return len({each.shape for each in values}) == 1 and {each.dtype for each in values} == {np.dtype(dtype)}
 

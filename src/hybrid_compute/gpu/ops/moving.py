@@ -94,7 +94,7 @@ def transpose(x: Operand, axes: Sequence[int] | None = None) -> Any:
     array([[1., 3.],
            [2., 4.]], dtype=float32)
     """
-    return np.ascontiguousarray(np.transpose(x, axes))
+    return np.array(np.transpose(x, axes), order="C")
 
 
 def _gather_rules(x: Spec, indices: Spec) -> Spec:

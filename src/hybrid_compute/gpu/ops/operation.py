@@ -17,6 +17,7 @@ from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
 import numpy as np
 
 from hybrid_compute.errors import InvalidInput
+from hybrid_compute.gpu.arguments import not_an_array
 from hybrid_compute.gpu.array import Array, GpuArray, OnDevice
 from hybrid_compute.gpu.computable import Computable
 from hybrid_compute.gpu.facts import Facts
@@ -113,7 +114,7 @@ class Operation(Computable):
         """How a device with these facts computes a call with arguments of these shapes."""
         count = self._arrays
         try:
-            looks = [None if each is None else (each.shape, each.dtype) for each in args[:count]]
+            looks = [None if each is None else (each.shape, each.dtype, not_an_array(each)) for each in args[:count]]
             key = (facts, *looks, *map(_typed, args[count:]))
             known = self._plans.get(key)
         except (AttributeError, TypeError) as error:  # no arrays, or what cannot be compared with earlier calls
@@ -150,8 +151,9 @@ class Operation(Computable):
         return (*arrays, *args[self._arrays :])
 
     def _spec(self, name: str, array: Any) -> Spec:
-        if not isinstance(array, np.ndarray | OnDevice):
-            raise InvalidInput(f"{self.name}: {name} must be an array, not {type(array).__name__}")
+        found = not_an_array(array)
+        if found:
+            raise InvalidInput(f"{self.name}: {name} must be an array, not {found}")
         dtype = array.dtype.name
         if dtype not in _DTYPES:
             known = ", ".join(sorted(_DTYPES))
