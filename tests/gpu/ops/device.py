@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from hybrid_compute.errors import BackendUnavailable
-from hybrid_compute.gpu.array import GpuArray, upload
+from hybrid_compute.gpu.array import GpuArray
+from hybrid_compute.gpu.calls import upload
 from hybrid_compute.gpu.device import Device
 from hybrid_compute.gpu.replies import Waiting
 from hybrid_compute.tasks import AnyTask

@@ -36,6 +36,21 @@ def test_each_is_known_to_other_processes_by_its_name(name: str) -> None:
     assert pickle.loads(pickle.dumps(getattr(ops, name))) is getattr(ops, name)
 
 
+@pytest.mark.parametrize("name", ["softmax", "layer_norm", "rms_norm", "sum", "max", "argmax", "scan", "matvec"])
+def test_what_is_added_up_by_many_uses_subgroups_where_there_are_any(name: str, full_gpu: Computer) -> None:
+    """And the memory that a workgroup shares; where there are none, only that."""
+    with_them = dataclasses.replace(full_gpu.facts, features=full_gpu.facts.features | {"subgroup"})
+    without = dataclasses.replace(full_gpu.facts, features=full_gpu.facts.features - {"subgroup"})
+    x = normal(1, 1000, 1000)
+    operation = getattr(ops, name).fn
+    options = {"axis": -1} if name in ("sum", "max", "argmax") else {}
+    args = operation.positional((x, x[0]) if name == "matvec" else (x,), options)
+    for facts, uses in ((with_them, True), (without, False)):
+        shaders = [step.kernel.source for step in operation.work(args, facts, Waiting()).steps]
+        assert any("var<workgroup>" in source for source in shaders)
+        assert any(re.search("subgroup(Add|Max|ExclusiveAdd)", source) for source in shaders) == uses
+
+
 def test_importing_them_does_not_load_wgpu() -> None:
     program = "import sys, hybrid_compute.gpu.ops; sys.exit('wgpu' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
