@@ -668,6 +668,20 @@ def test_the_time_of_a_successor_begins_when_the_one_before_it_has_ended(stuck: 
         close(successor)
 
 
+def test_who_waits_for_a_driver_hears_that_nobody_waits_for_him(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes back again and again, and what was asked for is never there."""
+    device = opened()
+    asked = work(device, shaders.along, floats(9), 2.0, 1.0)
+    waits = threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(native.Mappings, "are_done", lambda *_: waits.set())
+        device.submit([asked])
+        assert waits.wait(30)
+        left = device.give_up(BackendUnavailable("it was given up", backend="gpu"))
+        assert device.join(30)
+    assert [*left.guilty, *left.others] == [asked]
+
+
 def test_a_device_that_is_closed_is_given_back() -> None:
     """With all its memory, and not only when somebody collects it."""
     device = opened()
