@@ -677,6 +677,20 @@ def test_what_cannot_be_put_there_is_refused(device: Device) -> None:
         upload(np.zeros(3), Waiting())
 
 
+def test_who_waits_for_a_driver_hears_that_nobody_waits_for_him(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes back again and again, and what was asked for is never there."""
+    device = opened()
+    asked = work(device, shaders.along, floats(9), 2.0, 1.0)
+    waits = threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(native.Mappings, "are_done", lambda *_: waits.set())
+        device.submit([asked])
+        assert waits.wait(30)
+        left = device.give_up(BackendUnavailable("it was given up", backend="gpu"))
+        assert device.join(30)
+    assert [*left.guilty, *left.others] == [asked]
+
+
 def test_a_device_that_is_closed_is_given_back() -> None:
     """With all its memory, and not only when somebody collects it."""
     device = opened()

@@ -120,6 +120,22 @@ def scaled(x: Any, numbers: dict[str, float]) -> Any:
     return x * numbers["scale"] / numbers["sign"]
 
 
+@gpu_task(
+    wgsl="""
+    enable f16;
+    @group(0) @binding(0) var<storage, read> x: array<f16>;
+    @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+    @compute @workgroup_size(1)
+    fn main() { y[0] = f32(x[3]); }
+    """,
+    inputs={"x": "f16[n]"},
+    outputs={"y": "f32[]"},
+    workgroups=1,
+)
+def fourth(x: Any) -> Any:
+    return np.float32(x[3] if len(x) > 3 else 0)
+
+
 @given(st.integers(1, 200), st.integers(2, 9), st.booleans())
 @settings(max_examples=15)
 def test_a_dispatch_for_each(device: Device, size: int, count: int, shares: bool) -> None:
@@ -254,6 +270,26 @@ def test_more_than_are_kept_bound(device: Device, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("hybrid_compute.gpu.pipelines._MOST_GROUPS", 6)
     for size in (5, 6, 70):
         check(device, shaders.along, [(each, 2.0, 1.0) for each in floats(9, size)], [4, 4, 1])
+
+
+def test_no_more_in_a_row_than_a_frame_takes(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has room for four of them, with what lies between."""
+    alignment = facts(device).alignment
+    each = sum(-(-nbytes // alignment) * alignment for nbytes in (256, 256, 12))
+    monkeypatch.setattr(together, "FRAME", 4 * each)
+    check(device, shaders.along, [(x, 2.0, float(number)) for number, x in enumerate(floats(9, 64))], [4, 4, 1])
+
+
+def test_a_shader_sees_zeros_behind_each_array_that_is_no_whole_word(device: Device) -> None:
+    """And not what lay there before."""
+    if "shader-f16" not in facts(device).features:
+        pytest.skip("this device has no f16")
+    for size in (4, 3):
+        for _ in range(3):  # in all frames
+            x = np.ones((5, size), np.float16)
+            assert [float(each) for each in answers(device, works(device, fourth, [(each,) for each in x]))] == [
+                float(size == 4)
+            ] * 5
 
 
 def test_who_does_not_fit_is_told_and_nobody_else(device: Device) -> None:
