@@ -59,13 +59,13 @@ class Lookalike:
 def sent(place: GpuBackend, monkeypatch: pytest.MonkeyPatch) -> list[list[Work]]:
     """What the device was given, each time."""
     given: list[list[Work]] = []
-    submit = place.device.submit
+    offer = place.device.offer
 
-    def listening(works: list[Work]) -> None:
+    def listening(works: list[Work]) -> bool:
         given.append(list(works))
-        submit(works)
+        return offer(works)
 
-    monkeypatch.setattr(place.device, "submit", listening)
+    monkeypatch.setattr(place.device, "offer", listening)
     return given
 
 
@@ -447,6 +447,8 @@ async def test_a_start_that_was_broken_off_is_no_end(place: GpuBackend) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
             await backend.start()
+    with pytest.raises(BackendUnavailable, match="it was not started to the end"):
+        await backend.run_call(Call(shaders.along, (floats(10), 2.0)))
     await backend.start()
     found = await backend.run_call(Call(shaders.along, (floats(10), 2.0)))
     np.testing.assert_allclose(found, 2 * floats(10) + 1, rtol=1e-6)

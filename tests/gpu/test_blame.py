@@ -74,7 +74,7 @@ class Driver:
         finish, opened = Frame.finish, Device.open
 
         def finishing(frame: Frame) -> Any:
-            if any(getattr(place, "data", b"")[:4] == EVIL for work in frame.works for place in work.places):
+            if any(EVIL in getattr(place, "data", b"") for work in frame.works for place in work.places):
                 self._stuck.add(frame)
                 self.released.wait(60)
             return finish(frame)
@@ -85,7 +85,6 @@ class Driver:
 
         monkeypatch.setattr(Frame, "finish", finishing)
         monkeypatch.setattr(Device, "open", opening)
-        monkeypatch.setattr(Device, "time_left", lambda device, limit: 0.0 if self.is_stuck(device) else limit)
 
     def is_stuck(self, device: Device) -> bool:
         return any(frame in self._stuck for frame in device._frames)
@@ -105,10 +104,13 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
 
 async def watched(place: GpuBackend, driver: Driver, calls: list[asyncio.Future[Any]]) -> list[Any]:
     """What became of these, while somebody looks whether the device gets on."""
-    for each in calls:
-        while not each.done():
-            await until(lambda: each.done() or driver.is_stuck(place.device))  # noqa: B023
-            place._look()
+    while not all(each.done() for each in calls):
+        device = place._device
+        assert device is not None
+        await until(lambda: all(each.done() for each in calls) or driver.is_stuck(device))  # noqa: B023
+        if driver.is_stuck(device):
+            place._give_up(device)
+            await asyncio.sleep(0)  # for the replies
     return await asyncio.gather(*calls, return_exceptions=True)
 
 
@@ -132,6 +134,150 @@ async def test_only_the_guilty_fails_of_calls_that_went_together(
             np.testing.assert_allclose(found[number], 2 * floats(size) + 1, rtol=1e-6)
     np.testing.assert_allclose(found[-1], 3 * floats(50) + 1, rtol=1e-6)
     assert len(driver.devices) == 1 + len(guilty)  # that all were given to again, and one after each of the guilty
+
+
+@pytest.mark.parametrize("task", [shaders.along, shaders.along_many])
+async def test_only_the_guilty_fails_of_calls_of_one_kind(task: Any, place: GpuBackend, driver: Driver) -> None:
+    """Though they went in one row, or as one."""
+    slopes = [2.0, 666.0, 2.0, 2.0]
+    if task is shaders.along_many:
+        slopes = [666.0] * 4  # what is joined has one slope, so that all of them are guilty
+    calls = [asyncio.ensure_future(place.run_call(Call(task, (floats(10), slope)))) for slope in slopes]
+    found = await watched(place, driver, calls)
+    for slope, each in zip(slopes, found, strict=True):
+        if slope == 2.0:
+            np.testing.assert_allclose(each, 2 * floats(10) + 1, rtol=1e-6)
+        else:
+            assert isinstance(each, LimitExceeded)
+    assert len(driver.devices) <= 1 + GUILTY
+
+
+async def test_the_one_before_it_is_known_to_a_successor(place: GpuBackend, driver: Driver) -> None:
+    """So that calls have their time when the gpu is free."""
+    device = place.device
+    call = asyncio.ensure_future(place.run_call(Call(shaders.along, (floats(9), 666.0))))
+    await watched(place, driver, [call])
+    assert place.device._before is device
+
+
+async def test_so_many_devices_that_are_stuck_are_enough(
+    place: GpuBackend, driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has a thread, and a part of the gpu."""
+    monkeypatch.setattr("hybrid_compute.backends.gpu.STUCK", 2)
+    for _ in range(3):
+        call = asyncio.ensure_future(place.run_call(Call(shaders.along, (floats(9), 666.0))))
+        (found,) = await watched(place, driver, [call])
+        assert isinstance(found, LimitExceeded)
+    with pytest.raises(BackendUnavailable, match="3 devices were given up, and have not come to an end since"):
+        await place.run_call(Call(shaders.along, (floats(9), 2.0)))
+
+
+async def test_a_frame_that_cannot_be_launched_is_noticed(place: GpuBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver may be stuck there as well; what is laid out by two devices is laid out twice."""
+    held, released, launch = threading.Event(), threading.Event(), Frame._fill
+    device = place.device
+
+    def filling(frame: Frame, works: Any) -> None:
+        if frame in device._frames:
+            held.set()
+            released.wait(60)
+        launch(frame, works)
+
+    monkeypatch.setattr(Frame, "_fill", filling)
+    monkeypatch.setattr("hybrid_compute.gpu.progress.PATIENCE", 0.0)
+    sizes = [10, 2000, 300]
+    calls = [asyncio.ensure_future(place.run_call(Call(shaders.along, (floats(size), 2.0)))) for size in sizes]
+    try:
+        await until(held.is_set)
+        place._look()
+        for size, found in zip(sizes, await asyncio.wait_for(asyncio.gather(*calls), 30), strict=True):
+            np.testing.assert_allclose(found, 2 * floats(size) + 1, rtol=1e-6)
+        assert place.device is not device
+    finally:
+        released.set()
+        assert device.join(30)
+
+
+async def test_two_devices_lay_out_the_same_calls(place: GpuBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was given up goes on with it while the other computes, and each has places of its own."""
+    held, computes, laid_out = threading.Event(), threading.Event(), threading.Event()
+    lay_out, finish, device = Frame._lay_out, Frame.finish, place.device
+
+    def laying_out(frame: Frame, works: Any) -> None:
+        if frame not in device._frames:
+            lay_out(frame, works)
+            return
+        held.set()
+        computes.wait(60)
+        try:
+            lay_out(frame, [*reversed(works)])  # so that all of it lies elsewhere
+        finally:
+            laid_out.set()
+
+    def finishing(frame: Frame) -> Any:
+        computes.set()
+        laid_out.wait(60)
+        return finish(frame)
+
+    for _ in device._frames:  # which have room now for what comes
+        await place.run_call(Call(shaders.along, (floats(5000), 2.0)))
+    monkeypatch.setattr(Frame, "_lay_out", laying_out)
+    monkeypatch.setattr(Frame, "finish", finishing)
+    sizes = [10, 2000, 300]
+    calls = [asyncio.ensure_future(place.run_call(Call(shaders.along, (floats(size), 2.0)))) for size in sizes]
+    await until(held.is_set)
+    place._give_up(device)
+    for size, found in zip(sizes, await asyncio.wait_for(asyncio.gather(*calls), 30), strict=True):
+        np.testing.assert_allclose(found, 2 * floats(size) + 1, rtol=1e-6)
+    assert device.join(30)
+
+
+async def test_what_is_made_while_a_device_is_replaced_goes_to_the_next(
+    place: GpuBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the one before it was still there when somebody looked."""
+    device = place.device
+    place._give_up(device)
+    successor, place._device = place._device, device
+    offer = device.offer
+    monkeypatch.setattr(device, "offer", lambda works: (setattr(place, "_device", successor), offer(works))[1])
+    works = shaders.along.fn.works([(floats(9), 2.0, 1.0)], place._facts, lambda *_: Waiting())  # type: ignore[attr-defined]
+    place._submit(works)
+    found = await asyncio.to_thread(works[0].reply.future.result, 30)
+    np.testing.assert_allclose(found, 2 * floats(9) + 1, rtol=1e-6)
+    assert device.join(30)
+
+
+async def test_a_successor_that_cannot_be_opened_is_not_the_last(
+    place: GpuBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drivers need a moment after a crash."""
+    opened: list[object] = []
+
+    def opening(*args: Any, **kwargs: Any) -> Any:
+        opened.append(args)
+        if len(opened) == 1:
+            raise BackendUnavailable("not ready yet", backend="gpu")
+        return open_device(*args, **kwargs)
+
+    monkeypatch.setattr("hybrid_compute.gpu.opening.open_device", opening)
+    await place.run_call(Call(shaders.along, (floats(9), 2.0)))
+    place.device._wgpu.destroy()
+    found = await place.run_call(Call(shaders.along, (floats(9), 2.0)))
+    np.testing.assert_allclose(found, 2 * floats(9) + 1, rtol=1e-6)
+    assert len(opened) == 2
+
+
+async def test_who_has_just_begun_is_not_blamed(place: GpuBackend, driver: Driver) -> None:
+    """What was late has come to its end in the meantime."""
+    device = place.device
+    call = asyncio.ensure_future(place.run_call(Call(shaders.along, (floats(9), 666.0))))
+    await until(lambda: driver.is_stuck(device))
+    place._give_up(device, 30.0)
+    assert place.device is device
+    driver.released.set()
+    np.testing.assert_allclose(await call, 666 * floats(9) + 1, rtol=1e-6)
 
 
 async def test_a_shader_that_is_not_compiled_for_ever(place: GpuBackend, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +305,10 @@ async def test_a_shader_that_is_not_compiled_for_ever(place: GpuBackend, monkeyp
         assert "the gpu did not compile split_up within 0 s" in str(second)
         np.testing.assert_allclose(third, 2 * floats(8) + 1, rtol=1e-6)
         assert place.device is not device
+        later = place.device
+        with pytest.raises(LimitExceeded, match="the driver was given up over the shader of split_up before"):
+            await place.run_call(Call(shaders.split_up, (x,)))
+        assert place.device is later
     finally:
         released.set()
         assert device.join(30)

@@ -185,7 +185,7 @@ from tests.gpu import shaders
 from tests.gpu.test_device import opened, told, work
 
 def losing(self):
-    self._wait = lambda asked: (Frame._wait(self, asked), device._wgpu.destroy())
+    self._wait = lambda *asked: (Frame._wait(self, *asked), device._wgpu.destroy())
     return finish(self)
 
 finish, Frame.finish = Frame.finish, losing

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_compute import GpuBackend, Runtime, gpu_task
+from hybrid_compute.calls import Call
 from hybrid_compute.errors import BackendUnavailable, InvalidInput, LimitExceeded
 from hybrid_compute.gpu.together import most
 from hybrid_compute.gpu.work import Work
@@ -34,8 +35,8 @@ async def opened(limits: dict[str, int]) -> AsyncGenerator[GpuBackend]:
 def listen(backend: GpuBackend, monkeypatch: pytest.MonkeyPatch) -> list[Work]:
     """What the device is given."""
     given: list[Work] = []
-    submit = backend.device.submit
-    monkeypatch.setattr(backend.device, "submit", lambda works: (given.extend(works), submit(works)))
+    offer = backend.device.offer
+    monkeypatch.setattr(backend.device, "offer", lambda works: (given.extend(works), offer(works))[1])
     return given
 
 
@@ -230,3 +231,40 @@ async def test_structs_are_read_where_they_lie() -> None:
         for count in (0, 1, 70):
             x = floats(12 * count)
             np.testing.assert_array_equal(await rt.run(weights_of, x), weights_of(x))
+
+
+async def test_calls_in_a_row_are_bound_one_at_a_time() -> None:
+    """So that only each of them must be small enough for the device."""
+    backend = await started(limits={"max-storage-buffer-binding-size": 1 << 20})
+    try:
+        inputs = [np.full(25_000, number, np.float32) for number in range(50)]
+        calls = [backend.run_call(Call(shaders.along, (x, 2.0))) for x in inputs]
+        for x, found in zip(inputs, await asyncio.gather(*calls), strict=True):
+            np.testing.assert_array_equal(found, 2 * x + 1)
+    finally:
+        await backend.aclose()
+
+
+@pytest.mark.parametrize("task", [shaders.along, shaders.along_many])
+async def test_calls_that_find_no_room_together_find_it_alone(task: Any) -> None:
+    """Where much of what may be used is kept."""
+    backend = await started(memory=64 << 20)
+    try:
+        kept = [await backend.to_device(np.zeros(1 << 20, np.float32)) for _ in range(12)]
+        inputs = [np.full(16_384, number, np.float32) for number in range(150)]
+        calls = [backend.run_call(Call(task, (x, 2.0))) for x in inputs]
+        for x, found in zip(inputs, await asyncio.gather(*calls), strict=True):
+            np.testing.assert_array_equal(found, 2 * x + 1)
+        assert len(kept) == 12
+    finally:
+        await backend.aclose()
+
+
+async def started(**options: Any) -> GpuBackend:
+    backend = GpuBackend(**options)
+    await backend.start()
+    try:
+        backend.device  # noqa: B018  # to hear why not
+    except BackendUnavailable as error:
+        pytest.skip(str(error))
+    return backend

@@ -33,8 +33,9 @@ def test_what_something_is_done_for_is_left_once() -> None:
     found = Progress()
     assert found.add([*launched, *waiting])
     assert found.launch(FRAME, launched)
-    with found.doing("compile it", waiting[1]):
-        left = found.finish()
+    with found.doing("compile it", [waiting[1]]):
+        left = found.give_up()
+    assert left is not None
     assert list(left.guilty) == [waiting[1]]
     assert list(left.others) == [*launched, waiting[0], waiting[2]]
 

@@ -36,3 +36,13 @@ async def test_calls_that_were_joined_are_counted() -> None:
     assert asked[0].calls == 1
     assert Joined(asked, box).calls == 5
     assert Batch(9, box).part(2, 7).calls == 5
+
+
+async def test_one_letter_that_fails_holds_up_no_other() -> None:
+    loop, told = asyncio.get_running_loop(), list[dict[str, Any]]()
+    loop.set_exception_handler(lambda _, context: told.append(context))
+    box, answer = Mailbox(loop), loop.create_future()
+    box.post(lambda: 1 / 0)
+    box.post(settle, answer, 3)
+    assert await answer == 3
+    assert isinstance(told[0]["exception"], ZeroDivisionError)

@@ -18,7 +18,9 @@ from hybrid_compute.gpu.facts import Facts
 from hybrid_compute.gpu.replies import Waiting, each_of
 from hybrid_compute.gpu.work import Series, Work
 from hybrid_compute.tasks import AnyTask
+from tests.faults.watching import wait_until
 from tests.gpu import shaders
+from tests.gpu.test_device import close, opened
 
 
 class Some(Waiting):
@@ -321,3 +323,33 @@ def test_what_was_bound_is_found_again(device: Device, monkeypatch: pytest.Monke
     for _ in range(4):
         run(works(device, shaders.along, calls))
     assert len(made) == known
+
+
+@pytest.mark.parametrize("task", [shaders.along, shaders.along_many])
+def test_what_each_gets_keeps_nothing_of_the_others(device: Device, task: AnyTask) -> None:
+    """If it is large: small ones may be parts of one array."""
+    large, small = (answers(device, works(device, task, [(x, 2.0, 1.0)] * 5)) for x in (floats(5000), floats(5)))
+    assert [each.base for each in large] == [None] * 5
+    assert len({id(each.base) for each in small}) == 1
+
+
+def test_results_that_cannot_be_read_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = opened()
+    memory = device.memory
+    assert memory is not None
+    with monkeypatch.context() as patch:
+        patch.setattr("hybrid_compute.gpu.frame._result", _no_memory)
+        waiting = Waiting(), Waiting()
+        function(shaders.along)
+        there = upload(floats(1 << 20), waiting[0])
+        back = function(shaders.along).work((floats(9), 2.0, 1.0), facts(device), waiting[1])
+        device.submit([there, back])
+        assert isinstance(waiting[1].future.exception(30), MemoryError)
+    assert isinstance(waiting[0].future.exception(30), MemoryError)
+    device.rest()
+    wait_until(lambda: memory.used == 0)
+    close(device)
+
+
+def _no_memory(*_: Any) -> Any:
+    raise MemoryError

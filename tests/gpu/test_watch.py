@@ -3,6 +3,8 @@
 import threading
 from queue import SimpleQueue
 
+import pytest
+
 from hybrid_compute.gpu.watch import Watch
 from tests.faults.watching import wait_until
 
@@ -33,6 +35,23 @@ def test_it_looks_until_there_is_nothing_and_begins_again() -> None:
             looking.answers.put(answer)
         wait_until(lambda: threads() == 0)
     assert looking.looks == 6
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_look_that_fails_is_not_the_last() -> None:
+    looks: list[int] = []
+
+    def look() -> float | None:
+        looks.append(len(looks))
+        if len(looks) == 1:
+            raise RuntimeError("can't start new thread")
+        return None
+
+    watch = Watch(look, "watch")
+    for _ in range(2):
+        watch.begin(0.0)
+        wait_until(lambda: threads() == 0)
+    assert looks == [0, 1]
 
 
 def test_who_looks_already_needs_no_other() -> None:

@@ -32,6 +32,8 @@ SOFTWARE = 8
 """The rank of an adapter in software: after all that computes on a processor without a detour."""
 STILLBORN = 3
 """So many devices in a row may be lost before they have done anything. Then there is something wrong with the gpu."""
+STUCK = 8
+"""So many devices that were given up may still be at it. Each has a thread, and a part of the gpu."""
 IDLE = 30.0
 """Seconds without calls after which a device gives memory back that it keeps only to be quick."""
 
@@ -89,17 +91,19 @@ class GpuBackend(Backend):
         self._watch = Watch(self._look, f"hybrid-compute-{name}-watch")
         self._used_at = 0.0
         self._stillborn = 0
+        self._stuck: list[Device] = []
 
     @property
     def device(self) -> Device:
         """The device. Raises `BackendUnavailable` if there is none."""
-        if self._device is None or self._device.lost:
+        if self._device is None or self._known is None or self._device.lost:
             raise BackendUnavailable(f"backend {self.name!r} has no gpu: {self._reason}", backend=self.name)
         return self._device
 
     @property
     def _reason(self) -> str:
-        return self._device.lost if self._device is not None else "it was not started"
+        lost = self._device.lost if self._device is not None else "it was not started"
+        return lost or "it was not started to the end"
 
     def can_run(self, task: AnyTask, /) -> bool:
         return not self.why_not(task)
@@ -147,19 +151,20 @@ class GpuBackend(Backend):
                 await asyncio.to_thread(device.join, CLOSING)
         finally:
             if not device.join(0):
-                error = BackendClosed(self._is_closed, backend=self.name)
-                left = device.give_up(error)
-                for work in left.guilty:
-                    work.reply.failed(error, started=True)
-                device.refuse(left.others)
+                left = device.give_up()
+                device.say_lost(self._is_closed)
+                for work in left.guilty if left is not None else ():
+                    work.reply.failed(BackendClosed(self._is_closed, backend=self.name), started=True)
+                device.refuse(left.others if left is not None else ())
 
     async def to_device(self, array: Any) -> GpuArray:
         """A copy of the array on the device, to be given to tasks of it. It may be of any memory of this process."""
         from hybrid_compute.gpu.calls import upload
 
         self.check_open()
+        self.device  # noqa: B018  # there must be one
         asked = Asked((), self._desk().box)
-        self.device.submit([upload(array, asked)])
+        self._submit([upload(array, asked)])
         kept: GpuArray = await asked.answer
         return kept
 
@@ -179,7 +184,7 @@ class GpuBackend(Backend):
 
     def _play(self, work: Work) -> None:
         self.check_open()
-        self.device.submit([work])
+        self._submit([work])
 
     async def run_task(self, task: AnyTask, /, *args: Any, **kwargs: Any) -> Any:
         return await self.run_call(Call(task, args, kwargs))
@@ -197,10 +202,11 @@ class GpuBackend(Backend):
         if not inputs:
             return []
         self.check_open()
-        device, desk = self.device, self._desk()
+        self.device  # noqa: B018  # there must be one
+        desk = self._desk()
         function: Computable = call.task.fn  # type: ignore[assignment]
         batch = Batch(len(inputs), desk.box)
-        device.submit(function.works(function.all_positional(inputs), self._facts, batch.part))
+        self._submit(function.works(function.all_positional(inputs), self._facts, batch.part))
         results: list[Any] = await self._answered(call, batch.answer, desk)
         return results
 
@@ -232,13 +238,20 @@ class GpuBackend(Backend):
         return desk
 
     def _send(self, desk: Desk) -> None:
+        self._submit(desk.works(self._facts))
+
+    def _submit(self, works: Sequence[Work]) -> None:
+        """Give them to the device, or to the one that takes its place just now."""
         assert self._device is not None
-        self._device.submit(desk.works(self._facts))
+        if not self._device.offer(works):
+            with self._lock:
+                device = self._device
+            device.submit(works)
 
     # A device that is lost, or does not come to an end, and the one that takes its place.
 
     def _open(self, before: Device | None = None) -> Future[None]:
-        self._device = Device(
+        device = Device(
             self._adapter,
             memory=self._memory,
             limits=self._limits,
@@ -246,7 +259,9 @@ class GpuBackend(Backend):
             given=self._given,
             gone=self._replace,
         )
-        return self._device.open()
+        opened = device.open()
+        self._device = device
+        return opened
 
     def _given(self) -> None:
         """The device has something to do. In any thread."""
@@ -259,17 +274,29 @@ class GpuBackend(Backend):
         return min(self.time_limit, PATIENCE)
 
     def _replace(self, gone: Device) -> Taker:
-        """Have another device in the place of this one; what it had not begun is to be given to that. In any thread."""
+        """Have another device in the place of one that was lost. Who takes what that leaves; in any thread."""
         with self._lock:
-            if self._device is gone and not self.closed:
-                self._stillborn = 0 if gone.has_worked else self._stillborn + 1
-                if self._stillborn > STILLBORN:
-                    gone.lost = f"{self._stillborn} devices in a row were lost before they had done anything"
-                    return gone.refuse
-                self._open(gone)
+            took = self._succeed(gone) if self._device is gone and not self.closed else None
+            take = took or (self._device.submit if self._device is not None else gone.refuse)
         self._given()  # outside of the lock, which somebody who is looking may wait for
-        assert self._device is not None
-        return self._device.submit
+        return take
+
+    def _succeed(self, gone: Device) -> Taker:
+        """Open the successor, if another is worth while."""
+        self._stillborn = 0 if gone.has_worked else self._stillborn + 1
+        self._stuck = [device for device in (*self._stuck, gone) if not device.join(0)]
+        if self._stillborn > STILLBORN:
+            gone.lost = f"{self._stillborn} devices in a row were lost before they had done anything"
+        elif len(self._stuck) > STUCK:
+            gone.lost = f"{len(self._stuck)} devices were given up, and have not come to an end since"
+        else:
+            try:
+                self._open(gone)
+                assert self._device is not None
+                return self._device.submit
+            except RuntimeError as error:  # there are no more threads
+                gone.lost = f"another device could not be opened: {error}"
+        return gone.refuse
 
     def _look(self) -> float | None:
         """Give a device up that has been at the same for too long. Seconds after which to look again; in any thread."""
@@ -279,7 +306,7 @@ class GpuBackend(Backend):
         if left is None:
             left = self._rest(device)
         elif left <= 0:
-            self._give_up(device)
+            self._give_up(device, self.time_limit)
             left = self.time_limit
         return None if left is None else min(left, self._interval)  # it may be at something else by then
 
@@ -291,15 +318,17 @@ class GpuBackend(Backend):
         device.rest()
         return None
 
-    def _give_up(self, device: Device) -> None:
-        error = LimitExceeded(
-            f"the gpu did not {device.delay(self.time_limit)}: it was given up, and opened again; arrays that lay on "
-            f"it are gone",
-            backend=self.name,
-        )
-        take: Taker = device.refuse
-        if device.is_open:
-            device.has_worked = True  # it was at something, and its successor may fare better
-            take = self._replace(device)  # before anybody hears of it, and asks for something else
-        left = device.give_up(error)
+    def _give_up(self, device: Device, limit: float | None = None) -> None:
+        """If it still is late: who is to blame is told so, and all others go on with another device."""
+        with self._lock:  # who is not taken by this one waits for the next
+            left = device.give_up(limit)
+            if left is None:
+                return
+            take: Taker = device.refuse
+            if device.is_open and not self.closed:
+                device.has_worked = True  # it was at something, and its successor may fare better
+                take = self._succeed(device)
+            again = ", and opened again; arrays that lay on it are gone" if self._device is not device else ""
+            error = LimitExceeded(f"the gpu did not {left.why}: it was given up{again}", backend=self.name)
+            device.say_lost(str(error))
         take(acquitted([*blame(left.guilty, error), *left.others], error))

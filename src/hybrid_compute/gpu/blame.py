@@ -13,7 +13,8 @@ from hybrid_compute.gpu.work import Suspects, Work
 
 
 def blame(works: Sequence[Work], error: BackendError) -> Sequence[Work]:
-    """Tell who waits for the one that the device was at. If there were several, all of them go on, each alone."""
+    """Tell who waits for the call that the device was at. If there were several, all of them go on, each alone."""
+    works = [each for work in works for each in ([work] if work.split is None else work.split())]
     if len(works) == 1:
         (work,) = works
         if work.suspects is not None:

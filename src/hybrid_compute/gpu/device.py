@@ -20,14 +20,15 @@ from concurrent.futures import Future
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from hybrid_compute.errors import BackendClosed, BackendError, BackendUnavailable, LimitExceeded
+from hybrid_compute.errors import BackendClosed, BackendUnavailable, LimitExceeded
 from hybrid_compute.gpu.blame import acquitted, blame
 from hybrid_compute.gpu.facts import FRAME, Facts
 from hybrid_compute.gpu.faults import DeviceLost, translated
 from hybrid_compute.gpu.fitting import check_groups, check_size, portions
 from hybrid_compute.gpu.memory import Copied
+from hybrid_compute.gpu.once_more import once_more
 from hybrid_compute.gpu.progress import PATIENCE, Progress, Stuck
-from hybrid_compute.gpu.work import Fetch, Kept, Resident, Work
+from hybrid_compute.gpu.work import Fetch, Kept, Output, Resident, Upload, Work
 
 if TYPE_CHECKING:
     from hybrid_compute.gpu.adapters import Adapter
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from hybrid_compute.gpu.memory import Buffer, Memory
     from hybrid_compute.gpu.opening import Opened
     from hybrid_compute.gpu.pipelines import Pipelines
+    from hybrid_compute.gpu.work import Kernel
 
 Taker = Callable[[Sequence[Work]], None]
 """Whoever takes works over."""
@@ -77,6 +79,9 @@ class Device:
         self._without = frozenset(without)
         self._limits = limits or {}
         self._before = before  # that was given up, and may still be at the same gpu
+        self._is_successor = before is not None
+        self._hopeless: set[Kernel] = before._hopeless if before is not None else set()  # they are never compiled
+        self._compiling: Kernel | None = None
         self._before_until = monotonic() + PATIENCE
         self._given = given  # told whenever it has something to do; in any thread
         self._gone = gone  # told when it was lost; says who takes the works that go on
@@ -96,12 +101,17 @@ class Device:
         return self._opened
 
     def submit(self, works: Sequence[Work]) -> None:
-        """Have these done, in this order. Any thread may ask; their replies come from the device's own."""
-        if not self.lost and self._progress.add(works):
-            self._inbox.put(works)
-            self._given()
-        else:
+        """Have these done, in this order, or those who wait for them told why not. Any thread may ask."""
+        if not self.offer(works):
             self.refuse(works)
+
+    def offer(self, works: Sequence[Work]) -> bool:
+        """The same. False if nothing is done here any more; then nobody was told."""
+        if self.lost or not self._progress.add(works):
+            return False
+        self._inbox.put(works)
+        self._given()
+        return True
 
     def give_back(self, buffer: Buffer) -> None:
         """An array has gone, and its buffer can be used for another. Any thread may say so, at any time."""
@@ -170,19 +180,26 @@ class Device:
             self._progress.begin_anew()
         return self._progress.time_left(limit)
 
-    def delay(self, limit: float) -> str:
-        """What it is late with, where no time is left: completes 'it did not ...'."""
-        return self._progress.delay(limit)
+    def give_up(self, limit: float | None = None) -> Stuck | None:
+        """Wait for it no longer; with a limit, only if it is late. What it was at, and what it had not begun.
 
-    def give_up(self, error: BackendError) -> Stuck:
-        """Wait for it no longer. What it was at, and what it had not begun: nobody was told anything."""
-        self.lost = self.lost or str(error)
+        Nobody was told anything. These are copies: its thread may still be at the works themselves.
+        """
+        left = self._progress.give_up(limit)
+        if left is None:
+            return None
         for frame in self._frames:
             frame.is_given_up = True
-        left = self._progress.finish()
-        self._tell(BackendUnavailable(str(error), backend="gpu"))
+        if self._compiling is not None:
+            self._hopeless.add(self._compiling)
         self._inbox.put(None)
-        return left
+        guilty, others = ([once_more(work) for work in works] for works in (left.guilty, left.others))
+        return Stuck(guilty, others, left.why)
+
+    def say_lost(self, why: str) -> None:
+        """Why it was given up: to who still asks, and to who waits for it to open."""
+        self.lost = self.lost or why
+        self._tell(BackendUnavailable(self.lost, backend="gpu"))
 
     # In its thread.
 
@@ -191,9 +208,11 @@ class Device:
             with self._progress.doing("open"):
                 opened = self._open()
         except BaseException as error:  # whatever it is, somebody waits to hear it
+            take = self._gone(self) if self._is_successor and self._gone is not None else self.refuse
+            left = self._progress.give_up()
             self.lost = self.lost or str(error) or type(error).__name__
             self._tell(error)
-            self.refuse(self._progress.finish().others)
+            take(left.others if left is not None else ())
             return
         try:
             if self._tell(None):
@@ -286,14 +305,26 @@ class Device:
         assert self.facts is not None
         for step in work.steps:
             if step.kernel not in pipelines:
-                with self._progress.doing(f"compile {step.kernel.name}", work):
-                    pipelines.compile(step.kernel)
+                self._compile(step.kernel, work, pipelines)
             check_groups(step.kernel.name, step.groups, self.facts.workgroups)
         for place in work.places:
-            check_size(place.nbytes, self.facts.binding)
+            if (
+                not isinstance(place, Upload | Output) or not place.stride
+            ):  # of those that have one, only pieces are bound
+                check_size(place.nbytes, self.facts.binding)
             lies = place.source if isinstance(place, Fetch) else place
             if isinstance(lies, Resident) and lies.device is not self:
                 raise BackendClosed("this array lies on another device, or on one that is gone", backend="gpu")
+
+    def _compile(self, kernel: Kernel, work: Work, pipelines: Pipelines) -> None:
+        if kernel in self._hopeless:
+            raise LimitExceeded(f"the driver was given up over the shader of {kernel.name} before", backend="gpu")
+        self._compiling = kernel
+        try:
+            with self._progress.doing(f"compile {kernel.name}", [work]):
+                pipelines.compile(kernel)
+        finally:
+            self._compiling = None
 
     def _launch(self, works: list[Work], *, again: bool = False) -> None:
         """Have the device begin with them, in a frame; a free one, or that of what it was given first."""
@@ -303,7 +334,8 @@ class Device:
             return
         frame = self._free.popleft()
         try:
-            frame.launch(works)
+            with self._progress.doing("begin with it", works, alone=False):
+                frame.launch(works)
         except Exception as error:
             self._free.append(frame)
             ours = translated(error)
@@ -323,8 +355,16 @@ class Device:
         elif len(works) > 1:
             for work in works:
                 self._launch([work])
+        elif isinstance(ours, LimitExceeded) and works[0].split is not None:
+            self._launch_apart(works[0], works[0].split())
         elif self._progress.take(works[0]):
             works[0].reply.failed(ours, started=False)
+
+    def _launch_apart(self, work: Work, parts: list[Work]) -> None:
+        """There is no room for all of its calls together."""
+        if self._progress.replace(work, parts):
+            for part in parts:
+                self._launch([part])
 
     def _make_room(self) -> None:
         """Give up all that is kept only to be quick, when what is under way is done."""
@@ -372,8 +412,9 @@ class Device:
             self._finish()
         # First there is a successor, and then nothing comes in here any more: nobody comes between the two.
         take = self._gone(self) if self._why is not None and self._gone is not None else self.refuse
+        waiting = self._progress.give_up()
         self.lost = self.lost or str(self._why or "its thread has failed")
-        left = [*self._going_on, *self._progress.finish().others]
+        left = [*self._going_on, *(waiting.others if waiting is not None else ())]
         take(acquitted(left, self._why) if self._why is not None else left)
         for frame in self._free:
             frame.drop()

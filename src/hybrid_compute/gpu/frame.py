@@ -10,7 +10,6 @@ lets the host map what its shaders use, up is ins and outs is down, and two copi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +42,9 @@ if TYPE_CHECKING:
 LARGE = 1 << 18
 """Bytes from which on an array that the host can map is written and read where it lies: mapping takes 0.1 ms."""
 
+LARGE_PART = 1 << 12
+"""Bytes from which on what one of many calls gets is an array by itself."""
+
 NOTHING = 16
 """Bytes that a shader is bound to, at most, for an array that has none: a vector."""
 
@@ -64,6 +66,7 @@ class Frame:
         self._sent: list[Constant] = []
         self._kept: list[Buffer] = []
         self._asked: list[int] = []
+        self._submission: Any = native.NULL
         self.works: Sequence[Work] = ()
         self.is_given_up = False
         """Whether somebody else goes on with what it was about: nothing of that may be touched any more."""
@@ -79,14 +82,13 @@ class Frame:
                 self._fill(works)
                 commands = self._encoded(works)
             with native.raising():
-                native.submit(self._queue, commands)
+                self._submission = native.submit(self._queue, commands)
                 self._ask_for_mappings()
         except BaseException:
             self._constants.settle(written=False)
             self.drop()  # in whatever state they are
             raise
         self._constants.settle(written=True)
-        self._kept.clear()  # whoever gets the results has them
 
     def drop(self) -> None:
         """Give all buffers up, and forget what it was about."""
@@ -287,15 +289,20 @@ class Frame:
     def finish(self) -> list[list[Any]]:
         """Wait until the device has done its part. The results of each work."""
         works, self.works = self.works, ()  # what was sent is not kept until there is more to send
-        self._wait(self._asked)
-        view = self._down.open(words(self._down.size))
         try:
-            return [[self._result(view, place) for place in work.results] for work in works]
+            self._wait(self._asked, self._submission)
+            view = self._down.open(words(self._down.size))
+            try:
+                results = [[self._result(view, place) for place in work.results] for work in works]
+            finally:
+                self._down.close()
+            self._kept.clear()  # whoever gets the results has them
+            return results
         finally:
-            self._down.close()
-            for buffer in self._scratch:
+            for buffer in (*self._scratch, *self._kept):
                 self._memory.give_back(buffer)
             self._scratch.clear()
+            self._kept.clear()
 
     def _result(self, view: memoryview, place: Output) -> Any:
         """What the host gets; for an array that stays on the device, its place."""
@@ -322,9 +329,11 @@ class Frame:
         self._memory.by_device += nbytes
         native.copy(encoder, source, start, target, offset, nbytes)
 
-    def _wait(self, asked: list[int]) -> None:
+    def _wait(self, asked: list[int], submission: Any = native.NULL) -> None:
+        """Until these are mapped, which they are when a submission is done; or all are."""
         while not self._mappings.are_done(asked):
-            native.poll(self._device)  # for ever, if the driver is stuck
+            native.poll(self._device, submission)  # for ever, if the driver is stuck
+            submission = native.NULL
             if self.is_given_up:
                 raise DeviceLost("the device was given up", backend="gpu")
 
@@ -353,16 +362,15 @@ def _write_apart(room: memoryview, arrays: Sequence[Any], stride: int) -> int:
 
 
 def _result(view: memoryview, place: Output) -> Any:
-    """A copy of an array that the host sees."""
-    if place.stride:
-        return _result_apart(view, place)
-    count = math.prod(place.shape)
-    return np.frombuffer(view, place.dtype, count, place.offset).reshape(place.shape).copy()
+    """A copy of an array that the host sees; of many large ones in a row a list of copies: none keeps the others."""
+    seen = _seen(view, place)
+    if place.parts > 1 and seen[0].nbytes >= LARGE_PART:
+        return [part.copy() for part in seen]
+    return seen.copy()
 
 
-def _result_apart(view: memoryview, place: Output) -> Any:
-    """The same of one whose parts lie apart."""
-    dtype, parts = np.dtype(place.dtype), place.nbytes // place.stride
-    nbytes = math.prod(place.shape) * dtype.itemsize // parts
-    rows = np.frombuffer(view, np.uint8, place.nbytes, place.offset).reshape(parts, place.stride)
-    return rows[:, :nbytes].copy().view(dtype).reshape(place.shape)
+def _seen(view: memoryview, place: Output) -> Any:
+    whole = np.ndarray(place.shape, place.dtype, view, place.offset)
+    if not place.stride or place.parts == 1:
+        return whole
+    return np.ndarray(place.shape, place.dtype, view, place.offset, (place.stride, *whole.strides[1:]))

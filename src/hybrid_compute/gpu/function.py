@@ -67,8 +67,13 @@ class GpuFunction(Computable):
     def works(self, calls: Sequence[tuple[Any, ...]], facts: Facts, reply: Callable[[int, int], Reply]) -> list[Work]:
         from hybrid_compute.gpu.together import Together
 
-        together = Together(self.definition, self._planner, facts).works(calls, reply) if len(calls) > 1 else None
-        return super().works(calls, facts, reply) if together is None else together
+        def apart(calls: Sequence[tuple[Any, ...]], reply: Callable[[int, int], Reply]) -> list[Work]:
+            return super(GpuFunction, self).works(calls, facts, reply)
+
+        if len(calls) == 1:
+            return apart(calls, reply)
+        together = Together(self.definition, self._planner, facts, apart).works(calls, reply)
+        return apart(calls, reply) if together is None else together
 
     def lacks(self, facts: Facts) -> str:
         return ", ".join(sorted(self._features - facts.features))

@@ -53,9 +53,9 @@ def raising() -> Generator[None]:
         raise wgpu.GPUOutOfMemoryError(message) if kind == "OutOfMemory" else wgpu.GPUValidationError(message)
 
 
-def poll(device: Any, *, wait: bool = True) -> bool:
-    """Do what is due on a device, and wait until all that was submitted is done. The interpreter lock is free."""
-    return bool(lib.wgpuDevicePoll(device, wait, NULL))
+def poll(device: Any, submission: Any = NULL) -> None:
+    """Do what is due on a device, and wait until a submission is done, or all. The interpreter lock is free."""
+    lib.wgpuDevicePoll(device, True, submission)
 
 
 def encoder(device: Any) -> Any:
@@ -84,10 +84,14 @@ def finish(encoder: Any) -> Any:
     return commands
 
 
-def submit(queue: Any, commands: Any) -> None:
-    """Give commands to the gpu. They must be free of faults: for others wgpu-native ends the process."""
-    lib.wgpuQueueSubmit(queue, 1, ffi.new("WGPUCommandBuffer[1]", [commands]))
+def submit(queue: Any, commands: Any) -> Any:
+    """Give commands to the gpu, and get what `poll` waits for. They must be free of faults.
+
+    For others wgpu-native ends the process.
+    """
+    number = lib.wgpuQueueSubmitForIndex(queue, 1, ffi.new("WGPUCommandBuffer[1]", [commands]))
     lib.wgpuCommandBufferRelease(commands)
+    return ffi.new("WGPUSubmissionIndex *", number)
 
 
 def bind_group(device: Any, layout: Any, entries: Sequence[tuple[int, Any, int, int]]) -> Any:

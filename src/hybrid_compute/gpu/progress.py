@@ -7,9 +7,10 @@ The thread may be stuck in the driver for ever. So all works stand here, where o
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
@@ -43,9 +44,11 @@ class At(NamedTuple):
     """Something that the thread does and nobody can interrupt."""
 
     what: str
-    work: Work | None
-    """For which it is done, if it is for one."""
+    works: Sequence[Work]
+    """For which it is done."""
     since: float
+    alone: bool
+    """Whether nobody hears meanwhile that a frame has come to its end."""
 
 
 class Stuck(NamedTuple):
@@ -55,6 +58,8 @@ class Stuck(NamedTuple):
     """With the device when it did not come to an end: one of them is to blame."""
     others: Sequence[Work]
     """Those that it had not begun."""
+    why: str
+    """What it did not do: completes 'it did not ...'."""
 
 
 class Progress:
@@ -81,15 +86,25 @@ class Progress:
     # What the thread does. Once all was given up it gets nothing more: whoever was told so is not told twice.
 
     @contextmanager
-    def doing(self, what: str, work: Work | None = None) -> Generator[None]:
+    def doing(self, what: str, works: Sequence[Work] = (), *, alone: bool = True) -> Generator[None]:
         """In this block it is at something that may take the driver long; `what` completes 'it did not ...'."""
-        self._at = At(what, work, monotonic())
+        with self._lock:
+            self._at = At(what, works, monotonic(), alone)
         try:
             yield
         finally:
             with self._lock:
                 self._at = None
-            self.begin_anew()  # nobody could hear of the end of a frame
+            if alone:
+                self.begin_anew()
+
+    def replace(self, work: Work, parts: Iterable[Work]) -> bool:
+        """It is done in parts. False if it is not ours any more."""
+        with self._lock:
+            is_ours = self._waiting.pop(work, self) is not self
+            if is_ours:
+                self._waiting = {**dict.fromkeys(parts), **self._waiting}
+            return is_ours
 
     def take(self, work: Work) -> bool:
         """Somebody will be told what became of it. False if it is not ours any more."""
@@ -130,11 +145,18 @@ class Progress:
     def time_left(self, limit: float) -> float | None:
         """Seconds until it has been at the same for too long, with `limit` for each call; None if there is nothing."""
         with self._lock:
-            if self._at is not None:
-                return self._at.since + PATIENCE - monotonic()
-            if self._launched:
-                return self._launched[0].since + self._launched[0].time(limit) - monotonic()
-            return limit if self._waiting else None
+            times = [until - monotonic() for until, _, _ in self._ends(limit)]
+            return min(times, default=limit if self._waiting else None)
+
+    def _ends(self, limit: float) -> Iterator[tuple[float, Sequence[Work], str]]:
+        """What it is at: until when it may be, for which works, and what it did not do if it still is by then."""
+        at = self._at
+        if at is not None:
+            yield at.since + PATIENCE, at.works, f"{at.what} within {PATIENCE:g} s"
+        if self._launched and not (at is not None and at.alone):
+            first = self._launched[0]
+            why = f"end within {limit:g} s for each call that it was at (GpuBackend(time_limit=...))"
+            yield first.since + first.time(limit), first.works, why
 
     def begin_anew(self) -> None:
         """The time of what it is at begins now: it was held up."""
@@ -143,21 +165,17 @@ class Progress:
             if self._launched:
                 self._launched[0].since = monotonic()
 
-    def delay(self, limit: float) -> str:
-        """What it is too late with: completes 'it did not ...'."""
-        if (at := self._at) is not None:
-            return f"{at.what} within {PATIENCE:g} s"
-        return f"end within {limit:g} s for each call that it was at (GpuBackend(time_limit=...))"
-
-    def finish(self) -> Stuck:
-        """Nothing is done here any more. What had begun, and all that had not."""
+    def give_up(self, limit: float | None = None) -> Stuck | None:
+        """Nothing is done here any more. What had begun, and all that had not; with a limit, only if that is over."""
         with self._lock:
+            ends = list(self._ends(limit or 0.0))
+            late, guilty, why = min(ends, key=lambda end: end[0], default=(math.inf, (), ""))
+            if self._is_over or (limit is not None and late > monotonic()):
+                return None
             self._is_over = True
-            at, self._at = self._at, None
-            launched = [each.works for each in self._launched]
-            waiting = list(self._waiting)
+            launched = [work for each in self._launched for work in each.works]
+            others = [work for work in (*launched, *self._waiting) if work not in set(guilty)]
+            self._at = None
             self._launched.clear()
             self._waiting.clear()
-        guilty = launched.pop(0) if launched and at is None else [at.work] if at is not None and at.work else []
-        others = [work for works in (*launched, waiting) for work in works if at is None or work is not at.work]
-        return Stuck(guilty, others)
+            return Stuck(guilty, others, why)

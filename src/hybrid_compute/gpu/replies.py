@@ -55,7 +55,12 @@ class Mailbox:
     def _empty(self) -> None:
         while self._letters:
             function, args = self._letters[0]
-            function(*args)
+            try:
+                function(*args)
+            except Exception as error:  # of one letter, and others wait for theirs
+                self.loop.call_exception_handler(
+                    {"message": "a reply of the gpu could not be told", "exception": error}
+                )
             self._letters.popleft()  # only now: whoever finds it empty wakes the loop, and we are awake
 
 
@@ -176,7 +181,10 @@ def value_of(results: Sequence[Any]) -> Any:
 
 def each_of(results: Sequence[Any], count: int) -> list[Any]:
     """What each of so many calls gets of results that have those of all of them."""
-    parts = [list(each) if each.ndim > 1 else [each[number, ...] for number in range(count)] for each in results]
+    parts = [
+        each if isinstance(each, list) else list(each) if each.ndim > 1 else [each[at, ...] for at in range(count)]
+        for each in results
+    ]
     return parts[0] if len(parts) == 1 else list(zip(*parts, strict=True))
 
 

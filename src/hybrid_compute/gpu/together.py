@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -40,17 +41,22 @@ class Column:
 
 
 Columns = Mapping[str, Column]
+Waiting = Callable[[int, int], Reply]
+"""Who waits for the calls from one number to another."""
+Apart = Callable[[Sequence[tuple[Any, ...]], Waiting], list[Work]]
+"""Makes a work of each call."""
 
 
 class Together:
     """How a task does many calls at once. Its `parts` are those that go to the device as one work each."""
 
-    def __init__(self, definition: Definition, planner: Planner, facts: Facts) -> None:
+    def __init__(self, definition: Definition, planner: Planner, facts: Facts, apart: Apart) -> None:
+        self._apart = apart
         self._definition = definition
         self._planner = planner
         self._facts = facts
 
-    def works(self, calls: Sequence[tuple[Any, ...]], reply: Callable[[int, int], Reply]) -> list[Work] | None:
+    def works(self, calls: Sequence[tuple[Any, ...]], reply: Waiting) -> list[Work] | None:
         """The works, where `reply` tells who waits for the calls from one number to another; None if there are none.
 
         There are none if the calls are of different kinds, or one of them does not fit, or each is large.
@@ -63,9 +69,13 @@ class Together:
             if work is None or size == 1:
                 return None
             parts = [(begin, min(begin + size, len(calls))) for begin in range(0, len(calls), size)]
-            return [work(_part(columns, begin, end), reply(begin, end)) for begin, end in parts]
+            works = [work(_part(columns, begin, end), reply(begin, end)) for begin, end in parts]
         except InvalidInput:  # of one call, which will be told so
             return None
+        for (begin, end), each in zip(parts, works, strict=True):
+            if end - begin > 1:
+                each.split = partial(self._apart, calls[begin:end], _from(begin, reply))
+        return works
 
     # All rows of all calls, in one dispatch.
 
@@ -91,7 +101,9 @@ class Together:
         results: list[Output] = []
         for (name, declared), (rows, *shape) in zip(definition.outputs.items(), plan.outputs, strict=True):
             initial = columns[name].values if name in columns else None
-            place = Output(_each((rows // count, *shape), count), declared.dtype, plan.sizes[name], initial)
+            place = Output(
+                _each((rows // count, *shape), count), declared.dtype, plan.sizes[name], initial, parts=count
+            )
             results.append(place)
             places[name] = place
         for name in definition.inputs:
@@ -126,7 +138,7 @@ class Together:
         for (name, declared), shape in zip(definition.outputs.items(), plan.outputs, strict=True):
             initial = columns[name].values if name in columns else None
             stride = self._stride(plan.sizes[name])
-            place = Output(_each(shape, count), declared.dtype, stride * count, initial, stride=stride)
+            place = Output(_each(shape, count), declared.dtype, stride * count, initial, stride=stride, parts=count)
             results.append(place)
             places[name], pieces[name] = place, Piece(words(plan.sizes[name]), stride)
         for name in definition.inputs:
@@ -211,6 +223,11 @@ def _count(columns: Columns) -> int:
 def _each(shape: Shape, count: int) -> Shape:
     """The shape of what comes of so many calls; of one alone it is that of its own."""
     return shape if count == 1 else (count, *shape)
+
+
+def _from(begin: int, reply: Waiting) -> Waiting:
+    """The same, where numbers begin anew with this one."""
+    return lambda first, last: reply(begin + first, begin + last)
 
 
 def _part(columns: Columns, begin: int, end: int) -> Columns:

@@ -24,8 +24,8 @@ class Watch:
         with self._lock:
             if self._is_on or self._ended.is_set():
                 return
+            threading.Thread(target=self._go_on, args=(seconds,), name=self._name, daemon=True).start()
             self._is_on = True
-        threading.Thread(target=self._go_on, args=(seconds,), name=self._name, daemon=True).start()
 
     def end(self) -> None:
         """Never look again."""
@@ -35,5 +35,8 @@ class Watch:
         left: float | None = seconds
         while left is not None and not self._ended.wait(left):
             with self._lock:  # between the look and the end of it nobody may rely on another
-                left = self._look()
-                self._is_on = left is not None
+                left = None
+                try:
+                    left = self._look()
+                finally:
+                    self._is_on = left is not None

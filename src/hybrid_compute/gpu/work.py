@@ -10,7 +10,7 @@ A place has no address until a frame gives it one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from hybrid_compute.gpu.memory import Buffer
@@ -89,7 +89,7 @@ class Output(Place):
     With a `stride`, the arrays that it consists of, by its first direction, lie so many bytes after one another.
     """
 
-    __slots__ = ("dtype", "initial", "shape", "staged", "stride", "written")
+    __slots__ = ("dtype", "initial", "parts", "shape", "staged", "stride", "written")
 
     def __init__(
         self,
@@ -100,8 +100,11 @@ class Output(Place):
         *,
         written: bool = False,
         stride: int = 0,
+        parts: int = 1,
     ) -> None:
         super().__init__(nbytes)
+        self.parts = parts
+        """Of so many calls; then the shape begins with this."""
         self.shape = shape
         self.dtype = dtype
         self.initial = initial
@@ -215,10 +218,12 @@ class Suspects:
 class Work:
     """Steps that follow one another, all the places in them, and who is told what came of it."""
 
-    __slots__ = ("places", "reply", "results", "steps", "suspects")
+    __slots__ = ("places", "reply", "results", "split", "steps", "suspects")
 
     def __init__(self, steps: Sequence[Step], places: Sequence[Place], results: Sequence[Output], reply: Reply) -> None:
         self.suspects: Suspects | None = None
+        self.split: Callable[[], list[Work]] | None = None
+        """Makes a work of each of its calls, where it is many."""
         self.steps = steps
         self.places = places
         self.results = results
