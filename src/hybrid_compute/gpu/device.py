@@ -308,9 +308,8 @@ class Device:
                 self._compile(step.kernel, work, pipelines)
             check_groups(step.kernel.name, step.groups, self.facts.workgroups)
         for place in work.places:
-            if (
-                not isinstance(place, Upload | Output) or not place.stride
-            ):  # of those that have one, only pieces are bound
+            is_in_pieces = isinstance(place, Upload | Output) and place.stride
+            if not is_in_pieces:
                 check_size(place.nbytes, self.facts.binding)
             lies = place.source if isinstance(place, Fetch) else place
             if isinstance(lies, Resident) and lies.device is not self:

@@ -1,6 +1,7 @@
 """Who waits for a work: a thread, a call in an event loop, or many of them at once.
 
-`done` and `failed` are called in the thread of the device; everybody is told in the place where he waits.
+`done` and `failed` are called in the thread of the device, `failed` also in that of who gives it up; everybody is told
+in the place where he waits.
 """
 
 from __future__ import annotations

@@ -241,7 +241,7 @@ class Home(Protocol):
 
 
 class Reply:
-    """Who waits for a work. Called in the thread of the device."""
+    """Who waits for a work. Called in the thread of the device, or of who gives it up."""
 
     __slots__ = ()
 
