@@ -199,6 +199,45 @@ async def test_a_frame_that_cannot_be_launched_is_noticed(place: GpuBackend, mon
         assert device.join(30)
 
 
+async def test_who_is_under_way_is_not_blamed_for_who_cannot_begin(
+    place: GpuBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are suspected, and only one of them takes a device with it when it is alone."""
+    held, released, fill, stuck = threading.Event(), threading.Event(), Frame._fill, list[Device]()
+
+    def filling(frame: Frame, works: Any) -> None:
+        if any(EVIL in getattr(each, "data", b"") for work in works for each in work.places):
+            stuck.append(place.device)
+            held.set()
+            released.wait(60)
+        fill(frame, works)
+
+    finish = Frame.finish
+    monkeypatch.setattr(Frame, "_fill", filling)
+    monkeypatch.setattr(Frame, "finish", lambda frame: (place.device in stuck and released.wait(60), finish(frame))[1])
+    monkeypatch.setattr(Device, "_frame", 1)  # each call has a frame of its own
+    good, evil = (
+        asyncio.ensure_future(place.run_call(Call(shaders.along, (floats(size), slope))))
+        for size, slope in ((10, 2.0), (20, 666.0))
+    )
+    devices = list[Device]()
+    try:
+        while not evil.done():
+            await until(lambda: evil.done() or place.device in stuck)
+            if place.device in stuck:
+                devices.append(place.device)
+                place._give_up(place.device)
+                await asyncio.sleep(0)
+        with pytest.raises(LimitExceeded):
+            await evil
+        np.testing.assert_allclose(await good, 2 * floats(10) + 1, rtol=1e-6)
+        assert len(devices) == 2
+    finally:
+        released.set()
+        for device in devices:
+            assert device.join(30)
+
+
 async def test_two_devices_lay_out_the_same_calls(place: GpuBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that was given up goes on with it while the other computes, and each has places of its own."""
     held, computes, laid_out = threading.Event(), threading.Event(), threading.Event()

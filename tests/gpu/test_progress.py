@@ -53,3 +53,30 @@ def test_the_time_of_a_frame_begins_anew_after_what_held_it_up(clock: Iterator[f
         assert left is not None
         assert left < PATIENCE - 50
     assert found.time_left(10.0) == 9.0
+
+
+def test_what_cannot_begin_may_wait_for_what_is_under_way(clock: Iterator[float]) -> None:
+    """However long that may take: who comes later is not to blame for it, nor is it known which of the two is."""
+    (first, second), found = nothing(2), Progress()
+    found.add([first, second])
+    found.launch(FRAME, [first])
+    with found.doing("begin with it", [second], alone=False):
+        for _ in range(2 * int(PATIENCE)):
+            next(clock)
+        assert found.give_up(1000.0) is None
+        left = found.give_up(100.0)
+    assert left is not None
+    assert list(left.guilty) == [first, second]
+
+
+def test_what_cannot_begin_with_nothing_under_way_has_a_minute(clock: Iterator[float]) -> None:
+    (work,), found = nothing(1), Progress()
+    found.add([work])
+    with found.doing("begin with it", [work], alone=False):
+        assert found.give_up(1000.0) is None
+        for _ in range(int(PATIENCE)):
+            next(clock)
+        left = found.give_up(1000.0)
+    assert left is not None
+    assert list(left.guilty) == [work]
+    assert left.why == "begin with it within 60 s"

@@ -276,6 +276,7 @@ class GpuBackend(Backend):
     def _replace(self, gone: Device) -> Taker:
         """Have another device in the place of one that was lost. Who takes what that leaves; in any thread."""
         with self._lock:
+            self._stuck = [device for device in self._stuck if device is not gone]
             took = self._succeed(gone) if self._device is gone and not self.closed else None
             take = took or (self._device.submit if self._device is not None else gone.refuse)
         self._given()  # outside of the lock, which somebody who is looking may wait for
@@ -284,7 +285,7 @@ class GpuBackend(Backend):
     def _succeed(self, gone: Device) -> Taker:
         """Open the successor, if another is worth while."""
         self._stillborn = 0 if gone.has_worked else self._stillborn + 1
-        self._stuck = [device for device in (*self._stuck, gone) if not device.join(0)]
+        self._stuck = [device for device in self._stuck if not device.join(0)]
         if self._stillborn > STILLBORN:
             gone.lost = f"{self._stillborn} devices in a row were lost before they had done anything"
         elif len(self._stuck) > STUCK:
@@ -325,8 +326,9 @@ class GpuBackend(Backend):
             if left is None:
                 return
             take: Taker = device.refuse
-            if device.is_open and not self.closed:
-                device.has_worked = True  # it was at something, and its successor may fare better
+            if (device.is_open or device.is_successor) and not self.closed:
+                device.has_worked = device.is_open  # it was at something, and its successor may fare better
+                self._stuck.append(device)
                 take = self._succeed(device)
             again = ", and opened again; arrays that lay on it are gone" if self._device is not device else ""
             error = LimitExceeded(f"the gpu did not {left.why}: it was given up{again}", backend=self.name)

@@ -154,6 +154,11 @@ class Device:
         return self._opened.done() and self._opened.exception() is None
 
     @property
+    def is_successor(self) -> bool:
+        """Whether it was opened in the place of another."""
+        return self._is_successor
+
+    @property
     def is_given_up(self) -> bool:
         """Whether nobody waits for it any more."""
         return self._progress.is_over
@@ -190,7 +195,7 @@ class Device:
             return None
         for frame in self._frames:
             frame.is_given_up = True
-        if self._compiling is not None:
+        if self._compiling is not None and left.why.startswith("compile"):
             self._hopeless.add(self._compiling)
         self._inbox.put(None)
         guilty, others = ([once_more(work) for work in works] for works in (left.guilty, left.others))
@@ -327,7 +332,7 @@ class Device:
 
     def _launch(self, works: list[Work], *, again: bool = False) -> None:
         """Have the device begin with them, in a frame; a free one, or that of what it was given first."""
-        if not self._free:
+        while self.is_busy and (not self._free or self._are_alone(works)):
             self._finish()
         if self._is_done:
             return
@@ -345,6 +350,12 @@ class Device:
                 self._not_begun(works, ours)
         else:
             self._progress.launch(frame, works)
+
+    def _are_alone(self, works: Sequence[Work]) -> bool:
+        """Whether nothing may be with the device beside them, or beside what it is at: one of them is suspected."""
+        first = self._progress.first
+        beside = (*works, *(first.works if first is not None else ()))
+        return any(work.suspects is not None for work in beside)
 
     def _not_begun(self, works: list[Work], error: Exception) -> None:
         """Tell who waits for them; of several it was one, and the others shall not suffer for it."""

@@ -151,12 +151,12 @@ class Progress:
     def _ends(self, limit: float) -> Iterator[tuple[float, Sequence[Work], str]]:
         """What it is at: until when it may be, for which works, and what it did not do if it still is by then."""
         at = self._at
-        if at is not None:
+        if at is not None and (at.alone or not self._launched):
             yield at.since + PATIENCE, at.works, f"{at.what} within {PATIENCE:g} s"
-        if self._launched and not (at is not None and at.alone):
-            first = self._launched[0]
+        elif self._launched:
+            first = self._launched[0]  # what the thread is at may wait for the end of it, or keep it from being heard
             why = f"end within {limit:g} s for each call that it was at (GpuBackend(time_limit=...))"
-            yield first.since + first.time(limit), first.works, why
+            yield first.since + first.time(limit), [*first.works, *(at.works if at is not None else ())], why
 
     def begin_anew(self) -> None:
         """The time of what it is at begins now: it was held up."""
@@ -174,7 +174,8 @@ class Progress:
                 return None
             self._is_over = True
             launched = [work for each in self._launched for work in each.works]
-            others = [work for work in (*launched, *self._waiting) if work not in set(guilty)]
+            blamed = set(guilty)
+            others = [work for work in (*launched, *self._waiting) if work not in blamed]
             self._at = None
             self._launched.clear()
             self._waiting.clear()

@@ -24,7 +24,10 @@ class Watch:
         with self._lock:
             if self._is_on or self._ended.is_set():
                 return
-            threading.Thread(target=self._go_on, args=(seconds,), name=self._name, daemon=True).start()
+            try:
+                threading.Thread(target=self._go_on, args=(seconds,), name=self._name, daemon=True).start()
+            except RuntimeError:  # there are no more threads just now: the next one who asks tries again
+                return
             self._is_on = True
 
     def end(self) -> None:
