@@ -30,17 +30,13 @@ from hybrid_compute.gpu.work import Work
 from hybrid_compute.testing import ManualClock
 from tests.faults.watching import until
 from tests.gpu import shaders
+from tests.gpu.places import started
 
 
 @pytest.fixture
 async def place() -> AsyncIterator[GpuBackend]:
     """The gpu, open; skipped where there is none, and the reason is told."""
-    backend = GpuBackend()
-    await backend.start()
-    try:
-        backend.device  # noqa: B018  # to hear why not
-    except BackendUnavailable as error:
-        pytest.skip(str(error))
+    backend = await started()
     yield backend
     await backend.aclose()
 

@@ -7,6 +7,7 @@ import pytest
 from hybrid_compute import GpuBackend
 from hybrid_compute.errors import BackendUnavailable
 from hybrid_compute.gpu.device import Device
+from tests.gpu.places import started
 
 
 @pytest.fixture(scope="session", params=["direct", "staged"])
@@ -25,11 +26,6 @@ def device(request: pytest.FixtureRequest) -> Iterator[Device]:
 @pytest.fixture
 async def place() -> AsyncIterator[GpuBackend]:
     """The gpu as a place, open."""
-    backend = GpuBackend()
-    await backend.start()
-    try:
-        backend.device  # noqa: B018  # to hear why not
-    except BackendUnavailable as error:
-        pytest.skip(str(error))
+    backend = await started()
     yield backend
     await backend.aclose()

@@ -16,6 +16,7 @@ from hybrid_compute.errors import BackendUnavailable, InvalidInput, LimitExceede
 from hybrid_compute.gpu.together import most
 from hybrid_compute.gpu.work import Work
 from tests.gpu import shaders
+from tests.gpu.places import started
 
 SMALL = {"max-storage-buffer-binding-size": 1 << 16, "max-buffer-size": 1 << 18}
 NARROW = {"max-compute-workgroups-per-dimension": 8}
@@ -258,13 +259,3 @@ async def test_calls_that_find_no_room_together_find_it_alone(task: Any) -> None
         assert len(kept) == 12
     finally:
         await backend.aclose()
-
-
-async def started(**options: Any) -> GpuBackend:
-    backend = GpuBackend(**options)
-    await backend.start()
-    try:
-        backend.device  # noqa: B018  # to hear why not
-    except BackendUnavailable as error:
-        pytest.skip(str(error))
-    return backend

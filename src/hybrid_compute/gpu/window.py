@@ -46,7 +46,6 @@ class Window:
         self.seen = 0
         """Bytes that shaders see; what lies behind them is only on its way through."""
         self.size = 0
-        self.asked = 0
 
     def reserve(self, alignment: int, nbytes: int) -> int:
         """Room for so many bytes; where it begins."""
